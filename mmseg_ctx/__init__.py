@@ -1,0 +1,16 @@
+"""Context in semantic segmentation: CaC-Net, ACNet, DMNet, CTNet and CAC for MMSegmentation.
+
+Importing the package registers its heads, losses, data sets, transforms and metrics in
+MMSegmentation's own registries, makes ``mmseg_ctx::`` known to MMEngine's config bases, and lets
+checkpoints that MMEngine wrote load with ``weights_only=True``. An existing project needs one line,
+``custom_imports = dict(imports=['mmseg_ctx'])``.
+"""
+
+from mmseg_ctx.stack import require_mmseg
+
+require_mmseg()
+
+from mmseg_ctx import datasets, heads, losses
+from mmseg_ctx.version import __version__
+
+__all__ = ['__version__', 'datasets', 'heads', 'losses']

@@ -1,0 +1,1 @@
+"""Reading checkpoints: safe globals for MMEngine's own, converters for the authors' releases."""

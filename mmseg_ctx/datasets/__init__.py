@@ -1,0 +1,1 @@
+"""The embedded data set, its transform and its metric; importing this registers them."""

@@ -1,0 +1,1 @@
+"""Losses of the papers; importing this registers them in ``mmseg.registry.MODELS``."""

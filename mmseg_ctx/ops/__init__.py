@@ -1,0 +1,14 @@
+"""Pure functions, tensor in, tensor out.
+
+Shape letters, used by every docstring of the package:
+
+====  =====================================
+B     images in a batch
+C     channels
+d     width of the classifier's input
+N     classes
+H, W  height and width of the label
+h, w  height and width of the feature map
+k     kernel size
+====  =====================================
+"""

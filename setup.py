@@ -1,0 +1,44 @@
+"""Packaging of mmseg-ctx; the stack that it plugs into is an extra, never a hard dependency."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r"^__version__ = '(.+)'$", (ROOT / 'mmseg_ctx/version.py').read_text(), re.MULTILINE
+).group(1)
+TEST = ['pytest']
+
+setup(
+    name='mmseg-ctx',
+    version=VERSION,
+    description='Five published ways of using context in semantic segmentation, for MMSegmentation',
+    long_description=(ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
+    # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
+    package_data={'mmseg_ctx': ['.mim/**/*']},
+    install_requires=['numpy', 'torch'],
+    extras_require={
+        'onedl': [
+            'onedl-mmcv>=2.3.6',
+            'onedl-mmengine>=0.10.12',
+            'onedl-mmsegmentation>=1.4.2',
+            'onedl-mim>=0.5.1',
+        ],
+        'openmmlab': [
+            'mmcv>=2.0.0',
+            'mmengine>=0.10.7',
+            'mmsegmentation>=1.2.2',
+            'openmim>=0.3.9',
+            'ftfy',
+            'regex',
+        ],
+        'test': TEST,
+        'dev': [*TEST, 'build', 'ruff'],
+    },
+)

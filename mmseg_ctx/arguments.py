@@ -102,5 +102,5 @@ def check_inputs(in_channels, in_index=-1, input_transform=None):
         raise TypeError(f'in_index must be a list or tuple of integers, got {in_index!r}')
     if len(in_index) != len(in_channels):
         raise ValueError(
-            f'in_index must have one entry for each of in_channels={in_channels!r}, got {in_index!r}'
+            f'in_index must have as many entries as in_channels={in_channels!r}, got {in_index!r}'
         )

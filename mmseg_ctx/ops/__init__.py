@@ -12,3 +12,7 @@ h, w  height and width of the feature map
 k     kernel size
 ====  =====================================
 """
+
+from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
+
+__all__ = ['dynamic_depthwise_conv2d']

@@ -1,0 +1,43 @@
+"""Depthwise convolution with a kernel for each image and channel."""
+
+import torch.nn.functional as F
+
+
+def dynamic_depthwise_conv2d(x, kernels, dilation=1):
+    """Convolve each channel of each image with a kernel of its own.
+
+    The batch is folded into the channels of one grouped convolution. The output has the size of
+    the input: zeros are padded around it, and where an even kernel needs an odd number of them,
+    the extra one comes first (top and left).
+
+    Args:
+        x (Tensor): ``[B, C, h, w]``, any memory format.
+        kernels (Tensor): ``[B, C, k, k]``.
+        dilation (int): Distance between the taps of a kernel, in pixels. Default: 1.
+
+    Returns:
+        Tensor: ``[B, C, h, w]``, contiguous.
+
+    Raises:
+        ValueError: ``kernels`` is not ``[B, C, k, k]`` for the ``B`` and ``C`` of ``x``.
+
+    Example:
+        >>> dynamic_depthwise_conv2d(torch.rand(2, 8, 5, 7), torch.rand(2, 8, 3, 3)).shape
+        torch.Size([2, 8, 5, 7])
+    """
+    if kernels.dim() != 4 or kernels.shape[:2] != x.shape[:2] or kernels.size(2) != kernels.size(3):
+        raise ValueError(
+            f'kernels must be [B, C, k, k] with B, C = {tuple(x.shape[:2])} as x has them, '
+            f'got {tuple(kernels.shape)}'
+        )
+    batch, channels, height, width = x.shape
+    size = kernels.size(-1)
+    folded = x.reshape(1, batch * channels, height, width)
+    weight = kernels.reshape(batch * channels, 1, size, size)
+    total = dilation * (size - 1)
+    padding = total // 2
+    if total % 2:
+        folded = F.pad(folded, (total - padding, padding, total - padding, padding))
+        padding = 0
+    out = F.conv2d(folded, weight, padding=padding, dilation=dilation, groups=batch * channels)
+    return out.reshape(batch, channels, height, width)

@@ -1,0 +1,57 @@
+"""What several tests share."""
+
+import os
+import socket
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+DATA = Path(__file__).parent / 'data'
+ROOT = Path(__file__).parent.parent
+
+
+def data_samples(labels):
+    """Return a data sample for each label map of ``labels`` ``[B, H, W]``."""
+    samples = []
+    for label in labels:
+        size = tuple(label.shape)
+        sample = SegDataSample(metainfo={'img_shape': size, 'ori_shape': size, 'pad_shape': size})
+        sample.gt_sem_seg = PixelData(data=label[None])
+        samples.append(sample)
+    return samples
+
+
+def assert_relative(actual, expected, tolerance):
+    """Assert that the largest difference is at most ``tolerance`` times the largest value."""
+    actual, expected = (torch.as_tensor(tensor).double() for tensor in (actual, expected))
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    error = (actual - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
+    assert error <= tolerance, f'relative error {error:.2e} > {tolerance:.0e}'
+
+
+def _run_rank(rank, worker, world_size, port, results, args):
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', rank=rank, world_size=world_size)
+    try:
+        torch.save(worker(rank, *args), results / f'{rank}.pt')
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def run_processes(worker, *args, folder, world_size=2):
+    """Run ``worker(rank, *args)`` in processes that share a gloo group; return what each returned.
+
+    MMEngine's ``launcher='pytorch'`` needs CUDA, so the group is made here. ``worker`` is a
+    function of a module's top level, and what it returns is written into ``folder``.
+    """
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    mp.spawn(_run_rank, (worker, world_size, port, folder, args), nprocs=world_size)
+    return [torch.load(folder / f'{rank}.pt', weights_only=False) for rank in range(world_size)]

@@ -1,0 +1,85 @@
+"""What every tool shares: one-line errors with exit status 2, and files that are never partial."""
+
+import argparse
+import secrets
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """``argparse.ArgumentParser`` whose errors are one line, without the usage before them.
+
+    ``description`` and ``epilog`` keep their line breaks, so that an example can be copied.
+    Sub-commands made with ``add_subparsers`` are of this class, too.
+    """
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault('allow_abbrev', False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message):
+        self.exit(2, f'error: {one_line(message)} (see {self.prog} --help)\n')
+
+
+def one_line(error):
+    """Return the text of an exception, or any other text, on one line."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f'{error.filename}: {error.strerror}'
+    return ' '.join(str(error).split())
+
+
+def run(main, arguments=None):
+    """Run a tool and end the process with its exit status.
+
+    Args:
+        main (Callable): Called with the list of arguments. A ValueError, OSError or ImportError
+            that it raises says that the input is wrong: one line on standard error, status 2.
+            Any other exception is a defect of the tool and keeps its traceback.
+        arguments (list[str] | None): By default those of the command line.
+    """
+    try:
+        status = main(sys.argv[1:] if arguments is None else arguments)
+    except (ValueError, OSError, ImportError) as error:
+        print(f'error: {one_line(error)}', file=sys.stderr)
+        status = 2
+    sys.exit(status)
+
+
+@contextmanager
+def writing(path, force=False):
+    """Give a temporary file to write, which takes the place of ``path`` when all went well.
+
+    The temporary file lies in the same folder and has the same suffix. After an exception it is
+    gone, and ``path`` is as it was.
+
+    Args:
+        path (str | Path): The file to write, in a folder that exists.
+        force (bool): Whether an existing ``path`` may be replaced. Default: False.
+
+    Yields:
+        Path: The temporary file, which does not exist yet.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        FileExistsError: ``path`` exists and ``force`` is False.
+        IsADirectoryError: ``path`` is a folder.
+
+    Example:
+        >>> with writing('model.pth') as temporary:
+        ...     torch.save(state, temporary)
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f'{path} is a folder; name a file')
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'{path.parent}, where {path.name} is to be, is not a folder')
+    if path.exists() and not force:
+        raise FileExistsError(f'{path} exists; --force overwrites it')
+    temporary = path.with_name(f'.{path.stem}-{secrets.token_hex(4)}{path.suffix}')
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -104,3 +104,22 @@ def check_inputs(in_channels, in_index=-1, input_transform=None):
         raise ValueError(
             f'in_index must have as many entries as in_channels={in_channels!r}, got {in_index!r}'
         )
+
+
+def check_decode_head(in_channels, channels, num_classes, in_index=-1, input_transform=None, **_):
+    """Check the arguments of ``BaseDecodeHead`` whose errors would show up late or not name them.
+
+    Args:
+        in_channels (int | Sequence[int]): See :func:`check_inputs`.
+        channels (int): Width of the classifier's input.
+        num_classes (int): Number of classes.
+        in_index (int | Sequence[int]): See :func:`check_inputs`.
+        input_transform (str | None): See :func:`check_inputs`.
+
+    Raises:
+        TypeError: A value of the wrong type.
+        ValueError: A value out of range, or values that do not fit each other.
+    """
+    check_inputs(in_channels, in_index, input_transform)
+    check_int('channels', channels)
+    check_int('num_classes', num_classes)

@@ -1,0 +1,237 @@
+"""Dynamic Multi-scale Network (DMNet).
+
+He, Deng, Qiao: Dynamic Multi-Scale Filters for Semantic Segmentation, ICCV 2019.
+
+Parallel branches look at one scale each. A branch pools the feature map to k×k regions, makes a
+k×k depthwise filter for every channel out of them, and convolves the reduced features with it, so
+the filters are those of the image at hand.
+"""
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule, build_activation_layer, build_norm_layer
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmseg_ctx.arguments import check_bool, check_choice, check_decode_head, check_int, check_ints
+from mmseg_ctx.ops import dynamic_depthwise_conv2d
+
+
+class _ScaleModule(nn.Module):
+    """What the branches have in common: the layers before and after their filters (Section 3.2).
+
+    The names of the layers are those of MMSegmentation's ``DCM``, so that its weights load.
+    """
+
+    def __init__(self, in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg):
+        super().__init__()
+        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.input_redu_conv = ConvModule(in_channels, channels, 1, **layers)
+        self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, channels)[1]
+        self.activate = build_activation_layer(act_cfg)
+        self.fusion_conv = ConvModule(channels, channels, 1, **layers) if fusion else nn.Identity()
+
+    def fuse(self, filtered):
+        """Turn the filtered features h_k ``[B, C, h, w]`` into the branch's output O_k."""
+        return self.fusion_conv(self.activate(self.norm(filtered)))
+
+
+class DynamicConvolutionalModule(_ScaleModule):
+    """DCM: filter the features with depthwise filters made from the image's own context (Eq. 1).
+
+    Args:
+        filter_size (int): k, side of the filters and of the grid of regions they are made from.
+        in_channels (int): Channels of the features.
+        channels (int): C, width of the reduced features.
+        context_channels (int | None): Channels of the features that the filters are made from;
+            None where they are those that are filtered. Default: None.
+        fusion (bool): Whether a 1×1 convolution mixes the channels afterwards. Default: False.
+        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
+        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
+        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
+    """
+
+    def __init__(
+        self,
+        filter_size,
+        in_channels,
+        channels,
+        context_channels=None,
+        fusion=False,
+        conv_cfg=None,
+        norm_cfg=None,
+        act_cfg=dict(type='ReLU'),
+    ):
+        super().__init__(in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg)
+        self.filter_size = filter_size
+        self.filter_gen_conv = nn.Conv2d(context_channels or in_channels, channels, 1)
+
+    def generate_filters(self, context):
+        """Return g_k, the filters ``[B, C, k, k]`` made from ``context`` ``[B, C', h', w']``."""
+        return self.filter_gen_conv(F.adaptive_avg_pool2d(context, self.filter_size))
+
+    def forward(self, x, context):
+        """Return O_k ``[B, C, h, w]`` for features ``x`` ``[B, in_channels, h, w]``."""
+        filters = self.generate_filters(context)  # [B, C, k, k]
+        return self.fuse(dynamic_depthwise_conv2d(self.input_redu_conv(x), filters))
+
+
+class FixedConvolutionalModule(_ScaleModule):
+    """The branch of the paper's Tables 1 and 2: filters that are learned, the same for all images.
+
+    Args:
+        filter_size (int): k, side of the filters.
+        in_channels (int): Channels of the features.
+        channels (int): C, width of the reduced features.
+        depthwise (bool): One filter a channel, else each filter sees all channels. Default: True.
+        dilation (int): Distance between the taps of a filter. Default: 1.
+        fusion (bool): Whether a 1×1 convolution mixes the channels afterwards. Default: False.
+        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
+        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
+        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
+    """
+
+    def __init__(
+        self,
+        filter_size,
+        in_channels,
+        channels,
+        depthwise=True,
+        dilation=1,
+        fusion=False,
+        conv_cfg=None,
+        norm_cfg=None,
+        act_cfg=dict(type='ReLU'),
+    ):
+        super().__init__(in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg)
+        self.filter_conv = nn.Conv2d(
+            channels,
+            channels,
+            filter_size,
+            padding='same',
+            dilation=dilation,
+            groups=channels if depthwise else 1,
+        )
+
+    def forward(self, x, context):
+        """Return O_k ``[B, C, h, w]`` for features ``x``; ``context`` plays no part."""
+        return self.fuse(self.filter_conv(self.input_redu_conv(x)))
+
+
+@MODELS.register_module()
+class DynamicMultiScaleHead(BaseDecodeHead):
+    """Decode head of DMNet: branches of several filter sizes beside the features, then a 3×3 conv.
+
+    With the default ``filter_type`` it computes what MMSegmentation's ``DMHead`` computes and loads
+    its weights, in any memory format.
+
+    Args:
+        in_channels (int): Channels of the features.
+        channels (int): Width of the branches and of the classifier's input.
+        filter_sizes (Sequence[int]): k of each branch. Default: ``(1, 3, 5, 7)``.
+        fusion (bool): Whether each branch ends in a 1×1 convolution. Default: False.
+        filter_type (str): ``'dynamic'``, the paper's method, or the fixed filters of its Table 1,
+            ``'depthwise'`` or ``'regular'``. Default: ``'dynamic'``.
+        dilations (Sequence[int] | None): Dilation of each branch's fixed filters (Table 2); None
+            for 1 everywhere, which is all that dynamic filters have. Default: None.
+        context_index (int | None): Which of the backbone's outputs the filters are generated from
+            (Table 4); None for the features that are filtered. Default: None.
+        context_channels (int | None): Channels of that output, given along with ``context_index``.
+            Default: None.
+        **kwargs: Arguments of ``BaseDecodeHead``, ``num_classes`` among them. With
+            ``input_transform='resize_concat'`` the head reads several outputs as one map.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An argument out of range, or arguments that do not fit each other.
+
+    Example:
+        >>> head = DynamicMultiScaleHead(64, 32, num_classes=5)
+        >>> head([torch.rand(2, 64, 16, 16)]).shape
+        torch.Size([2, 5, 16, 16])
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        channels,
+        *,
+        filter_sizes=(1, 3, 5, 7),
+        fusion=False,
+        filter_type='dynamic',
+        dilations=None,
+        context_index=None,
+        context_channels=None,
+        **kwargs,
+    ):
+        check_decode_head(in_channels, channels, **kwargs)
+        filter_sizes = check_ints('filter_sizes', filter_sizes)
+        check_bool('fusion', fusion)
+        check_choice('filter_type', filter_type, ('dynamic', 'depthwise', 'regular'))
+        dilations = _check_dilations(dilations, filter_sizes, filter_type)
+        _check_context(context_index, context_channels, filter_type)
+        if kwargs.get('input_transform') == 'multiple_select':
+            raise ValueError(
+                "input_transform must be None or 'resize_concat', since the head reads one map, "
+                "got 'multiple_select'"
+            )
+        super().__init__(in_channels, channels, **kwargs)
+        self.filter_sizes = filter_sizes
+        self.fusion = fusion
+        self.filter_type = filter_type
+        self.context_index = context_index
+        layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
+        common = dict(in_channels=self.in_channels, channels=channels, fusion=fusion, **layers)
+        if filter_type == 'dynamic':
+            branches = [
+                DynamicConvolutionalModule(size, context_channels=context_channels, **common)
+                for size in filter_sizes
+            ]
+        else:
+            depthwise = filter_type == 'depthwise'
+            branches = [
+                FixedConvolutionalModule(size, depthwise=depthwise, dilation=dilation, **common)
+                for size, dilation in zip(filter_sizes, dilations, strict=True)
+            ]
+        self.dcm_modules = nn.ModuleList(branches)
+        self.bottleneck = ConvModule(
+            self.in_channels + len(filter_sizes) * channels, channels, 3, padding=1, **layers
+        )
+
+    def forward(self, inputs):
+        """Return the logits ``[B, N, h, w]`` for the backbone's outputs."""
+        x = self._transform_inputs(inputs)  # [B, in_channels, h, w]
+        context = x if self.context_index is None else inputs[self.context_index]
+        scales = [branch(x, context) for branch in self.dcm_modules]  # each [B, C, h, w]
+        return self.cls_seg(self.bottleneck(torch.cat([x, *scales], dim=1)))
+
+
+def _check_dilations(dilations, filter_sizes, filter_type):
+    """Return the dilation of each branch."""
+    if dilations is None:
+        return (1,) * len(filter_sizes)
+    dilations = check_ints('dilations', dilations)
+    if filter_type == 'dynamic':
+        raise ValueError(
+            "dilations must be None where filter_type is 'dynamic': they are for fixed filters, "
+            f'got {dilations!r}'
+        )
+    if len(dilations) != len(filter_sizes):
+        raise ValueError(
+            f'dilations must have one entry for each of filter_sizes={filter_sizes!r}, '
+            f'got {dilations!r}'
+        )
+    return dilations
+
+
+def _check_context(context_index, context_channels, filter_type):
+    if context_index is None and context_channels is None:
+        return
+    if filter_type != 'dynamic':
+        raise ValueError(
+            "context_index must be None where filter_type is not 'dynamic': fixed filters are not "
+            f'generated, got {context_index!r}'
+        )
+    check_int('context_index', context_index, minimum=-4)
+    check_int('context_channels', context_channels)

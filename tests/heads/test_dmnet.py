@@ -1,0 +1,201 @@
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmseg.models.decode_heads import DMHead
+from mmseg.registry import MODELS
+
+from mmseg_ctx.heads import DynamicMultiScaleHead
+from mmseg_ctx.measure.complexity import count
+from tests.helpers import data_samples
+
+SMALL = dict(in_channels=12, channels=8, num_classes=5, norm_cfg=dict(type='BN'))
+
+
+def seeded(head, seed=0):
+    """Give a head weights and running statistics that are not the trivial ones."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in head.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+            if name.endswith('running_var'):
+                tensor.abs_().add_(0.5)
+    return head
+
+
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('fusion', [False, True])
+@pytest.mark.parametrize('filter_sizes', [(1, 3, 5, 7), (2, 4), (1,), (2, 3, 6)])
+@pytest.mark.parametrize('norm_cfg', [dict(type='BN'), None])
+def test_equals_dm_head(filter_sizes, fusion, training, norm_cfg):
+    arguments = dict(
+        SMALL, filter_sizes=filter_sizes, fusion=fusion, norm_cfg=norm_cfg, dropout_ratio=0
+    )
+    theirs = seeded(DMHead(**arguments)).train(training)
+    ours = DynamicMultiScaleHead(**arguments).train(training)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    feature = torch.randn(2, 12, 9, 11)
+    gradient = torch.randn(2, 5, 9, 11)
+    results = []
+    for head in (theirs, ours):
+        x = feature.clone().requires_grad_()
+        out = head([x])
+        out.backward(gradient)
+        grads = {name: parameter.grad for name, parameter in head.named_parameters()}
+        results.append((out.detach(), x.grad, grads))
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('filter_type', ['dynamic', 'depthwise', 'regular'])
+@pytest.mark.parametrize(('batch', 'size'), [(1, (16, 16)), (1, (1, 1)), (2, (7, 13)), (1, (3, 2))])
+def test_trains_on_any_size(filter_type, batch, size):
+    # Without batch norm: a map of one pixel has no variance to normalise with.
+    norm_cfg = None if size == (1, 1) else dict(type='BN')
+    head = DynamicMultiScaleHead(**dict(SMALL, norm_cfg=norm_cfg), filter_type=filter_type)
+    labels = torch.randint(0, 5, (batch, size[0] * 8, size[1] * 8))
+    losses = head.loss([torch.randn(batch, 12, *size)], data_samples(labels), ConfigDict())
+    losses['loss_ce'].backward()
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
+    assert not [name for name, p in head.named_parameters() if p.grad is None]
+
+
+@pytest.mark.parametrize('filter_type', ['dynamic', 'depthwise', 'regular'])
+def test_channels_last(filter_type):
+    head = seeded(DynamicMultiScaleHead(**SMALL, filter_type=filter_type, fusion=True)).eval()
+    x = torch.randn(2, 12, 9, 7)
+    expected = head([x])
+    last = head.to(memory_format=torch.channels_last)
+    actual = last([x.to(memory_format=torch.channels_last)])
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('fusion', [False, True])
+@pytest.mark.parametrize('filter_type', ['dynamic', 'depthwise', 'regular'])
+def test_compiles_traces_and_exports(filter_type, fusion):
+    head = seeded(DynamicMultiScaleHead(**SMALL, filter_type=filter_type, fusion=fusion)).eval()
+    inputs = (torch.randn(2, 12, 8, 8),)
+    expected = head(inputs)
+    compiled = torch.compile(head, fullgraph=True, backend='aot_eager')
+    torch.testing.assert_close(compiled(inputs), expected, rtol=1e-5, atol=1e-5)
+    traced = torch.jit.trace(head, (inputs,))
+    torch.testing.assert_close(traced(inputs), expected, rtol=1e-5, atol=1e-5)
+    exported = torch.export.export(head, (inputs,)).module()
+    torch.testing.assert_close(exported(inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_filters_do_not_depend_on_the_image_unless_dynamic():
+    for filter_type in ('depthwise', 'regular'):
+        head = seeded(DynamicMultiScaleHead(**SMALL, filter_type=filter_type)).eval()
+        x = torch.randn(1, 12, 24, 24)
+        far = x.clone()
+        far[..., -1, -1] += 100
+        # 7 is the largest filter and the bottleneck's is 3: nothing reaches across the map.
+        torch.testing.assert_close(head([far])[..., :12, :12], head([x])[..., :12, :12])
+    head = seeded(DynamicMultiScaleHead(**SMALL)).eval()
+    assert (head([far]) - head([x]))[..., :12, :12].abs().max() > 1e-3
+
+
+def test_dilated_fixed_filters_see_further():
+    head = DynamicMultiScaleHead(
+        **SMALL, filter_type='depthwise', filter_sizes=(3, 3), dilations=(1, 6)
+    )
+    convs = [module.filter_conv for module in head.dcm_modules]
+    assert [conv.dilation for conv in convs] == [(1, 1), (6, 6)]
+    assert [conv.groups for conv in convs] == [8, 8]
+    assert head([torch.rand(2, 12, 16, 16)]).shape == (2, 5, 16, 16)
+
+
+def test_context_of_another_stage_makes_the_filters():
+    head = DynamicMultiScaleHead(
+        **SMALL, in_index=1, context_index=0, context_channels=6, filter_sizes=(1, 3)
+    )
+    head = seeded(head).eval()
+    context, x = torch.randn(2, 6, 20, 18), torch.randn(2, 12, 10, 9)
+    out = head([context, x])
+    assert out.shape == (2, 5, 10, 9)
+    assert (head([context + 1, x]) - out).abs().max() > 1e-4
+    # The filters read the context and nothing of x.
+    filters = head.dcm_modules[1].generate_filters(context)
+    expected = torch.nn.functional.adaptive_avg_pool2d(context, 3)
+    expected = head.dcm_modules[1].filter_gen_conv(expected)
+    torch.testing.assert_close(filters, expected)
+
+
+def test_resize_concat():
+    head = DynamicMultiScaleHead(
+        **dict(SMALL, in_channels=[4, 8]), in_index=[0, 1], input_transform='resize_concat'
+    )
+    assert head([torch.rand(2, 4, 8, 8), torch.rand(2, 8, 4, 4)]).shape == (2, 5, 8, 8)
+
+
+def count_branches(**arguments):
+    """Count what the paper's Table 3 counts: no backbone, no bottleneck, no classifier."""
+    with torch.device('meta'):
+        head = DynamicMultiScaleHead(
+            2048, 512, num_classes=21, norm_cfg=dict(type='BN'), **arguments
+        )
+        x = torch.empty(1, 2048, 64, 64)
+    return [sum(column) for column in zip(*(count(m, x, x) for m in head.dcm_modules), strict=True)]
+
+
+def test_complexity_of_table_3():
+    parameters, multiply_adds = count_branches(fusion=True)
+    assert parameters <= 9.5e6
+    assert multiply_adds <= 22e9
+    # The dynamic convolutions themselves are counted: 1 + 9 + 25 + 49 taps a pixel and channel.
+    per_pixel = 4 * (2048 + 512) * 512 + (1 + 9 + 25 + 49) * 512
+    generators = (1 + 9 + 25 + 49) * 2048 * 512
+    assert multiply_adds == per_pixel * 64 * 64 + generators
+
+
+def test_complexity_of_the_fixed_filters_of_table_3():
+    inception = count_branches(filter_type='regular')
+    assert inception == pytest.approx([26e6, 104e9], rel=0.05)
+    aspp = count_branches(
+        filter_type='regular', filter_sizes=(3, 3, 3, 3), dilations=(6, 12, 24, 36)
+    )
+    assert aspp == pytest.approx([14e6, 56e9], rel=0.05)
+
+
+def test_builds_from_the_registry():
+    head = MODELS.build(dict(type='DynamicMultiScaleHead', **SMALL))
+    assert isinstance(head, DynamicMultiScaleHead)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(in_channels=0), 'in_channels must be an integer >= 1, got 0'),
+        (dict(in_channels='12'), "in_channels must be an integer >= 1, got '12'"),
+        (dict(channels=-8), 'channels must be an integer >= 1, got -8'),
+        (dict(channels=True), 'channels must be an integer >= 1, got True'),
+        (dict(num_classes=0), 'num_classes must be an integer >= 1, got 0'),
+        (dict(filter_sizes=()), r'filter_sizes must be a non-empty list.*got \(\)'),
+        (dict(filter_sizes=3), 'filter_sizes must be a non-empty list.*got 3'),
+        (dict(filter_sizes=(1, 2.5)), r'filter_sizes must be .* integers >= 1, got \(1, 2.5\)'),
+        (dict(filter_sizes=(1, 0)), r'filter_sizes must be .* integers >= 1, got \(1, 0\)'),
+        (dict(fusion='yes'), "fusion must be True or False, got 'yes'"),
+        (dict(filter_type='static'), "filter_type must be one of 'dynamic', .*got 'static'"),
+        (dict(dilations=(1, 2, 3, 4)), 'dilations must be None .* got'),
+        (dict(filter_type='regular', dilations=(1, 2)), 'dilations must have one entry for each'),
+        (dict(filter_type='regular', context_index=1), 'context_index must be None .* got 1'),
+        (dict(context_index=1), 'context_channels must be an integer >= 1, got None'),
+        (dict(context_index='c4', context_channels=8), "context_index must be .* got 'c4'"),
+        (dict(in_index=[0, 1]), r'in_index must be an integer.* got \[0, 1\]'),
+        (dict(in_channels=[4, 8]), r'in_channels must be an integer >= 1, got \[4, 8\]'),
+        (
+            dict(in_channels=[4, 8], in_index=[0], input_transform='resize_concat'),
+            r'in_index must have as many entries as in_channels=\[4, 8\], got \[0\]',
+        ),
+        (
+            dict(in_channels=[4, 8], in_index=[0, 1], input_transform='multiple_select'),
+            "input_transform must be None or 'resize_concat'",
+        ),
+        (dict(input_transform='sum'), "input_transform must be one of .* got 'sum'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message) as error:
+        DynamicMultiScaleHead(**dict(SMALL, **arguments))
+    assert '\n' not in str(error.value)

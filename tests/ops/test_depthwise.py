@@ -1,0 +1,85 @@
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmseg_ctx.ops import dynamic_depthwise_conv2d
+
+
+def naive(x, kernels, dilation):
+    """Each output pixel is the sum over the kernel's taps, written as loops, in float64."""
+    batch, channels, height, width = x.shape
+    size = kernels.size(-1)
+    before = dilation * (size - 1) - dilation * (size - 1) // 2
+    out = torch.zeros_like(x, dtype=torch.float64)
+    places = itertools.product(*map(range, (batch, channels, height, width, size, size)))
+    for b, c, i, j, u, v in places:
+        row, column = i + u * dilation - before, j + v * dilation - before
+        if 0 <= row < height and 0 <= column < width:
+            out[b, c, i, j] += x[b, c, row, column].double() * kernels[b, c, u, v].double()
+    return out
+
+
+@pytest.mark.parametrize('dilation', [1, 2, 3])
+@pytest.mark.parametrize('size', [1, 2, 3, 4, 5])
+def test_equals_loops(size, dilation):
+    x, kernels = torch.randn(2, 3, 5, 4), torch.randn(2, 3, size, size)
+    expected = naive(x, kernels, dilation)
+    torch.testing.assert_close(
+        dynamic_depthwise_conv2d(x, kernels, dilation).double(), expected, rtol=0, atol=1e-5
+    )
+
+
+def test_images_do_not_mix():
+    x, kernels = torch.randn(3, 4, 6, 6), torch.randn(3, 4, 3, 3)
+    whole = dynamic_depthwise_conv2d(x, kernels)
+    for i in range(3):
+        single = dynamic_depthwise_conv2d(x[i : i + 1], kernels[i : i + 1])
+        torch.testing.assert_close(whole[i : i + 1], single)
+
+
+@pytest.mark.parametrize('size', [2, 3])
+def test_memory_format_changes_nothing(size):
+    x, kernels = torch.randn(2, 4, 5, 7), torch.randn(2, 4, size, size)
+    expected = dynamic_depthwise_conv2d(x, kernels)
+    last = x.to(memory_format=torch.channels_last), kernels.to(memory_format=torch.channels_last)
+    assert last[0].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(dynamic_depthwise_conv2d(*last), expected)
+
+
+@pytest.mark.parametrize(('size', 'dilation'), [(1, 1), (2, 1), (3, 2), (4, 1)])
+def test_gradients_of_first_and_second_order(size, dilation):
+    x = torch.randn(2, 2, 4, 3, dtype=torch.float64, requires_grad=True)
+    kernels = torch.randn(2, 2, size, size, dtype=torch.float64, requires_grad=True)
+
+    def operation(x, kernels):
+        return dynamic_depthwise_conv2d(x, kernels, dilation)
+
+    assert torch.autograd.gradcheck(operation, (x, kernels))
+    assert torch.autograd.gradgradcheck(operation, (x, kernels))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast(dtype):
+    x, kernels = torch.randn(2, 4, 6, 6), torch.randn(2, 4, 3, 3)
+    with torch.autocast('cpu', dtype):
+        out = dynamic_depthwise_conv2d(x, kernels)
+    assert out.dtype == dtype
+    expected = dynamic_depthwise_conv2d(x, kernels)
+    # Two roundings to the type's precision, on sums of nine products.
+    tolerance = 4 * torch.finfo(dtype).eps * expected.abs().max().item()
+    torch.testing.assert_close(out.float(), expected, rtol=0, atol=tolerance)
+
+
+def test_one_kernel_for_all_is_an_ordinary_convolution():
+    x, kernel = torch.randn(3, 4, 6, 5), torch.randn(4, 3, 3)
+    expected = F.conv2d(x, kernel[:, None], padding=1, groups=4)
+    shared = kernel.expand(3, 4, 3, 3)
+    torch.testing.assert_close(dynamic_depthwise_conv2d(x, shared), expected)
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 3), (1, 4, 3, 3), (2, 3, 3, 3), (2, 4, 3, 5)])
+def test_kernels_of_a_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r'kernels must be \[B, C, k, k\].*got \('):
+        dynamic_depthwise_conv2d(torch.rand(2, 4, 5, 5), torch.rand(shape))

@@ -1,0 +1,16 @@
+# COCO-Stuff 164k: 118,287 images for training, 5,000 for validation, 171 classes from label 0.
+_base_ = './common_512x512.py'
+dataset = dict(type='COCOStuffDataset', data_root='data/coco_stuff164k')
+train_dataloader = dict(
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(img_path='images/train2017', seg_map_path='annotations/train2017'),
+    )
+)
+val_dataloader = dict(
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(img_path='images/val2017', seg_map_path='annotations/val2017'),
+    )
+)
+test_dataloader = val_dataloader

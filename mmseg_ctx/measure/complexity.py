@@ -3,6 +3,9 @@
 from typing import NamedTuple
 
 import torch
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -19,7 +22,7 @@ class Complexity(NamedTuple):
 
 
 @torch.no_grad()
-def count(module, *inputs):
+def count(module, *inputs, without=()):
     """Count the parameters of a module and the multiply-adds of its forward pass.
 
     PyTorch's counter sees each operation as it is dispatched, so a convolution whose weights are
@@ -29,18 +32,59 @@ def count(module, *inputs):
         module (nn.Module): Put into evaluation mode for the pass; on the meta device nothing is
             computed.
         *inputs: Arguments of its ``forward``.
+        without (Sequence[str]): Names of submodules that are run but not counted, as in
+            ``nn.Module.get_submodule``; none lies within another. Default: ``()``.
 
     Returns:
         Complexity: The two numbers.
+
+    Raises:
+        AttributeError: A name in ``without`` is no submodule.
 
     Example:
         >>> with torch.device('meta'):
         ...     count(torch.nn.Conv2d(8, 16, 1), torch.empty(1, 8, 4, 4))
         Complexity(parameters=144, multiply_adds=2048)
     """
+    left_out = {name: module.get_submodule(name) for name in without}
     training = module.training
+    module.eval()  # a backbone's returns None
     with FlopCounterMode(display=False) as counter:
-        module.eval()(*inputs)
+        module(*inputs)
     module.train(training)
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    return Complexity(parameters, counter.get_total_flops() // 2)
+    parameters = _parameters(module) - sum(map(_parameters, left_out.values()))
+    operations = counter.get_total_flops()
+    by_module = counter.get_flop_counts()
+    for name in left_out:
+        operations -= sum(by_module.get(f'{type(module).__name__}.{name}', {}).values())
+    return Complexity(parameters, operations // 2)
+
+
+def _parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+class _ValuesOnCpu(TorchFunctionMode):
+    """Keeps ``linspace`` off the default device: transformers read stochastic depth from it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault('device', 'cpu')
+        return func(*args, **kwargs)
+
+
+def build(config, device='meta'):
+    """Build a model or head of MMSegmentation's registry.
+
+    Args:
+        config (dict): Its config.
+        device (str | torch.device): Where its weights are; on the meta device they take no memory.
+            Default: ``'meta'``.
+
+    Returns:
+        nn.Module: With random weights.
+    """
+    scope = DefaultScope.overwrite_default_scope('mmseg')
+    with scope, torch.device(device), _ValuesOnCpu():
+        return MODELS.build(config)

@@ -1,0 +1,33 @@
+"""Count parameters and multiply-adds of every method; `--help` says more."""
+
+from mmseg_ctx.commandline import ArgumentParser, run
+from mmseg_ctx.measure.complexity_tables import heads_table, papers_table
+from mmseg_ctx.measure.table import add_output_arguments, output
+
+TABLES = dict(papers=papers_table, heads=heads_table)
+DESCRIPTION = """\
+Count parameters and multiply-adds, dynamic convolutions and matrix products included.
+
+papers: every method beside its baseline and its paper's figure
+heads:  the heads of the plugin and MMSegmentation's on the same features
+"""
+EXAMPLE = """\
+example:
+  python tools/complexity.py
+  python tools/complexity.py papers --format markdown --out complexity.md
+"""
+
+
+def main(arguments):
+    parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
+    parser.add_argument('tables', nargs='*', metavar='TABLE', help='papers, heads; default: both')
+    add_output_arguments(parser)
+    arguments = parser.parse_args(arguments)
+    for name in arguments.tables:
+        if name not in TABLES:
+            parser.error(f'TABLE must be one of {", ".join(TABLES)}, got {name!r}')
+    output([TABLES[name]() for name in arguments.tables or TABLES], arguments)
+
+
+if __name__ == '__main__':
+    run(main)

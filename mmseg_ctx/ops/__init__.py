@@ -14,5 +14,7 @@ k     kernel size
 """
 
 from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
+from mmseg_ctx.ops.precision import autocast_off, widen
+from mmseg_ctx.ops.spatial_weights import spatially_varying_weights
 
-__all__ = ['dynamic_depthwise_conv2d']
+__all__ = ['autocast_off', 'dynamic_depthwise_conv2d', 'spatially_varying_weights', 'widen']

@@ -1,0 +1,34 @@
+"""Weights that differ from place to place and channel to channel (CaC-Net, Section 3.2)."""
+
+import functools
+
+import torch
+
+from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
+from mmseg_ctx.ops.precision import autocast_off, widen
+
+
+def spatially_varying_weights(x, kernels, dilations=(1, 2, 3)):
+    """Sum the sigmoids of depthwise convolutions with one kernel at several dilations (Eq. 2).
+
+    The convolutions run in float32 at least: a sigmoid turns on differences of about one, which
+    half precision cannot tell apart in large features.
+
+    Args:
+        x (Tensor): Features ``[B, C, h, w]``, any memory format and floating-point type.
+        kernels (Tensor): ``[B, C, k, k]``, a kernel for each image and channel.
+        dilations (Sequence[int]): The dilations. Default: ``(1, 2, 3)``.
+
+    Returns:
+        Tensor: W ``[B, C, h, w]`` in the type of ``x``, between 0 and the number of dilations.
+
+    Example:
+        >>> spatially_varying_weights(torch.rand(2, 8, 5, 7), torch.rand(2, 8, 3, 3)).shape
+        torch.Size([2, 8, 5, 7])
+    """
+    with autocast_off(x):
+        features, kernels = widen(x).contiguous(), widen(kernels)
+        # In place, since the gradient of a sigmoid needs its output and not its input.
+        maps = (dynamic_depthwise_conv2d(features, kernels, d).sigmoid_() for d in dilations)
+        weights = functools.reduce(torch.add, maps)
+    return weights.to(x.dtype)

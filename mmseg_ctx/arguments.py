@@ -123,3 +123,16 @@ def check_decode_head(in_channels, channels, num_classes, in_index=-1, input_tra
     check_inputs(in_channels, in_index, input_transform)
     check_int('channels', channels)
     check_int('num_classes', num_classes)
+
+
+def check_one_map(input_transform):
+    """Check that a head which reads one feature map is not asked to read several.
+
+    Raises:
+        ValueError: ``input_transform`` is ``'multiple_select'``.
+    """
+    if input_transform == 'multiple_select':
+        raise ValueError(
+            "input_transform must be None or 'resize_concat', since the head reads one map, "
+            "got 'multiple_select'"
+        )

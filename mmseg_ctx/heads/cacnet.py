@@ -1,0 +1,195 @@
+"""Context-adaptive Convolution Network (CaC-Net).
+
+Liu, He, Zhang, Ren, Li: Learning to Predict Context-adaptive Convolution for Semantic
+Segmentation, ECCV 2020.
+
+Depthwise kernels are predicted from the whole feature map by a matrix product of two 1×1
+convolutions of it. Convolved with the features they give a weight for each channel at each place,
+so global context decides what to amplify and local content where. Two such modules beside a
+global-pooling branch make the head.
+"""
+
+import math
+
+import torch
+from mmcv.cnn import ConvModule, build_norm_layer
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmseg_ctx.arguments import (
+    check_bool,
+    check_choice,
+    check_decode_head,
+    check_int,
+    check_ints,
+    check_one_map,
+)
+from mmseg_ctx.ops import autocast_off, spatially_varying_weights, widen
+
+KERNEL_SOURCES = ('context', 'fixed', 'pooled')
+
+
+class ContextAdaptiveConv(nn.Module):
+    """Weigh features by convolutions with kernels that their own global context predicts.
+
+    Args:
+        channels (int): C, channels of the features.
+        kernel_size (int): s, side of the predicted kernels: odd, at least 3. Default: 3.
+        dilations (Sequence[int]): Dilations that each kernel is applied with.
+            Default: ``(1, 2, 3)``.
+        kernel_source (str): Where the kernels come from: ``'context'``, the paper's method
+            (Eq. 1), or what its Table 6 compares it with: ``'fixed'``, learned kernels that are
+            the same for every image, or ``'pooled'``, a fully connected layer on the globally
+            pooled features. Default: ``'context'``.
+        norm_cfg (dict | None): Normalization of the predicted kernels, None for ``BN``.
+            Default: None.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An argument out of range.
+
+    Example:
+        >>> ContextAdaptiveConv(8)(torch.rand(2, 8, 16, 16)).shape
+        torch.Size([2, 8, 16, 16])
+    """
+
+    def __init__(
+        self,
+        channels,
+        kernel_size=3,
+        dilations=(1, 2, 3),
+        kernel_source='context',
+        norm_cfg=None,
+    ):
+        super().__init__()
+        self.channels = check_int('channels', channels)
+        self.kernel_size = check_int('kernel_size', kernel_size, minimum=3)
+        _check_odd('kernel_size', kernel_size, [kernel_size])
+        self.dilations = check_ints('dilations', dilations)
+        self.kernel_source = check_choice('kernel_source', kernel_source, KERNEL_SOURCES)
+        if kernel_source == 'fixed':
+            self.kernels = nn.Parameter(torch.empty(channels, kernel_size, kernel_size))
+            nn.init.kaiming_uniform_(self.kernels.unsqueeze(1), a=math.sqrt(5))
+            return
+        if kernel_source == 'context':
+            self.query = nn.Conv2d(channels, kernel_size**2, 1)
+            self.key = nn.Conv2d(channels, channels, 1)
+        else:
+            self.fc = nn.Linear(channels, channels * kernel_size**2)
+        self.norm = build_norm_layer(norm_cfg or dict(type='BN'), channels)[1]
+
+    def predict_kernels(self, x):
+        """Return the kernels D ``[B, C, s, s]`` for features ``x`` ``[B, C, h, w]``."""
+        if self.kernel_source == 'fixed':
+            return self.kernels.expand(x.size(0), -1, -1, -1)  # [B, C, s, s]
+        with autocast_off(x):
+            similarity = self._pooled(x) if self.kernel_source == 'pooled' else self._context(x)
+            kernels = similarity.unflatten(2, (self.kernel_size, self.kernel_size))
+            return self.norm(kernels)  # [B, C, s, s]
+
+    def _context(self, x):
+        """Return D̄ᵀ / n ``[B, C, s²]`` (Eq. 1).
+
+        The key is linear in the features, K̄ = X̄A + 1bᵀ, hence Q̄ᵀK̄ = (Q̄ᵀX̄)A + (Q̄ᵀ1)bᵀ. Read from
+        the right, the key convolution has s² places to visit instead of n.
+
+        Dividing by n makes it a mean over the places, which no size of the image changes.
+        """
+        features = widen(x).flatten(2)  # [B, C, n]
+        query = widen(self.query(x.to(self.query.weight.dtype))).flatten(2)  # [B, s², n]
+        context = features @ query.transpose(1, 2) / features.size(2)  # [B, C, s²]
+        key = self.key.weight.flatten(1)  # [C, C]
+        mean_query = query.mean(2).unsqueeze(1)  # [B, 1, s²]
+        return key @ context.to(key.dtype) + self.key.bias.unsqueeze(1) * mean_query.to(key.dtype)
+
+    def _pooled(self, x):
+        pooled = widen(x).mean((2, 3)).to(self.fc.weight.dtype)  # [B, C]
+        return self.fc(pooled).unflatten(1, (self.channels, -1))  # [B, C, s²]
+
+    def weights(self, x, kernels):
+        """Return W ``[B, C, h, w]`` (Eq. 2) for features ``x`` and ``kernels`` ``[B, C, s, s]``."""
+        return spatially_varying_weights(x, kernels, self.dilations)
+
+    def forward(self, x):
+        """Return the weighted features X* ``[B, C, h, w]``."""
+        return x * self.weights(x, self.predict_kernels(x))
+
+
+@MODELS.register_module()
+class ContextAdaptiveConvHead(BaseDecodeHead):
+    """Decode head of CaC-Net: context-adaptive convolutions beside globally pooled features.
+
+    Args:
+        in_channels (int): Channels of the features.
+        channels (int): C, width of each branch and of the classifier's input.
+        kernel_sizes (Sequence[int]): Kernel size of each context-adaptive convolution, each odd
+            and at least 3. Default: ``(3, 3)``.
+        dilations (Sequence[int]): Dilations that each kernel is applied with.
+            Default: ``(1, 2, 3)``.
+        global_pooling (bool): Whether there is a global-pooling branch. Default: True.
+        kernel_source (str): ``'context'``, ``'fixed'`` or ``'pooled'``; see
+            :class:`ContextAdaptiveConv`. Default: ``'context'``.
+        **kwargs: Arguments of ``BaseDecodeHead``, ``num_classes`` among them. With
+            ``input_transform='resize_concat'`` the head reads several outputs as one map.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An argument out of range, or arguments that do not fit each other.
+
+    Example:
+        >>> head = ContextAdaptiveConvHead(64, 32, num_classes=5)
+        >>> head([torch.rand(2, 64, 16, 16)]).shape
+        torch.Size([2, 5, 16, 16])
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        channels,
+        *,
+        kernel_sizes=(3, 3),
+        dilations=(1, 2, 3),
+        global_pooling=True,
+        kernel_source='context',
+        **kwargs,
+    ):
+        check_decode_head(in_channels, channels, **kwargs)
+        check_one_map(kwargs.get('input_transform'))
+        kernel_sizes = check_ints('kernel_sizes', kernel_sizes, minimum=3)
+        _check_odd('kernel_sizes', kernel_sizes, kernel_sizes)
+        check_bool('global_pooling', global_pooling)
+        super().__init__(in_channels, channels, **kwargs)
+        layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
+        self.reductions = nn.ModuleList(
+            ConvModule(self.in_channels, channels, 1, **layers) for _ in kernel_sizes
+        )
+        self.context_convs = nn.ModuleList(
+            ContextAdaptiveConv(channels, size, dilations, kernel_source, self.norm_cfg)
+            for size in kernel_sizes
+        )
+        self.global_pool = None
+        if global_pooling:
+            # Without a norm: one value a channel has no variance where a batch is one image.
+            pooled = ConvModule(
+                self.in_channels, channels, 1, conv_cfg=self.conv_cfg, act_cfg=self.act_cfg
+            )
+            self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), pooled)
+        branches = len(kernel_sizes) + global_pooling
+        self.merge = ConvModule(branches * channels, channels, 1, **layers)
+
+    def forward(self, inputs):
+        """Return the logits ``[B, N, h, w]`` for the backbone's outputs."""
+        x = self._transform_inputs(inputs)  # [B, in_channels, h, w]
+        branches = [
+            context_conv(reduction(x))  # [B, C, h, w]
+            for reduction, context_conv in zip(self.reductions, self.context_convs, strict=True)
+        ]
+        if self.global_pool is not None:
+            branches.append(self.global_pool(x).expand_as(branches[0]))  # [B, C, h, w]
+        return self.cls_seg(self.merge(torch.cat(branches, dim=1)))
+
+
+def _check_odd(name, value, sizes):
+    if not all(size % 2 for size in sizes):
+        raise ValueError(f'{name} must be odd, to have a centre, got {value!r}')

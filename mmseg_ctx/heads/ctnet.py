@@ -1,0 +1,279 @@
+"""Context-based Tandem Network (CTNet).
+
+Li, Sun, Zhang, Tang: CTNet: Context-based Tandem Network for Semantic Segmentation, IEEE TPAMI 2022
+(https://arxiv.org/abs/2104.09805).
+
+Channel context, gathered by one-dimensional convolutions over the pooled channels, excites the
+features and tells which classes the image holds, and in which shares. From that each class gets a
+feature vector. Spatial context then is attention between the pixels and those N vectors, so its
+cost grows linearly with the number of pixels.
+
+Where the paper leaves a choice, this is the authors' released code, whose layers are named here by
+what they do: ReLU after query, key and value, attention scaled by the root of the key's width, and
+the middle feature added to the gathered context before a last 3×3 convolution.
+"""
+
+import torch
+from mmcv.cnn import ConvModule
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmseg_ctx.arguments import check_choice, check_decode_head, check_int, check_ints
+from mmseg_ctx.ops import widen
+
+POOLINGS = ('avg', 'max', 'mix')
+MODES = ('tandem', 'parallel', 'channel', 'spatial')
+
+
+class MultiLocalChannelExcitation(nn.Module):
+    """MCE: how important each channel is, judged by its neighbours at several scales (Eqs. 1–2).
+
+    As in the authors' code no layer has a bias, and one set of weights merges the scales of every
+    channel.
+
+    Args:
+        channels (int): C.
+        kernel_sizes (Sequence[int]): k_1 … k_s, how many neighbouring channels each scale sees;
+            odd, and at most 2C. Default: ``(9, 17, 33, 65)``.
+        pooling (str): Global pooling: ``'avg'``, ``'max'``, or ``'mix'``, their sum (Table 2).
+            Default: ``'avg'``.
+
+    Raises:
+        TypeError: ``kernel_sizes`` is no sequence of integers.
+        ValueError: A kernel is even or too large, or ``pooling`` is unknown.
+    """
+
+    def __init__(self, channels, kernel_sizes=(9, 17, 33, 65), pooling='avg'):
+        super().__init__()
+        kernel_sizes = check_ints('kernel_sizes', kernel_sizes)
+        if any(size % 2 == 0 or size > 2 * channels for size in kernel_sizes):
+            raise ValueError(
+                f'kernel_sizes must be odd and at most {2 * channels}, twice the {channels} '
+                f'channels, got {kernel_sizes!r}'
+            )
+        self.pooling = check_choice('pooling', pooling, POOLINGS)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(1, 1, size, padding=size // 2, bias=False) for size in kernel_sizes
+        )
+        self.merge = nn.Linear(len(kernel_sizes), 1, bias=False)
+
+    def pool(self, x):
+        """Return P_x ``[B, C]``."""
+        if self.pooling == 'avg':
+            return x.mean(dim=(2, 3))
+        if self.pooling == 'max':
+            return x.amax(dim=(2, 3))
+        return x.mean(dim=(2, 3)) + x.amax(dim=(2, 3))
+
+    def forward(self, x):
+        """Return C_m, the channel context ``[B, C]``, for features ``x`` ``[B, C, h, w]``."""
+        pooled = self.pool(x).unsqueeze(1)  # [B, 1, C]
+        scales = torch.cat([conv(pooled) for conv in self.convs], dim=1)  # [B, s, C]
+        return self.merge(scales.transpose(1, 2)).squeeze(2).sigmoid()  # [B, C]
+
+
+class ChannelContextModule(nn.Module):
+    """CCM: excited features, the classes' probabilities, and a feature vector for each (Eqs. 3–5).
+
+    The authors' code has a batch norm on the N class logits of each image, which cannot train with
+    one image a device; here it is the paper's fully connected layer. Their ReLU on M is left out,
+    since M, a product of a sigmoid and a softmax, is never negative.
+
+    Args:
+        channels (int): C.
+        num_classes (int): N.
+        kernel_sizes (Sequence[int]): See :class:`MultiLocalChannelExcitation`.
+        pooling (str): See :class:`MultiLocalChannelExcitation`.
+    """
+
+    def __init__(self, channels, num_classes, kernel_sizes=(9, 17, 33, 65), pooling='avg'):
+        super().__init__()
+        self.excitation = MultiLocalChannelExcitation(channels, kernel_sizes, pooling)
+        self.class_logits = nn.Linear(channels, num_classes)
+
+    def forward(self, x):
+        """Return the middle feature, the class probabilities and the class feature matrix.
+
+        Args:
+            x (Tensor): X ``[B, C, h, w]``.
+
+        Returns:
+            tuple[Tensor]: X_c ``[B, C, h, w]``, P_p ``[B, N]``, whose rows add up to 1, and
+            M ``[B, C, N]``.
+        """
+        context = self.excitation(x)  # [B, C]
+        middle = context[:, :, None, None] * x
+        probabilities = widen(self.class_logits(context)).softmax(dim=1)  # [B, N]
+        class_features = context[:, :, None] * probabilities[:, None]  # [B, C, N]
+        return middle, probabilities, class_features.to(x.dtype)
+
+
+class SpatialContextModule(nn.Module):
+    """SCM: each pixel gathers the class features that it agrees with (Eqs. 6–7).
+
+    Args:
+        channels (int): C.
+        key_channels (int): C/s, width of query, key and value. Default: 256.
+        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
+        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
+        act_cfg (dict | None): Activation layers. Default: ``dict(type='ReLU')``.
+    """
+
+    def __init__(
+        self, channels, key_channels=256, conv_cfg=None, norm_cfg=None, act_cfg=dict(type='ReLU')
+    ):
+        super().__init__()
+        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.scale = key_channels**-0.5
+        self.query = ConvModule(channels, key_channels, 3, padding=1, **layers)
+        self.key = ConvModule(channels, key_channels, 1, **layers)
+        self.value = ConvModule(channels, key_channels, 1, **layers)
+        self.expand = ConvModule(key_channels, channels, 1, **layers)
+        self.fuse = ConvModule(channels, channels, 3, padding=1, **layers)
+
+    def forward(self, x, class_features):
+        """Return X_s ``[B, C, h, w]``.
+
+        Args:
+            x (Tensor): X_c, the middle feature ``[B, C, h, w]``.
+            class_features (Tensor): M ``[B, C, N]``.
+        """
+        query = self.query(x)  # [B, C/s, h, w]
+        class_features = class_features.unsqueeze(3)  # [B, C, N, 1]
+        key = self.key(class_features).flatten(2)  # [B, C/s, N]
+        value = self.value(class_features).flatten(2)  # [B, C/s, N]
+        energy = (self.scale * key).transpose(1, 2) @ query.flatten(2)  # [B, N, h * w]
+        attention = widen(energy).softmax(dim=1).to(value.dtype)
+        context = (value @ attention).view(query.shape)  # [B, C/s, h, w]
+        return self.fuse(self.expand(context) + x)
+
+
+@MODELS.register_module()
+class ContextTandemHead(BaseDecodeHead):
+    """Decode head of CTNet: channel context guides spatial context, and both are merged (Fig. 2).
+
+    The features should have 1/8 of the image's size, from a dilated backbone or from one of stride
+    32 with MMSegmentation's ``JPU`` neck.
+
+    Args:
+        in_channels (int | Sequence[int]): Channels of the features.
+        channels (int): C, width of the modules and of the classifier's input.
+        key_channels (int): C/s, width of the attention. Default: 256.
+        kernel_sizes (Sequence[int]): Kernels of the one-dimensional convolutions over the channels,
+            odd and at most ``2 * channels``. Default: ``(9, 17, 33, 65)``.
+        pooling (str): ``'avg'``, ``'max'`` or ``'mix'``, their sum (Table 2). Default: ``'avg'``.
+        mode (str): How the two modules are joined (Tables 5 and 6). ``'tandem'``: spatial context
+            reads what channel context makes (CTNet). ``'parallel'``: both read the features
+            (PANet). ``'channel'`` or ``'spatial'``: only the one (OCCM, OSCM). Without channel
+            context before it, spatial context has class features that are learned and the same for
+            all images; the paper does not say what they are. Default: ``'tandem'``.
+        loss_class_probability (dict | None): Config of the loss on the class probabilities, None
+            for none. ``'spatial'`` predicts no class probabilities and never has this loss.
+            Default: ``dict(type='ClassProbabilityLoss')``.
+        **kwargs: Arguments of ``BaseDecodeHead``, ``num_classes`` among them. With
+            ``input_transform='resize_concat'`` the head reads several outputs as one map.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An argument out of range, or arguments that do not fit each other.
+
+    Example:
+        >>> head = ContextTandemHead(64, 40, num_classes=5, key_channels=16)
+        >>> head([torch.rand(2, 64, 16, 16)]).shape
+        torch.Size([2, 5, 16, 16])
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        channels,
+        *,
+        key_channels=256,
+        kernel_sizes=(9, 17, 33, 65),
+        pooling='avg',
+        mode='tandem',
+        loss_class_probability=dict(type='ClassProbabilityLoss'),
+        **kwargs,
+    ):
+        check_decode_head(in_channels, channels, **kwargs)
+        check_int('key_channels', key_channels)
+        check_choice('mode', mode, MODES)
+        if kwargs.get('input_transform') == 'multiple_select':
+            raise ValueError(
+                "input_transform must be None or 'resize_concat', since the head reads one map, "
+                "got 'multiple_select'"
+            )
+        if not isinstance(loss_class_probability, (dict, type(None))):
+            raise TypeError(
+                f'loss_class_probability must be a dict or None, got {loss_class_probability!r}'
+            )
+        super().__init__(in_channels, channels, **kwargs)
+        self.mode = mode
+        layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
+        self.input_conv = ConvModule(self.in_channels, channels, 3, padding=1, **layers)
+        self.loss_class_probability = None
+        if mode != 'spatial':
+            self.channel_context = ChannelContextModule(
+                channels, self.num_classes, kernel_sizes, pooling
+            )
+            if loss_class_probability is not None:
+                self.loss_class_probability = MODELS.build(loss_class_probability)
+            elif mode != 'tandem':
+                # Nothing reads the probabilities then; distributed training would wait for them.
+                self.channel_context.class_logits.requires_grad_(False)
+        if mode != 'channel':
+            self.spatial_context = SpatialContextModule(channels, key_channels, **layers)
+        if mode in ('parallel', 'spatial'):
+            self.class_features = nn.Parameter(torch.randn(channels, self.num_classes))
+        self.channel_conv = ConvModule(channels, channels, 3, padding=1, **layers)
+        branches = 1 if mode == 'channel' else 2
+        self.merge = ConvModule(branches * channels, channels, 1, **layers)
+
+    def forward_context(self, inputs):
+        """Return what the classifier sees, and the class probabilities.
+
+        Args:
+            inputs (Sequence[Tensor]): The backbone's, or the neck's, outputs.
+
+        Returns:
+            tuple[Tensor, Tensor | None]: Features ``[B, C, h, w]``, and P_p ``[B, N]``, or None
+            where ``mode`` is ``'spatial'``.
+        """
+        x = self.input_conv(self._transform_inputs(inputs))  # [B, C, h, w]
+        middle, probabilities, class_features = x, None, None
+        if self.mode != 'spatial':
+            middle, probabilities, class_features = self.channel_context(x)
+        branches = [self.channel_conv(middle)]
+        if self.mode == 'tandem':
+            branches.insert(0, self.spatial_context(middle, class_features))
+        elif self.mode != 'channel':
+            learned = self.class_features.expand(len(x), -1, -1)  # [B, C, N]
+            branches.insert(0, self.spatial_context(x, learned))
+        return self.merge(torch.cat(branches, dim=1)), probabilities
+
+    def forward(self, inputs):
+        """Return the logits ``[B, N, h, w]`` for the backbone's, or the neck's, outputs."""
+        features, _ = self.forward_context(inputs)
+        return self.cls_seg(features)
+
+    def loss(self, inputs, batch_data_samples, train_cfg):
+        """Return the losses of the logits, and that of the class probabilities (Eq. 8).
+
+        Args:
+            inputs (Sequence[Tensor]): The backbone's, or the neck's, outputs.
+            batch_data_samples (list[SegDataSample]): With the labels ``gt_sem_seg``.
+            train_cfg (dict): Not used.
+
+        Returns:
+            dict[str, Tensor]: The entries of ``loss_decode``, ``acc_seg`` and
+            ``loss_class_probability``.
+        """
+        features, probabilities = self.forward_context(inputs)
+        losses = self.loss_by_feat(self.cls_seg(features), batch_data_samples)
+        if self.loss_class_probability is not None:
+            label = self._stack_batch_gt(batch_data_samples).squeeze(1)  # [B, H, W]
+            losses[self.loss_class_probability.loss_name] = self.loss_class_probability(
+                probabilities, label, ignore_index=self.ignore_index
+            )
+        return losses

@@ -1,0 +1,101 @@
+"""Class probability loss of the Context-based Tandem Network (CTNet).
+
+Li, Sun, Zhang, Tang: CTNet: Context-based Tandem Network for Semantic Segmentation, IEEE TPAMI 2022
+(https://arxiv.org/abs/2104.09805), Section 3.2.
+"""
+
+import torch
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmseg_ctx.arguments import check_number
+from mmseg_ctx.ops import widen
+
+
+def class_shares(label, num_classes, ignore_index=255):
+    """Return P_gt, the share of each class among the labelled pixels of each image.
+
+    Args:
+        label (Tensor): Class indices ``[B, H, W]``.
+        num_classes (int): N.
+        ignore_index (int): Label of the pixels that do not count. Default: 255.
+
+    Returns:
+        Tensor: Float32 ``[B, N]``. Rows add up to 1, or to 0 where no pixel is labelled.
+
+    Raises:
+        RuntimeError: A label is neither a class nor ``ignore_index``. On a GPU it is an
+            asynchronous assertion.
+    """
+    label = label.flatten(1).long()  # [B, H * W]
+    labelled = label != ignore_index
+    # An ignored pixel adds 0 to class 0, so that every other value stays where scatter checks it.
+    counts = label.new_zeros(len(label), num_classes)
+    counts.scatter_add_(1, label.where(labelled, 0), labelled.long())
+    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+class _BinaryCrossEntropy(torch.autograd.Function):
+    """``torch.nn.functional.binary_cross_entropy`` without a reduction, value and gradient.
+
+    PyTorch's own is refused under autocast, and ends the process on a GPU where a probability is
+    not a number. Differentiating the formula would divide by 0 at probabilities of 0 and 1.
+    """
+
+    @staticmethod
+    def forward(ctx, probabilities, target):
+        ctx.save_for_backward(probabilities, target)
+        present = probabilities.log().clamp(min=-100)
+        absent = (-probabilities).log1p().clamp(min=-100)
+        return -(target * present + (1 - target) * absent)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        probabilities, target = ctx.saved_tensors
+        variance = (probabilities * (1 - probabilities)).clamp(min=1e-12)
+        return gradient * (probabilities - target) / variance, None
+
+
+@MODELS.register_module()
+class ClassProbabilityLoss(nn.Module):
+    """CP-Loss: binary cross-entropy between P_p and the share of each class in the image (Eq. 4).
+
+    It is the mean over all B·N entries, computed in float32 also under autocast. An image without a
+    labelled pixel contributes zero.
+
+    Args:
+        loss_weight (float): β of Eq. 8. Default: 0.1.
+
+    Raises:
+        TypeError: ``loss_weight`` is not a number.
+        ValueError: ``loss_weight`` is negative or not finite.
+
+    Example:
+        >>> loss = ClassProbabilityLoss(loss_weight=1.0)
+        >>> label = torch.tensor([[[0, 0, 1, 255]]])
+        >>> loss(torch.tensor([[0.7, 0.3]]), label).item()
+        0.6161...
+    """
+
+    loss_name = 'loss_class_probability'
+
+    def __init__(self, loss_weight=0.1):
+        super().__init__()
+        self.loss_weight = check_number('loss_weight', loss_weight)
+
+    def forward(self, class_probabilities, label, ignore_index=255):
+        """Return the weighted loss, a scalar.
+
+        Args:
+            class_probabilities (Tensor): P_p ``[B, N]``, within 0 and 1.
+            label (Tensor): Class indices ``[B, H, W]``.
+            ignore_index (int): Label of the pixels that do not count. Default: 255.
+
+        Raises:
+            RuntimeError: See :func:`class_shares`.
+        """
+        class_probabilities = widen(class_probabilities)
+        shares = class_shares(label, class_probabilities.shape[1], ignore_index)
+        entropy = _BinaryCrossEntropy.apply(class_probabilities, shares)  # [B, N]
+        labelled = shares.sum(dim=1, keepdim=True) > 0  # [B, 1]
+        return self.loss_weight * (entropy * labelled).mean()

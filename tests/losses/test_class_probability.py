@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mmseg_ctx.losses import ClassProbabilityLoss
+from mmseg_ctx.losses.class_probability import class_shares
+from tests.helpers import DATA, assert_relative
+
+IGNORE = 255
+
+
+def random_case(batch=3, num_classes=5, size=(7, 9), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = torch.randn(batch, num_classes, generator=generator).softmax(dim=1)
+    label = torch.randint(0, num_classes, (batch, *size), generator=generator)
+    label[:, 2:4] = IGNORE
+    return probabilities, label
+
+
+def naive(probabilities, label, ignore_index=IGNORE):
+    """Eq. 4 in float64, one entry at a time."""
+    probabilities = probabilities.detach().double().numpy()
+    batch, num_classes = probabilities.shape
+    entries = []
+    for image in range(batch):
+        values = label[image].numpy()
+        labelled = values[values != ignore_index]
+        for category in range(num_classes):
+            p = probabilities[image, category]
+            if not len(labelled):
+                entries.append(0.0)
+                continue
+            share = (labelled == category).sum() / len(labelled)
+            log_p, log_q = (max(np.log(q), -100) if q > 0 else -100 for q in (p, 1 - p))
+            entries.append(-(share * log_p + (1 - share) * log_q))
+    return sum(entries) / len(entries)
+
+
+def test_equals_the_recorded_output():
+    recorded = np.load(DATA / 'ctnet_head.npz')
+    probabilities = torch.from_numpy(recorded['class_probabilities'])
+    label = torch.from_numpy(recorded['label'])
+    shares = class_shares(label, probabilities.shape[1])
+    assert_relative(shares, recorded['target_probabilities'], 1e-4)
+    loss = ClassProbabilityLoss(loss_weight=1.0)(probabilities, label)
+    assert_relative(loss, recorded['loss_class_probability'], 1e-4)
+
+
+@pytest.mark.parametrize('ignore_index', [255, -100, 2])
+@pytest.mark.parametrize('loss_weight', [1.0, 0.1])
+def test_equals_the_equation(ignore_index, loss_weight):
+    probabilities, label = random_case()
+    label[label == IGNORE] = ignore_index
+    label[1] = ignore_index
+    loss = ClassProbabilityLoss(loss_weight)(probabilities, label, ignore_index=ignore_index)
+    expected = loss_weight * naive(probabilities, label, ignore_index)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_value_and_gradient_are_those_of_binary_cross_entropy():
+    probabilities, label = random_case()
+    # What a softmax gives where it saturates, and beyond what float32 can tell from 0 and 1.
+    probabilities[0] = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0])
+    probabilities[1] = torch.tensor([1e-45, 1e-38, 1e-20, 1 - 2**-24, 1e-10])
+    results = []
+    for function in (
+        ClassProbabilityLoss(loss_weight=1.0),
+        lambda p, y: F.binary_cross_entropy(p, class_shares(y, 5)),
+    ):
+        p = probabilities.clone().requires_grad_()
+        loss = function(p, label)
+        loss.backward()
+        results.append((loss.detach(), p.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=0)
+    assert results[0][1].isfinite().all()
+
+
+def test_gradient():
+    probabilities, label = random_case()
+    probabilities = probabilities.double().requires_grad_()
+    label[1] = IGNORE
+    assert torch.autograd.gradcheck(lambda p: ClassProbabilityLoss()(p, label), probabilities)
+
+
+def test_an_image_without_labels_contributes_zero():
+    probabilities, label = random_case(batch=2)
+    label[1] = IGNORE
+    probabilities.requires_grad_()
+    loss = ClassProbabilityLoss()(probabilities, label)
+    alone = ClassProbabilityLoss()(probabilities[:1], label[:1])
+    assert loss.item() == pytest.approx(alone.item() / 2, rel=1e-6)
+    loss.backward()
+    assert not probabilities.grad[1].any()
+    assert probabilities.grad[0].all()
+
+
+def test_a_batch_without_labels_gives_a_zero_that_backpropagates_zeros():
+    probabilities = random_case()[0].requires_grad_()
+    loss = ClassProbabilityLoss()(probabilities, torch.full((3, 7, 9), IGNORE))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(probabilities.grad, torch.zeros(3, 5))
+
+
+def test_one_class_is_a_share_of_one():
+    shares = class_shares(torch.full((1, 4, 4), 3), 5)
+    assert shares.tolist() == [[0, 0, 0, 1, 0]]
+    assert shares.dtype == torch.float32
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_is_in_float32_under_autocast(dtype):
+    probabilities, label = random_case()
+    expected = ClassProbabilityLoss()(probabilities, label)
+    with torch.autocast('cpu', dtype=dtype):
+        loss = ClassProbabilityLoss()(probabilities, label)
+        rounded = ClassProbabilityLoss()(probabilities.to(dtype), label)
+    assert loss.dtype == rounded.dtype == torch.float32
+    assert torch.equal(loss, expected)
+    assert_relative(rounded, ClassProbabilityLoss()(probabilities.to(dtype).float(), label), 1e-6)
+
+
+@pytest.mark.parametrize('value', [5, 254, -1])
+def test_a_label_out_of_range_is_an_error_that_names_it(value):
+    probabilities, label = random_case()
+    label[0, 0, 0] = value
+    with pytest.raises(RuntimeError, match=f'index {value} is out of bounds'):
+        ClassProbabilityLoss()(probabilities, label)
+
+
+def test_nothing_waits_for_values():
+    # Under fake tensors an operation that needs a value on the host raises.
+    with FakeTensorMode():
+        probabilities = torch.empty(2, 171, requires_grad=True)
+        loss = ClassProbabilityLoss()(probabilities, torch.empty(2, 512, 512, dtype=torch.long))
+        loss.backward()
+        assert probabilities.grad.shape == (2, 171)
+
+
+def test_no_tensor_has_a_value_for_every_class_and_pixel():
+    probabilities, label = random_case(batch=2, num_classes=50, size=(64, 64))
+    sizes = []
+
+    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            sizes.append(out.numel() if isinstance(out, torch.Tensor) else 0)
+            return out
+
+    with Sizes():
+        ClassProbabilityLoss()(probabilities, label)
+    assert max(sizes) == label.numel()
+
+
+def test_compiles_as_one_graph():
+    probabilities, label = random_case()
+    loss = ClassProbabilityLoss()
+    compiled = torch.compile(loss, fullgraph=True, backend='aot_eager')
+    results = []
+    for function in (loss, compiled):
+        p = probabilities.clone().requires_grad_()
+        value = function(p, label)
+        value.backward()
+        results.append((value.detach(), p.grad))
+    torch.testing.assert_close(results[1], results[0])
+
+
+def test_is_registered_and_checks_its_weight():
+    assert MODELS.build(dict(type='ClassProbabilityLoss')).loss_weight == 0.1
+    for weight, error in (('0.1', TypeError), (-1, ValueError), (float('nan'), ValueError)):
+        with pytest.raises(error, match='loss_weight must be'):
+            ClassProbabilityLoss(weight)

@@ -1,0 +1,214 @@
+"""Tiny data sets in the real on-disk layouts: to try a config without its data.
+
+Folders, file names, suffixes, split lists and label encodings are those that MMSegmentation's
+converters leave, so that the data set's own class reads them. What is in the images means nothing:
+each is a grid of cells, one class and one colour a cell.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmseg_ctx.arguments import check_choice, check_int, check_ints
+from mmseg_ctx.datasets.voc_results import voc_palette
+
+CELLS = (3, 4)  # rows and columns of the grid of an image
+# The labelId of each trainId of Cityscapes.
+CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where the files of one split lie.
+
+    Args:
+        name (str): Name of an image, with a place for its number.
+        image (str): Path of an image, with a place for its name.
+        label (str | None): Path of its label; None where the labels are secret.
+        lists (tuple[str]): Files that list the names, one a line; a list may have several splits.
+        has_palette (bool): Whether the label is a palette PNG in the colours of PASCAL VOC.
+        label_ids (str | None): Path of the label in Cityscapes' labelIds.
+    """
+
+    name: str
+    image: str
+    label: str | None = None
+    lists: tuple = ()
+    has_palette: bool = False
+    label_ids: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The splits of a data set, the label values of its classes, and that of unlabelled pixels."""
+
+    splits: tuple
+    values: range
+    unlabelled: int
+
+
+def _ade20k(split, short):
+    return Split(
+        f'ADE_{short}_{{:08d}}',
+        f'images/{split}/{{}}.jpg',
+        f'annotations/{split}/{{}}.png',
+    )
+
+
+def _coco_stuff(split, name):
+    return Split(name, f'images/{split}/{{}}.jpg', f'annotations/{split}/{{}}_labelTrainIds.png')
+
+
+def _cityscapes(split, city):
+    label = None if split == 'test' else f'gtFine/{split}/{city}/{{}}_gtFine_labelTrainIds.png'
+    return Split(
+        f'{city}_{{:06d}}_000019',
+        f'leftImg8bit/{split}/{city}/{{}}_leftImg8bit.png',
+        label,
+        label_ids=label and label.replace('labelTrainIds', 'labelIds'),
+    )
+
+
+def _voc(folder, *splits):
+    return Split(
+        '2007_{:06d}',
+        'JPEGImages/{}.jpg',
+        folder and f'{folder}/{{}}.png',
+        lists=tuple(f'ImageSets/Segmentation/{split}.txt' for split in splits),
+        # The added labels come from MATLAB files and are plain grey.
+        has_palette=folder == 'SegmentationClass',
+    )
+
+
+def _pascal_context(split):
+    return Split(
+        '2008_{:06d}',
+        'JPEGImages/{}.jpg',
+        'SegmentationClassContext/{}.png',
+        lists=(f'ImageSets/SegmentationContext/{split}.txt',),
+    )
+
+
+PASCAL_CONTEXT = Layout((_pascal_context('train'), _pascal_context('val')), range(1, 60), 0)
+LAYOUTS = {
+    'ade20k': Layout(
+        (_ade20k('training', 'train'), _ade20k('validation', 'val')), range(1, 151), 0
+    ),
+    'cityscapes': Layout(
+        (
+            _cityscapes('train', 'aachen'),
+            _cityscapes('val', 'frankfurt'),
+            _cityscapes('test', 'berlin'),
+        ),
+        range(19),
+        255,
+    ),
+    'coco_stuff10k': Layout(
+        # All of its images are from COCO's train2014, those of the test split too.
+        tuple(_coco_stuff(split, 'COCO_train2014_{:012d}') for split in ('train2014', 'test2014')),
+        range(1, 172),
+        0,
+    ),
+    'coco_stuff164k': Layout(
+        tuple(_coco_stuff(split, '{:012d}') for split in ('train2017', 'val2017')),
+        range(171),
+        255,
+    ),
+    'pascal_context': PASCAL_CONTEXT,
+    'pascal_context_59': PASCAL_CONTEXT,
+    'pascal_voc12_aug': Layout(
+        (
+            _voc('SegmentationClass', 'train', 'trainval', 'trainaug'),
+            _voc('SegmentationClassAug', 'aug', 'trainaug'),
+            _voc('SegmentationClass', 'val', 'trainval'),
+            _voc(None, 'test'),
+        ),
+        range(21),
+        255,
+    ),
+}
+
+
+def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
+    """Write a tiny data set that MMSegmentation's class for ``layout`` reads.
+
+    Args:
+        layout (str): One of ``LAYOUTS``, named as the files of ``configs/_base_/datasets``.
+        out (str | Path): The data set's root, ``data_root`` of a config. It must not exist, or be
+            an empty folder; it appears when everything is written.
+        num_images (int): Images a split. Default: 4.
+        size (tuple[int]): Height and width of the images in pixels. Default: (64, 96).
+        seed (int): The same seed gives the same files. Default: 0.
+
+    Returns:
+        Path: ``out``.
+
+    Raises:
+        ValueError: An argument is not as said.
+        FileExistsError: ``out`` is a file, or a folder with something in it.
+
+    Example:
+        >>> make_toy_dataset('ade20k', 'data/toy_ade20k')
+    """
+    check_choice('layout', layout, tuple(LAYOUTS))
+    check_int('num_images', num_images)
+    size = check_ints('size', size)
+    if len(size) != 2:
+        raise ValueError(f'size must be a height and a width, got {size!r}')
+    check_int('seed', seed, minimum=0)
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f'{out} exists and is not an empty folder; name a new one')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
+    try:
+        _write(LAYOUTS[layout], temporary, num_images, size, np.random.default_rng(seed))
+        temporary.chmod(0o755)
+        temporary.replace(out)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    return out
+
+
+def _write(layout, root, num_images, size, rng):
+    colours = rng.integers(0, 256, (256, 3), dtype=np.uint8)
+    number = 0
+    for split in layout.splits:
+        for _ in range(num_images):
+            number += 1
+            name = split.name.format(number)
+            label = _draw_label(layout, size, rng)
+            noise = rng.integers(-20, 21, (*size, 3))
+            image = np.clip(colours[label] + noise, 0, 255).astype(np.uint8)
+            _save(image, root / split.image.format(name))
+            if split.label:
+                _save(label, root / split.label.format(name), split.has_palette)
+            if split.label_ids:
+                ids = np.zeros(256, np.uint8)
+                ids[: len(CITYSCAPES_LABEL_IDS)] = CITYSCAPES_LABEL_IDS
+                _save(ids[label], root / split.label_ids.format(name))
+            for path in split.lists:
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                with open(root / path, 'a') as lines:
+                    lines.write(f'{name}\n')
+
+
+def _draw_label(layout, size, rng):
+    """Return a label map of ``size``, a class a cell, the first cell unlabelled."""
+    cells = rng.choice(layout.values, CELLS).astype(np.uint8)
+    cells[0, 0] = layout.unlabelled
+    rows, columns = (np.arange(n) * cells // n for n, cells in zip(size, CELLS, strict=True))
+    return cells[rows[:, None], columns]
+
+
+def _save(array, path, has_palette=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    if has_palette:
+        image.putpalette(voc_palette().tobytes())
+    image.save(path)

@@ -1,0 +1,181 @@
+"""The toy data sets through MMSegmentation's own data set classes and our data configs."""
+
+import runpy
+
+import numpy as np
+import pytest
+from mmengine import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
+from mmseg.utils import get_palette
+from PIL import Image
+
+from mmseg_ctx.commandline import run
+from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
+from mmseg_ctx.datasets.voc_results import voc_palette
+from tests.helpers import ROOT
+
+CLASSES = {
+    'ade20k': 150,
+    'cityscapes': 19,
+    'coco_stuff10k': 171,
+    'coco_stuff164k': 171,
+    'pascal_context': 60,
+    'pascal_context_59': 59,
+    'pascal_voc12_aug': 21,
+}
+# A file of each kind, as the public data set names it.
+FILES = {
+    'ade20k': ['images/training/ADE_train_00000001.jpg', 'annotations/validation/ADE_val_*.png'],
+    'cityscapes': [
+        'leftImg8bit/train/aachen/aachen_000001_000019_leftImg8bit.png',
+        'gtFine/val/frankfurt/frankfurt_*_000019_gtFine_labelTrainIds.png',
+        'gtFine/train/aachen/aachen_*_000019_gtFine_labelIds.png',
+        'leftImg8bit/test/berlin/berlin_*_000019_leftImg8bit.png',
+    ],
+    'coco_stuff10k': [
+        'images/test2014/COCO_train2014_000000000003.jpg',
+        'annotations/train2014/COCO_train2014_000000000001_labelTrainIds.png',
+    ],
+    'coco_stuff164k': [
+        'images/train2017/000000000001.jpg',
+        'annotations/val2017/000000000003_labelTrainIds.png',
+    ],
+    'pascal_context': [
+        'JPEGImages/2008_000001.jpg',
+        'SegmentationClassContext/2008_000001.png',
+        'ImageSets/SegmentationContext/val.txt',
+    ],
+    'pascal_context_59': ['SegmentationClassContext/2008_000001.png'],
+    'pascal_voc12_aug': [
+        'JPEGImages/2007_000001.jpg',
+        'SegmentationClassAug/2007_000003.png',
+        *(
+            f'ImageSets/Segmentation/{split}.txt'
+            for split in ('train', 'val', 'trainval', 'aug', 'trainaug', 'test')
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_real_class_reads_it(layout, tmp_path, monkeypatch):
+    config = Config.fromfile(ROOT / f'configs/_base_/datasets/{layout}.py')
+    make_toy_dataset(layout, tmp_path / config.dataset.data_root, num_images=2)
+    monkeypatch.chdir(tmp_path)
+    init_default_scope('mmseg')
+    for loader in (config.train_dataloader, config.val_dataloader):
+        dataset = DATASETS.build(loader.dataset)
+        both = layout == 'pascal_voc12_aug' and loader is config.train_dataloader
+        assert len(dataset) == (4 if both else 2)
+        assert len(dataset.metainfo['classes']) == CLASSES[layout]
+        for item in dataset:
+            label = item['data_samples'].gt_sem_seg.data
+            inside = label[label != 255]
+            assert inside.numel() > 0
+            assert inside.max() < CLASSES[layout]
+            # Only the 60 classes of PASCAL-Context leave nothing unlabelled.
+            if loader is config.val_dataloader and layout != 'pascal_context':
+                assert (label == 255).any()
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_files_are_named_as_in_the_public_data_set(layout, tmp_path):
+    root = make_toy_dataset(layout, tmp_path / 'toy', num_images=2)
+    for pattern in FILES[layout]:
+        assert list(root.glob(pattern)), pattern
+
+
+@pytest.mark.parametrize(
+    ('layout', 'folder', 'lowest', 'highest', 'unlabelled'),
+    [
+        ('ade20k', 'annotations', 1, 150, 0),
+        ('coco_stuff10k', 'annotations', 1, 171, 0),
+        ('coco_stuff164k', 'annotations', 0, 170, 255),
+        ('pascal_context', 'SegmentationClassContext', 1, 59, 0),
+    ],
+)
+def test_label_encoding(layout, folder, lowest, highest, unlabelled, tmp_path):
+    root = make_toy_dataset(layout, tmp_path / 'toy', num_images=60)
+    labels = [np.array(Image.open(path)) for path in (root / folder).rglob('*.png')]
+    assert {label.dtype for label in labels} == {np.dtype('uint8')}
+    values = np.unique(labels)
+    assert unlabelled in values
+    assert set(values) - {unlabelled} == set(range(lowest, highest + 1))
+
+
+def test_voc_labels_have_the_palette_of_the_development_kit(tmp_path):
+    root = make_toy_dataset('pascal_voc12_aug', tmp_path / 'toy', num_images=1)
+    with Image.open(next((root / 'SegmentationClass').iterdir())) as label:
+        assert label.mode == 'P'
+        assert np.array_equal(np.array(label.getpalette()).reshape(-1, 3)[:21], get_palette('voc'))
+    with Image.open(next((root / 'SegmentationClassAug').iterdir())) as label:
+        assert label.mode == 'L'
+    # The colour of the border between objects.
+    assert voc_palette()[255].tolist() == [224, 224, 192]
+
+
+def test_cityscapes_label_ids_are_of_the_same_pixels(tmp_path):
+    root = make_toy_dataset('cityscapes', tmp_path / 'toy', num_images=1)
+    ids = next(root.glob('gtFine/train/aachen/*_labelIds.png'))
+    train_ids = np.array(Image.open(str(ids).replace('labelIds', 'labelTrainIds')))
+    ids = np.array(Image.open(ids))
+    road, bicycle, ignored = ids[train_ids == 0], ids[train_ids == 18], ids[train_ids == 255]
+    assert (road == 7).all()
+    assert (bicycle == 33).all()
+    assert (ignored == 0).all()
+
+
+def test_same_seed_gives_the_same_files(tmp_path):
+    first, second, other = (
+        make_toy_dataset('ade20k', tmp_path / str(number), num_images=2, seed=seed)
+        for number, seed in enumerate((5, 5, 6))
+    )
+    for path in first.rglob('*.png'):
+        assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
+        assert path.read_bytes() != (other / path.relative_to(first)).read_bytes()
+
+
+def test_existing_data_are_left_alone(tmp_path):
+    (tmp_path / 'photo.jpg').write_text('mine')
+    with pytest.raises(FileExistsError, match='not an empty folder'):
+        make_toy_dataset('ade20k', tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['photo.jpg']
+
+
+def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
+    def fail(self, path):
+        raise OSError(28, 'No space left on device', str(path))
+
+    monkeypatch.setattr(Image.Image, 'save', fail)
+    with pytest.raises(OSError, match='No space'):
+        make_toy_dataset('ade20k', tmp_path / 'toy')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'layout': 'imagenet'}, "layout must be one of .*'ade20k'.*got 'imagenet'"),
+        ({'num_images': 0}, 'num_images must be an integer >= 1, got 0'),
+        ({'size': (64,)}, r'size must be a height and a width, got \(64,\)'),
+        ({'seed': -1}, 'seed must be an integer >= 0, got -1'),
+    ],
+)
+def test_bad_arguments(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        make_toy_dataset(**{'layout': 'ade20k', 'out': tmp_path / 'toy', **arguments})
+
+
+def test_tool(tmp_path, capsys):
+    main = runpy.run_path(str(ROOT / 'tools/make_toy_dataset.py'))['main']
+    out = tmp_path / 'toy'
+    main(['cityscapes', str(out), '--images', '1', '--size', '32', '48'])
+    with Image.open(next(out.glob('leftImg8bit/val/*/*.png'))) as image:
+        assert image.size == (48, 32)
+    with pytest.raises(SystemExit) as end:
+        run(main, ['cityscapes', str(out)])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        f'error: {out} exists and is not an empty folder; name a new one\n'
+    )

@@ -1,0 +1,34 @@
+"""Write a tiny data set in the real on-disk layout of a public one, to try its configs."""
+
+from mmseg_ctx.commandline import ArgumentParser, run
+from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
+
+EXAMPLE = """example:
+  python tools/make_toy_dataset.py pascal_voc12_aug data/VOCdevkit/VOC2012
+  mim train mmseg configs/dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py
+"""
+
+
+def main(arguments):
+    parser = ArgumentParser(description=__doc__, epilog=EXAMPLE)
+    parser.add_argument('layout', choices=sorted(LAYOUTS), help='the data set whose layout it has')
+    parser.add_argument('out', help='a new folder, the data_root of a config')
+    parser.add_argument('--images', type=int, default=4, help='images a split (default: 4)')
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        default=(64, 96),
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the images, in pixels (default: 64 96)',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of what is drawn (default: 0)')
+    options = parser.parse_args(arguments)
+    out = make_toy_dataset(
+        options.layout, options.out, options.images, tuple(options.size), options.seed
+    )
+    print(f'{options.layout}: {options.images} images a split in {out}')
+
+
+if __name__ == '__main__':
+    run(main)

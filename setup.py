@@ -9,7 +9,9 @@ ROOT = Path(__file__).parent
 VERSION = re.search(
     r"^__version__ = '(.+)'$", (ROOT / 'mmseg_ctx/version.py').read_text(), re.MULTILINE
 ).group(1)
-TEST = ['pytest']
+EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
+VISUALIZE = ['scikit-learn', 'tensorboard']
+TEST = ['pytest', *EXPORT, *VISUALIZE]
 
 setup(
     name='mmseg-ctx',
@@ -39,6 +41,8 @@ setup(
             'ftfy',
             'regex',
         ],
+        'export': EXPORT,
+        'visualize': VISUALIZE,
         'test': TEST,
         'dev': [*TEST, 'build', 'ruff'],
     },

@@ -1,0 +1,15 @@
+_base_ = './resnet50_d8.py'
+model = dict(
+    decode_head=dict(
+        type='DynamicMultiScaleHead',
+        in_channels=2048,
+        in_index=3,
+        channels=512,
+        filter_sizes=(1, 3, 5, 7),
+        fusion=True,
+        dropout_ratio=0.1,
+        norm_cfg=_base_.norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+    )
+)

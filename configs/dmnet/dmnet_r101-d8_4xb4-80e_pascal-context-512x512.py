@@ -1,0 +1,16 @@
+# DMNet on ResNet-101, Table 8: 54.4 mIoU.
+_base_ = [
+    '../_base_/models/dmnet_r50-d8.py',
+    '../_base_/datasets/pascal_context_512x512.py',
+    '../_base_/schedules/schedule_80e_pascal_context.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    pretrained='open-mmlab://resnet101_v1c',
+    backbone=dict(depth=101),
+    test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)),
+    decode_head=dict(num_classes=60),
+    auxiliary_head=dict(num_classes=60),
+)
+optim_wrapper = dict(optimizer=dict(lr=0.005))

@@ -96,7 +96,8 @@ class ContextAdaptiveConv(nn.Module):
 
         Dividing by n makes it a mean over the places, which no size of the image changes.
         """
-        features = widen(x).flatten(2)  # [B, C, n]
+        x = widen(x)
+        features = x.flatten(2)  # [B, C, n]
         query = widen(self.query(x.to(self.query.weight.dtype))).flatten(2)  # [B, s², n]
         context = features @ query.transpose(1, 2) / features.size(2)  # [B, C, s²]
         key = self.key.weight.flatten(1)  # [C, C]

@@ -1,0 +1,95 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmseg_ctx.ops import spatially_varying_weights
+from tests.helpers import assert_relative
+
+
+def naive(x, kernels, dilations):
+    """Eq. 2 as loops over images, channels, places and taps, in float64."""
+    x, kernels = x.double().numpy(), kernels.double().numpy()
+    batch, channels, height, width = x.shape
+    size = kernels.shape[-1]
+    weights = np.zeros_like(x)
+    for b, c, i, j in itertools.product(*map(range, x.shape)):
+        for dilation in dilations:
+            logit = 0.0
+            for u, v in itertools.product(range(size), repeat=2):
+                row = i + dilation * (u - size // 2)
+                column = j + dilation * (v - size // 2)
+                if 0 <= row < height and 0 <= column < width:
+                    logit += kernels[b, c, u, v] * x[b, c, row, column]
+            weights[b, c, i, j] += np.exp(-np.logaddexp(0, -logit))
+    return torch.from_numpy(weights)
+
+
+@pytest.mark.parametrize('dilations', [(1, 2, 3), (2,), (3, 1)])
+@pytest.mark.parametrize('size', [3, 5])
+@pytest.mark.parametrize('shape', [(2, 3, 7, 6), (1, 2, 9, 4), (2, 2, 2, 3), (1, 3, 1, 1)])
+def test_equals_loops(shape, size, dilations):
+    x, kernels = torch.randn(shape), torch.randn(*shape[:2], size, size)
+    actual = spatially_varying_weights(x, kernels, dilations)
+    assert_relative(actual, naive(x, kernels, dilations), 1e-6)
+
+
+def test_default_dilations_are_those_of_the_paper():
+    x, kernels = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 3, 3)
+    expected = spatially_varying_weights(x, kernels, (1, 2, 3))
+    assert torch.equal(spatially_varying_weights(x, kernels), expected)
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_memory_format_changes_nothing(batch):
+    x, kernels = torch.randn(batch, 4, 6, 5), torch.randn(batch, 4, 3, 3)
+    last = x.to(memory_format=torch.channels_last), kernels.to(memory_format=torch.channels_last)
+    expected = spatially_varying_weights(x, kernels)
+    torch.testing.assert_close(spatially_varying_weights(*last), expected)
+
+
+@pytest.mark.parametrize('shape', [(2, 2, 4, 3), (1, 2, 2, 2)])
+def test_gradients_of_first_and_second_order(shape):
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    kernels = torch.randn(*shape[:2], 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(spatially_varying_weights, (x, kernels))
+    assert torch.autograd.gradgradcheck(spatially_varying_weights, (x, kernels))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_large_features_under_autocast(dtype):
+    # Taps of both signs nearly cancel, so a logit rounded to half precision would be off by far
+    # more than the width of a sigmoid.
+    x = (1e4 * torch.rand(2, 3, 6, 5)).to(dtype).requires_grad_()
+    kernels = torch.randn(2, 3, 3, 3)
+    kernels = (kernels - kernels.mean((2, 3), keepdim=True)) / 1e3
+    with torch.autocast('cpu', dtype):
+        weights = spatially_varying_weights(x, kernels)
+    assert weights.dtype == dtype
+    expected = naive(x.detach(), kernels, (1, 2, 3))
+    assert 0.1 < ((expected > 0.1) & (expected < 2.9)).double().mean()
+    # The result is rounded once.
+    assert_relative(weights.detach(), expected, torch.finfo(dtype).eps)
+    weights.sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_one_convolution_a_dilation_however_many_images():
+    class Count(TorchDispatchMode):
+        operations = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.operations += function is torch.ops.aten.convolution.default
+            return function(*args, **(kwargs or {}))
+
+    for batch in (1, 5):
+        with Count() as count, torch.no_grad():
+            spatially_varying_weights(torch.rand(batch, 4, 5, 5), torch.rand(batch, 4, 3, 3))
+        assert count.operations == 3
+
+
+def test_kernels_of_a_wrong_shape():
+    with pytest.raises(ValueError, match=r'kernels must be \[B, C, k, k\]'):
+        spatially_varying_weights(torch.rand(2, 4, 5, 5), torch.rand(1, 4, 3, 3))

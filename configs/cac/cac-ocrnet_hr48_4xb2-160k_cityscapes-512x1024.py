@@ -1,0 +1,20 @@
+# CAC with OCRNet on HRNet-W48 on Cityscapes, whose figures are in the supplement of the paper
+# (Section 4.1).
+_base_ = [
+    '../_base_/models/ocrnet_hr48.py',
+    '../_base_/datasets/cityscapes_photometric.py',
+    '../_base_/schedules/schedule_160k.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    decode_head=[
+        dict(_base_.model.decode_head[0], num_classes=19),
+        dict(
+            type='ContextAwareClassifierHead',
+            head=dict(_base_.model.decode_head[1], num_classes=19),
+        ),
+    ],
+)
+train_dataloader = dict(batch_size=2)
+optim_wrapper = dict(optimizer=dict(weight_decay=5e-4))

@@ -26,7 +26,8 @@ def main(arguments):
     for name in arguments.tables:
         if name not in TABLES:
             parser.error(f'TABLE must be one of {", ".join(TABLES)}, got {name!r}')
-    output([TABLES[name]() for name in arguments.tables or TABLES], arguments)
+    with output(arguments) as write:
+        write([TABLES[name]() for name in arguments.tables or TABLES])
 
 
 if __name__ == '__main__':

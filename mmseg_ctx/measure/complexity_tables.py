@@ -33,6 +33,10 @@ _PAPER_COLUMNS = (
     COMPLEXITY_COLUMNS[1],
     Column('paper_multiply_adds', 'paper [G]', billions),
 )
+HEADS_FACTS = (
+    "AdaptiveContextHead also reads the dilated ResNet's stages 1 and 2, of 1/8 and 1/4 of the "
+    'channels, the former at twice the size. OCRHead is without the FCN head before it.',
+)
 
 
 class _Row(NamedTuple):
@@ -283,8 +287,5 @@ def heads_table():
         'Heads on [1, 2048, 64, 64], 60 classes',
         (Column('model', 'head'), *COMPLEXITY_COLUMNS),
         rows,
-        (
-            "AdaptiveContextHead also reads the dilated ResNet's [1, 256, 128, 128] and "
-            '[1, 512, 64, 64]; OCRHead is counted without the FCN head before it.',
-        ),
+        HEADS_FACTS,
     )

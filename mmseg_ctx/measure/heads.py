@@ -55,6 +55,7 @@ def head_config(type, channels=2048, width=512, classes=CLASSES, **options):
         num_classes=classes,
         norm_cfg=dict(type='BN'),
         align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     )
     if type == 'EncHead':
         settings.update(in_channels=stages[1:], in_index=(1, 2, 3))

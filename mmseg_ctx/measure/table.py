@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from mmseg_ctx.commandline import writing
@@ -106,16 +107,20 @@ def add_output_arguments(parser):
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
 
 
-def output(tables, arguments):
-    """Write tables as the options of ``add_output_arguments`` say.
+@contextmanager
+def output(arguments):
+    """Give the function that writes tables as the options of ``add_output_arguments`` say.
+
+    A file that cannot be written is refused here, before anything is measured.
 
     Args:
-        tables (Sequence[Table]): At least one.
         arguments (argparse.Namespace): The tool's arguments.
+
+    Yields:
+        Callable[[Sequence[Table]], None]: To be called once.
     """
-    text = render(tables, arguments.format)
     if arguments.out is None:
-        sys.stdout.write(text)
+        yield lambda tables: sys.stdout.write(render(tables, arguments.format))
         return
     with writing(arguments.out, arguments.force) as temporary:
-        temporary.write_text(text)
+        yield lambda tables: temporary.write_text(render(tables, arguments.format))

@@ -64,16 +64,32 @@ def test_units():
     assert billions(29_640_000_000) == '29.64'
 
 
-def test_output_to_a_file_and_to_standard_output(tmp_path, capsys):
+def _output(*options):
     parser = ArgumentParser()
     add_output_arguments(parser)
-    output([TABLE], parser.parse_args([]))
+    with output(parser.parse_args(options)) as write:
+        write([TABLE])
+
+
+def test_output_to_a_file_and_to_standard_output(tmp_path, capsys):
+    _output()
     assert capsys.readouterr().out == render([TABLE], 'text')
     path = tmp_path / 'table.md'
     options = ['--format', 'markdown', '--out', str(path)]
-    output([TABLE], parser.parse_args(options))
+    _output(*options)
     assert path.read_text() == render([TABLE], 'markdown')
-    with pytest.raises(FileExistsError, match='--force'):
-        output([TABLE], parser.parse_args(options))
-    output([TABLE], parser.parse_args([*options, '--force']))
+    _output(*options, '--force')
     assert [entry.name for entry in tmp_path.iterdir()] == ['table.md']
+
+
+def test_output_is_refused_before_anything_is_measured(tmp_path):
+    parser = ArgumentParser()
+    add_output_arguments(parser)
+    path = tmp_path / 'table.md'
+    path.write_text('kept')
+    with (
+        pytest.raises(FileExistsError, match='--force'),
+        output(parser.parse_args(['--out', str(path)])),
+    ):
+        pytest.fail('measured')
+    assert path.read_text() == 'kept'

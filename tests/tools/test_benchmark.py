@@ -1,0 +1,53 @@
+"""The benchmark's command line, with its smallest run."""
+
+import json
+
+import pytest
+
+from mmseg_ctx.commandline import run
+from tools.benchmark import main
+
+
+def _run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        run(main, list(map(str, arguments)))
+    return end.value.code or 0
+
+
+def test_tables_as_json(tmp_path, capsys):
+    path = tmp_path / 'spatial.json'
+    options = ('--sizes', 4, 6, '--repeats', 2, '--format', 'json', '--out', path)
+    assert _run('ctnet-linear', *options, '--cases', 'SpatialContextModule') == 0
+    assert (
+        '8/8' in capsys.readouterr().err
+    )  # the progress bar: two sizes, warm-up, memory and two rounds
+    small, large = json.loads(path.read_text())
+    assert small['title'] != large['title']
+    (row,) = large['rows']
+    assert row['case'] == 'SpatialContextModule'
+    assert len(row['rounds']) == 2
+    assert any('2 rounds' in fact for fact in large['facts'])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['unknown'], "'heads', "),
+        (['heads', '--repeats', '0'], "invalid positive integer value: '0'"),
+        (
+            ['ctnet-linear', '--cases', 'NonLocal'],
+            "SpatialContextModule, NonLocal2d, got 'NonLocal'",
+        ),
+        (['heads', '--out', '/nowhere/table.md', '--sizes', '8'], '/nowhere'),
+    ],
+)
+def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys):
+    assert _run(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ')
+    assert message in line
+
+
+def test_help_has_an_example(capsys):
+    assert _run('--help') == 0
+    assert 'python tools/benchmark.py heads' in capsys.readouterr().out

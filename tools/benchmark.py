@@ -1,0 +1,91 @@
+"""Time and peak memory, paired in one run; `--help` says more."""
+
+import torch
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from mmseg_ctx.commandline import ArgumentParser, run
+from mmseg_ctx.measure.benchmark import DTYPES, MEMORY_FORMATS, Setting, compare, describe
+from mmseg_ctx.measure.suites import SUITES, selected
+from mmseg_ctx.measure.table import add_output_arguments, output
+
+DESCRIPTION = f"""\
+Measure time and peak memory. The cases of a comparison take turns, A B C A B C …; the table has
+their medians, and the median and the quartiles of the ratios within a round.
+
+{chr(10).join(f'{name + ":":15}{suite.__doc__.splitlines()[0]}' for name, suite in SUITES.items())}
+"""
+EXAMPLE = """\
+example:
+  python tools/benchmark.py heads --repeats 10 --format markdown --out heads.md
+  python tools/benchmark.py cac-sizes --device cuda --dtype bfloat16 --sizes 512 1280 2560
+  python tools/benchmark.py heads --cases DMHead APCHead ContextAdaptiveConvHead
+"""
+
+
+def main(arguments):
+    arguments = parse(arguments)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    setting = Setting(arguments.device, arguments.dtype, arguments.memory_format, arguments.sizes)
+    comparisons = SUITES[arguments.suite](setting)
+    if arguments.cases:
+        comparisons = selected(comparisons, arguments.cases)
+    with output(arguments) as write:
+        write(measure(comparisons, setting, arguments.repeats))
+
+
+def measure(comparisons, setting, repeats):
+    facts = describe(setting, repeats)
+    steps = (repeats + 2) * sum(len(each.cases) for each in comparisons)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task('', total=steps)
+
+        def progress(case):
+            bar.update(task, advance=1, description=case)
+
+        tables = [compare(each, setting, repeats, progress) for each in comparisons]
+    return [each._replace(facts=(*each.facts, *facts)) for each in tables]
+
+
+def parse(arguments):
+    parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
+    parser.add_argument('suite', choices=SUITES, metavar='SUITE', help=', '.join(SUITES))
+    parser.add_argument('--cases', nargs='+', metavar='NAME', help='only these; default: all')
+    parser.add_argument(
+        '--sizes', nargs='+', type=positive, metavar='N', help="in place of the suite's"
+    )
+    parser.add_argument(
+        '--repeats', type=positive, default=20, metavar='N', help='rounds; default: 20'
+    )
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu', help='default: cpu')
+    parser.add_argument(
+        '--dtype', choices=DTYPES, default=DTYPES[0], help='by autocast; default: float32'
+    )
+    parser.add_argument(
+        '--memory-format',
+        choices=MEMORY_FORMATS,
+        default=MEMORY_FORMATS[0],
+        help='default: contiguous',
+    )
+    parser.add_argument('--threads', type=positive, metavar='N', help="default: PyTorch's")
+    add_output_arguments(parser)
+    arguments = parser.parse_args(arguments)
+    if arguments.device == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device must be cpu, since this PyTorch finds no CUDA device, got cuda')
+    return arguments
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+positive.__name__ = 'positive integer'
+
+
+if __name__ == '__main__':
+    run(main)

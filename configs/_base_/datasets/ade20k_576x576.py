@@ -1,4 +1,4 @@
-# ADE20K with the larger crop that three of the papers train with; the scale grows with it.
+# ADE20K with the larger crop of CaC-Net and DMNet; the scale grows with it.
 _base_ = './ade20k.py'
 scale = (2304, 576)
 crop_size = (576, 576)

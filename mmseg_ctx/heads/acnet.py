@@ -115,7 +115,7 @@ class LocalContextModule(nn.Module):
             local (Tensor): B ``[B, local_channels, h, w]``, features of a finer stage.
             gate (Tensor): The global context's gate ``[B, 1, h', w']`` of any size.
         """
-        gate = resize(gate, local.shape[2:], mode='bilinear', align_corners=self.align_corners)
+        gate = _upsample(gate, local, self.align_corners)
         local_gate = (1 - gate).to(local.dtype)  # [B, 1, h, w], Eq. 4
         gated = self.beta * local_gate * local  # [B, local_channels, h, w]
         for fusion in self.fusions:
@@ -175,9 +175,7 @@ class AdaptiveContextBlock(nn.Module):
         """
         x, gate = self.global_context(x)
         local = self.reduce(feature)  # [B, local_channels, h, w]
-        x = resize(
-            x, local.shape[2:], mode='bilinear', align_corners=self.align_corners
-        )  # [B, channels, h, w]
+        x = _upsample(x, local, self.align_corners)  # [B, channels, h, w]
         return self.local_context(x, local, gate)
 
 
@@ -263,6 +261,14 @@ class AdaptiveContextHead(BaseDecodeHead):
             x = block(x, feature)  # of the size of feature
         x, _ = self.global_context(x)
         return self.cls_seg(x)
+
+
+def _upsample(x, like, align_corners):
+    """Return ``x`` ``[B, C, h', w']`` in the size of ``like``."""
+    # A warning about sizes would break a compiled graph.
+    return resize(
+        x, like.shape[2:], mode='bilinear', align_corners=align_corners, warning=False
+    )  # [B, C, h, w]
 
 
 def _check_widths(in_channels, channels, block_channels, local_channels, input_transform):

@@ -12,6 +12,7 @@ from mmseg_ctx.heads import ContextAdaptiveConvHead
 from mmseg_ctx.heads.cacnet import ContextAdaptiveConv
 from mmseg_ctx.measure.complexity import count
 from tests.helpers import assert_relative, data_samples, run_processes
+from tests.ops.test_spatial_weights import naive_weights
 
 SOURCES = ['context', 'fixed', 'pooled']
 SMALL = dict(in_channels=12, channels=8, num_classes=5, norm_cfg=dict(type='BN'))
@@ -63,23 +64,6 @@ def naive_norm(kernels, state, training):
         scaled = (kernels[:, c] - mean) / np.sqrt(variance + 1e-5)
         normed[:, c] = state['norm.weight'][c] * scaled + state['norm.bias'][c]
     return normed
-
-
-def naive_weights(x, kernels, dilations):
-    """Eq. 2, a channel and place at a time."""
-    batch, channels, height, width = x.shape
-    size = kernels.shape[-1]
-    weights = np.zeros_like(x)
-    for b, c, i, j in itertools.product(*map(range, x.shape)):
-        for dilation in dilations:
-            logit = 0.0
-            for u, v in itertools.product(range(size), repeat=2):
-                row = i + dilation * (u - size // 2)
-                column = j + dilation * (v - size // 2)
-                if 0 <= row < height and 0 <= column < width:
-                    logit += kernels[b, c, u, v] * x[b, c, row, column]
-            weights[b, c, i, j] += 1 / (1 + np.exp(-logit))
-    return weights
 
 
 @pytest.mark.parametrize('training', [False, True])

@@ -20,7 +20,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.arguments import check_choice, check_decode_head, check_int, check_ints
-from mmseg_ctx.ops import widen
+from mmseg_ctx.ops import autocast_off, widen
 
 POOLINGS = ('avg', 'max', 'mix')
 MODES = ('tandem', 'parallel', 'channel', 'spatial')
@@ -143,8 +143,10 @@ class SpatialContextModule(nn.Module):
         class_features = class_features.unsqueeze(3)  # [B, C, N, 1]
         key = self.key(class_features).flatten(2)  # [B, C/s, N]
         value = self.value(class_features).flatten(2)  # [B, C/s, N]
-        energy = (self.scale * key).transpose(1, 2) @ query.flatten(2)  # [B, N, h * w]
-        attention = widen(energy).softmax(dim=1).to(value.dtype)
+        # In half precision products of large features would overflow.
+        with autocast_off(x):
+            energy = self.scale * widen(key).transpose(1, 2) @ widen(query.flatten(2))
+            attention = energy.softmax(dim=1).to(value.dtype)  # [B, N, h * w]
         context = (value @ attention).view(query.shape)  # [B, C/s, h, w]
         return self.fuse(self.expand(context) + x)
 
@@ -248,7 +250,7 @@ class ContextTandemHead(BaseDecodeHead):
         if self.mode == 'tandem':
             branches.insert(0, self.spatial_context(middle, class_features))
         elif self.mode != 'channel':
-            learned = self.class_features.expand(len(x), -1, -1)  # [B, C, N]
+            learned = self.class_features.repeat(x.shape[0], 1, 1)  # [B, C, N]
             branches.insert(0, self.spatial_context(x, learned))
         return self.merge(torch.cat(branches, dim=1)), probabilities
 

@@ -1,0 +1,236 @@
+"""Turn the CTNet authors' released weights into a checkpoint of ours.
+
+Their code, https://github.com/syp2ysy/CTNet, is for PaddlePaddle: names, the place of a class
+probability's batch norm, biases before batch norms and the order of the joint pyramid upsampling's
+levels differ. The backbone is MMSegmentation's ``ResNetV1d``.
+"""
+
+import torch
+from mmengine.config import Config
+
+from mmseg_ctx.checkpoints.conversion import Conversion, build_model, fit, save
+from mmseg_ctx.checkpoints.paddle import load_pdparams
+from mmseg_ctx.commandline import writing
+from mmseg_ctx.config_files import config_path
+from mmseg_ctx.measure.complexity import build
+
+# Blocks of each stage of the backbones that weights were released for.
+STAGE_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+# The epsilon of Paddle's batch norm.
+EPSILON = 1e-5
+
+# Paddle's name of a parameter, and PyTorch's.
+PARAMETERS = {
+    'weight': 'weight',
+    'bias': 'bias',
+    '_mean': 'running_mean',
+    '_variance': 'running_var',
+}
+
+HEAD_LAYERS = {
+    'head.conv3x3': 'decode_head.input_conv',
+    'head.scm.scm_block.f_query': 'decode_head.spatial_context.query',
+    'head.scm.scm_block.f_key': 'decode_head.spatial_context.key',
+    'head.scm.scm_block.f_value': 'decode_head.spatial_context.value',
+    'head.scm.scm_block.f_up': 'decode_head.spatial_context.expand',
+    'head.scm.scm_block.fuse': 'decode_head.spatial_context.fuse',
+    'head.scm.conv3x3.0': 'decode_head.channel_conv',
+    'head.scm.conv1x1.0': 'decode_head.merge',
+    'head.aux_head.0': 'auxiliary_head.convs.0',
+}
+
+SCALE_MERGE = 'decode_head.channel_context.excitation.merge'
+CLASS_LOGITS = 'decode_head.channel_context.class_logits'
+CLASS_NORM = 'class probability norm'
+
+
+def _backbone_modules():
+    """Return their names and ours of the modules of ``ResNetV1d``."""
+    modules = {}
+    for i in range(3):
+        modules[f'backbone.conv1_{i + 1}._conv'] = f'backbone.stem.{3 * i}'
+        modules[f'backbone.conv1_{i + 1}._batch_norm'] = f'backbone.stem.{3 * i + 1}'
+    for stage, blocks in enumerate(STAGE_BLOCKS[101]):
+        for block in range(blocks):
+            theirs, ours = f'backbone.bb_{stage}_{block}', f'backbone.layer{stage + 1}.{block}'
+            for i in range(3):
+                modules[f'{theirs}.conv{i}._conv'] = f'{ours}.conv{i + 1}'
+                modules[f'{theirs}.conv{i}._batch_norm'] = f'{ours}.bn{i + 1}'
+            modules[f'{theirs}.short._conv'] = f'{ours}.downsample.1'
+            modules[f'{theirs}.short._batch_norm'] = f'{ours}.downsample.2'
+    return modules
+
+
+def _neck_modules():
+    """Return their names and ours of the modules of ``JPU``."""
+    modules = {}
+    for level in range(3):
+        theirs, ours = f'backbone.JPU.conv{level + 3}', f'neck.conv_layers.{level}.0'
+        modules |= {f'{theirs}.0': f'{ours}.conv', f'{theirs}.1': f'{ours}.bn'}
+    for branch in range(4):
+        theirs, ours = f'backbone.JPU.dilation{branch + 1}', f'neck.dilation_layers.{branch}.0'
+        modules |= {
+            f'{theirs}.0.conv1': f'{ours}.depthwise_conv.conv',
+            f'{theirs}.0.bn': f'{ours}.depthwise_conv.bn',
+            f'{theirs}.0.pointwise': f'{ours}.pointwise_conv.conv',
+            f'{theirs}.1': f'{ours}.pointwise_conv.bn',
+        }
+    return modules
+
+
+def _head_modules():
+    """Return their names and ours of the modules of the head and the auxiliary head."""
+    modules = {
+        'head.ccm.ccm_layer.line': SCALE_MERGE,
+        'head.ccm.fc1.0._conv': CLASS_LOGITS,
+        'head.ccm.fc1.0._batch_norm': CLASS_NORM,
+        'head.cls_head': 'decode_head.conv_seg',
+        'head.aux_head.1': 'auxiliary_head.conv_seg',
+    }
+    for i in range(4):
+        modules[f'head.ccm.ccm_layer.conv{i}'] = f'decode_head.channel_context.excitation.convs.{i}'
+    for theirs, ours in HEAD_LAYERS.items():
+        modules |= {f'{theirs}._conv': f'{ours}.conv', f'{theirs}._batch_norm': f'{ours}.bn'}
+    return modules
+
+
+MODULES = _backbone_modules() | _neck_modules() | _head_modules()
+
+
+def convert_arrays(arrays):
+    """Bring the arrays of a CTNet, or of its head alone, to our names and layout.
+
+    Args:
+        arrays (dict[str, np.ndarray]): By the authors' names.
+
+    Returns:
+        Conversion: Nothing is ``missing`` yet; :func:`fit` fills that in.
+
+    Raises:
+        ValueError: An array that another one is folded into is not there.
+    """
+    state_dict, targets, left_over = {}, {}, []
+    for source, array in arrays.items():
+        module, _, parameter = source.rpartition('.')
+        if module not in MODULES or parameter not in PARAMETERS:
+            left_over.append(source)
+            continue
+        targets[source] = f'{MODULES[module]}.{PARAMETERS[parameter]}'
+        state_dict[targets[source]] = torch.tensor(array)
+    try:
+        folded = _fold_class_norm(state_dict) | _fold_biases(state_dict)
+    except KeyError as error:
+        source = {target: source for source, target in targets.items()}
+        raise ValueError(f'the weights lack {source.get(error.args[0], error.args[0])}') from None
+    targets = {source: folded.get(name, name) for source, name in targets.items()}
+    if f'{SCALE_MERGE}.weight' in state_dict:
+        # Paddle multiplies by the weight itself, PyTorch by its transpose.
+        state_dict[f'{SCALE_MERGE}.weight'] = state_dict[f'{SCALE_MERGE}.weight'].T.contiguous()
+    _reorder_levels(state_dict)
+    return Conversion(state_dict, targets, left_over, [])
+
+
+def _fold_class_norm(state_dict):
+    """Fold the 1×1 convolution and batch norm of the class logits into one fully connected layer.
+
+    Returns:
+        dict[str, str]: Where the values of the names that are gone are now.
+    """
+    weight, bias = f'{CLASS_LOGITS}.weight', f'{CLASS_LOGITS}.bias'
+    if weight not in state_dict:
+        return {}
+    norm = {name: state_dict.pop(f'{CLASS_NORM}.{name}').double() for name in PARAMETERS.values()}
+    scale = norm['weight'] / (norm['running_var'] + EPSILON).sqrt()  # [N]
+    shift = state_dict[bias].double() - norm['running_mean']  # [N]
+    matrix = state_dict[weight].flatten(1)  # [N, C]
+    state_dict[weight] = (scale[:, None] * matrix).to(matrix.dtype)
+    state_dict[bias] = (scale * shift + norm['bias']).to(matrix.dtype)
+    return {
+        f'{CLASS_NORM}.{name}': weight if name in ('weight', 'running_var') else bias
+        for name in norm
+    }
+
+
+def _fold_biases(state_dict):
+    """Subtract a convolution's bias from the mean of the batch norm behind it.
+
+    Returns:
+        dict[str, str]: Where the values of the names that are gone are now.
+    """
+    folded = {}
+    for bias in [name for name in state_dict if name.endswith('.conv.bias')]:
+        mean = f'{bias.removesuffix("conv.bias")}bn.running_mean'
+        state_dict[mean] = state_dict[mean] - state_dict.pop(bias)
+        folded[bias] = mean
+    return folded
+
+
+def _reorder_levels(state_dict):
+    """Reverse the neck's levels: the authors concatenate deepest first, ``JPU`` finest first."""
+    for branch in range(4):
+        layer = f'neck.dilation_layers.{branch}.0'
+        axes = dict.fromkeys((f'{layer}.depthwise_conv.bn.{p}' for p in PARAMETERS.values()), 0)
+        axes |= {f'{layer}.depthwise_conv.conv.weight': 0, f'{layer}.pointwise_conv.conv.weight': 1}
+        for name in axes.keys() & state_dict.keys():
+            levels = state_dict[name].chunk(3, dim=axes[name])
+            state_dict[name] = torch.cat(levels[::-1], dim=axes[name])
+
+
+def released_model(arrays):
+    """Build the model that released weights are for, on the meta device.
+
+    Args:
+        arrays (dict[str, np.ndarray]): By the authors' names.
+
+    Returns:
+        nn.Module: That of ``configs/_base_/models/ctnet_r50v1d_jpu.py`` or ``ctnet_r50v1d-d8.py``,
+        with the depth and the number of classes of the arrays.
+
+    Raises:
+        ValueError: They are not a CTNet's on a ResNet-50-vd or ResNet-101-vd.
+    """
+    if 'head.ccm.ccm_layer.line.weight' not in arrays or 'head.cls_head.weight' not in arrays:
+        raise ValueError(
+            'the weights are not those of a CTNet: they have no head.ccm, head.cls_head'
+        )
+    blocks = {name.split('.')[1] for name in arrays if name.startswith('backbone.bb_2_')}
+    depths = [depth for depth, stages in STAGE_BLOCKS.items() if stages[2] == len(blocks)]
+    if not depths:
+        raise ValueError(
+            'the backbone must be ResNet50_vd or ResNet101_vd, whose third stage has 6 or 23 '
+            f'blocks (backbone.bb_2_*), got {len(blocks)}'
+        )
+    jpu = any(name.startswith('backbone.JPU.') for name in arrays)
+    base = 'ctnet_r50v1d_jpu.py' if jpu else 'ctnet_r50v1d-d8.py'
+    model = Config.fromfile(config_path(f'_base_/models/{base}')).model
+    model.backbone.depth = depths[0]
+    model.decode_head.num_classes = model.auxiliary_head.num_classes = len(
+        arrays['head.cls_head.weight']
+    )
+    return build(model)
+
+
+def convert_ctnet(source, destination, config=None, force=False):
+    """Convert a released ``.pdparams`` file to a checkpoint that MMEngine loads.
+
+    Args:
+        source (str | Path): The authors' file.
+        destination (str | Path): The checkpoint to write.
+        config (str | Path | None): Config of the model that it is meant for; by default the model
+            is told from the names (:func:`released_model`). Default: None.
+        force (bool): Whether an existing ``destination`` is replaced. Default: False.
+
+    Returns:
+        Conversion: What was written, and what was renamed, is missing or was left over.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: ``source`` is something else, or does not fit the model.
+    """
+    with writing(destination, force) as temporary:
+        arrays = load_pdparams(source)
+        model = released_model(arrays) if config is None else build_model(config)
+        conversion = fit(convert_arrays(arrays), model)
+        save(conversion, temporary, meta={})
+    return conversion

@@ -1,0 +1,471 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from mmcv.cnn import NonLocal2d
+from mmengine.config import ConfigDict
+from mmseg.registry import MODELS
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmseg_ctx.checkpoints.ctnet import convert_arrays
+from mmseg_ctx.heads import ContextTandemHead
+from mmseg_ctx.heads.ctnet import (
+    ChannelContextModule,
+    MultiLocalChannelExcitation,
+    SpatialContextModule,
+)
+from mmseg_ctx.measure.complexity import count
+from tests.helpers import DATA, assert_relative, data_samples, run_processes
+
+MODES = ['tandem', 'parallel', 'channel', 'spatial']
+NUM_CLASSES = 5
+SMALL = dict(
+    in_channels=12,
+    channels=16,
+    num_classes=NUM_CLASSES,
+    key_channels=4,
+    kernel_sizes=(3, 9),
+    norm_cfg=dict(type='BN'),
+)
+
+
+def small_head(**arguments):
+    torch.manual_seed(0)
+    return ContextTandemHead(**{**SMALL, **arguments})
+
+
+def loss_of(head, inputs, labels):
+    return head.loss(inputs, data_samples(labels), ConfigDict())
+
+
+def total(losses):
+    return sum(value for name, value in losses.items() if 'loss' in name)
+
+
+def random_batch(batch=2, size=(8, 8), channels=12):
+    generator = torch.Generator().manual_seed(1)
+    inputs = [torch.randn(batch, channels, *size, generator=generator)]
+    label_size = (batch, 8 * size[0] - 3, 8 * size[1] - 5)
+    return inputs, torch.randint(0, NUM_CLASSES, label_size, generator=generator)
+
+
+# The authors' released code
+
+
+def test_equals_the_recorded_outputs():
+    recorded = np.load(DATA / 'ctnet_head.npz')
+    arrays = {f'head.{key[2:]}': recorded[key] for key in recorded.files if key.startswith('w:')}
+    converted = convert_arrays(arrays)
+    assert not converted.left_over
+    heads = nn.ModuleDict(
+        dict(
+            decode_head=ContextTandemHead(
+                16, 96, num_classes=6, key_channels=8, norm_cfg=dict(type='BN')
+            ),
+            auxiliary_head=MODELS.build(
+                dict(
+                    type='FCNHead',
+                    in_channels=8,
+                    channels=8,
+                    in_index=0,
+                    num_convs=1,
+                    kernel_size=1,
+                    concat_input=False,
+                    num_classes=6,
+                    norm_cfg=dict(type='BN'),
+                )
+            ),
+        )
+    ).eval()
+    heads.load_state_dict(converted.state_dict, strict=True)
+    inputs = [torch.from_numpy(recorded[f'input{i}']) for i in range(2)]
+    head = heads['decode_head']
+    features, probabilities = head.forward_context(inputs)
+    assert_relative(probabilities.detach(), recorded['class_probabilities'], 1e-4)
+    assert_relative(head.cls_seg(features).detach(), recorded['seg_logits'], 1e-4)
+    assert_relative(heads['auxiliary_head'](inputs).detach(), recorded['aux_logits'], 1e-4)
+    losses = loss_of(head, inputs, torch.from_numpy(recorded['label']).long())
+    expected = 0.1 * recorded['loss_class_probability']
+    assert_relative(losses['loss_class_probability'].detach(), expected, 1e-4)
+
+
+# The paper's equations, in float64
+
+
+def naive_channel_context(module, x):
+    """Eqs. 1–5 for one image ``x`` ``[C, h, w]``, one channel at a time."""
+    channels = len(x)
+    pooled = {
+        'avg': x.mean((1, 2)),
+        'max': x.max((1, 2)),
+        'mix': x.mean((1, 2)) + x.max((1, 2)),
+    }[module.excitation.pooling]
+    kernels = [conv.weight[0, 0].numpy() for conv in module.excitation.convs]
+    merge = module.excitation.merge.weight[0].numpy()
+    context = np.zeros(channels)
+    for channel in range(channels):
+        for kernel, weight in zip(kernels, merge, strict=True):
+            for tap, value in enumerate(kernel):
+                neighbour = channel + tap - len(kernel) // 2
+                if 0 <= neighbour < channels:
+                    context[channel] += weight * value * pooled[neighbour]
+    context = 1 / (1 + np.exp(-context))
+    logits = module.class_logits.weight.numpy() @ context + module.class_logits.bias.numpy()
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    return context[:, None, None] * x, probabilities, np.outer(context, probabilities)
+
+
+@pytest.mark.parametrize('pooling', ['avg', 'max', 'mix'])
+@torch.no_grad()
+def test_channel_context_is_equations_1_to_5(pooling):
+    torch.manual_seed(0)
+    module = ChannelContextModule(8, NUM_CLASSES, (3, 7, 15), pooling).double()
+    x = torch.randn(2, 8, 5, 6).double()
+    outputs = module(x)
+    for image in range(2):
+        expected = naive_channel_context(module, x[image].numpy())
+        for actual, value in zip(outputs, expected, strict=True):
+            assert_relative(actual[image], value, 1e-12)
+
+
+@torch.no_grad()
+def test_spatial_context_is_equations_6_and_7():
+    torch.manual_seed(0)
+    module = SpatialContextModule(8, 4).double()
+    x = torch.randn(2, 8, 3, 4).double()
+    class_features = torch.randn(2, 8, NUM_CLASSES).double()
+    query = module.query(x)
+    key = module.key(class_features[..., None])[..., 0]
+    value = module.value(class_features[..., None])[..., 0]
+    context = torch.zeros(2, 4, 3, 4).double()
+    for image, row, column in np.ndindex(2, 3, 4):
+        scores = [query[image, :, row, column] @ key[image, :, j] / 2 for j in range(NUM_CLASSES)]
+        weights = np.exp(scores) / np.exp(scores).sum()
+        for j in range(NUM_CLASSES):
+            context[image, :, row, column] += weights[j] * value[image, :, j]
+    expected = module.fuse(module.expand(context) + x)
+    assert_relative(module(x, class_features), expected, 1e-12)
+
+
+def test_gradients_of_the_modules():
+    torch.manual_seed(0)
+    channel = ChannelContextModule(4, 3, (3, 5), 'mix').double()
+    spatial = SpatialContextModule(4, 2, act_cfg=None).double()
+
+    def tandem(x):
+        middle, probabilities, class_features = channel(x)
+        return spatial(middle, class_features), probabilities
+
+    x = torch.randn(2, 4, 3, 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(tandem, x)
+
+
+# Modes
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('with_loss', [True, False])
+def test_modes(mode, with_loss):
+    arguments = {} if with_loss else dict(loss_class_probability=None)
+    head = small_head(mode=mode, **arguments)
+    inputs, labels = random_batch()
+    losses = loss_of(head, inputs, labels)
+    assert ('loss_class_probability' in losses) == (with_loss and mode != 'spatial')
+    total(losses).backward()
+    for name, parameter in head.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    assert hasattr(head, 'channel_context') == (mode != 'spatial')
+    assert hasattr(head, 'spatial_context') == (mode != 'channel')
+    assert head.merge.in_channels == (16 if mode == 'channel' else 32)
+
+
+@pytest.mark.parametrize(('mode', 'guided'), [('tandem', True), ('parallel', False)])
+@torch.no_grad()
+def test_spatial_context_is_guided_in_tandem_only(mode, guided):
+    head = small_head(mode=mode).eval()
+    seen = []
+    head.spatial_context.register_forward_hook(lambda *arguments: seen.append(arguments[2]))
+    inputs, _ = random_batch()
+    head(inputs)
+    head.channel_context.class_logits.weight.mul_(-20)
+    head(inputs)
+    assert torch.equal(*seen) != guided
+
+
+def test_the_class_probabilities_differ_between_images_and_add_up_to_one():
+    inputs, _ = random_batch()
+    _, probabilities = small_head().forward_context(inputs)
+    assert probabilities.shape == (2, NUM_CLASSES)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2))
+    assert not torch.allclose(probabilities[0], probabilities[1])
+
+
+def test_the_weight_of_the_loss():
+    inputs, labels = random_batch()
+    losses = [
+        loss_of(small_head(loss_class_probability=config), inputs, labels)
+        for config in (
+            dict(type='ClassProbabilityLoss'),
+            dict(type='ClassProbabilityLoss', loss_weight=0.4),
+        )
+    ]
+    name = 'loss_class_probability'
+    torch.testing.assert_close(4 * losses[0][name], losses[1][name])
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'error', 'message'),
+    [
+        (
+            dict(kernel_sizes=(3, 4)),
+            ValueError,
+            r'kernel_sizes must be odd and at most 32.*\(3, 4\)',
+        ),
+        (dict(kernel_sizes=(3, 33)), ValueError, r'kernel_sizes must be odd and at most 32.*33'),
+        (dict(kernel_sizes=()), ValueError, 'kernel_sizes must be a non-empty'),
+        (dict(kernel_sizes=9), TypeError, 'kernel_sizes must be a non-empty'),
+        (dict(pooling='sum'), ValueError, "pooling must be one of 'avg', 'max', 'mix', got 'sum'"),
+        (dict(mode='serial'), ValueError, "mode must be one of 'tandem', .* got 'serial'"),
+        (dict(key_channels=0), ValueError, 'key_channels must be an integer >= 1, got 0'),
+        (dict(loss_class_probability=0.1), TypeError, 'loss_class_probability must be a dict'),
+        (
+            dict(in_channels=[4, 8], in_index=[0, 1], input_transform='multiple_select'),
+            ValueError,
+            'input_transform must be None',
+        ),
+        (dict(in_channels=[4, 8]), TypeError, 'in_channels must be an integer'),
+    ],
+)
+def test_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=message) as caught:
+        small_head(**arguments)
+    assert '\n' not in str(caught.value)
+
+
+def test_the_largest_kernel_reaches_over_all_channels():
+    excitation = MultiLocalChannelExcitation(4, (7,))
+    assert excitation(torch.randn(1, 4, 2, 2)).shape == (1, 4)
+    with pytest.raises(ValueError, match=r'at most 8, twice the 4 channels, got \(9,\)'):
+        MultiLocalChannelExcitation(4, (9,))
+
+
+def test_reads_several_outputs_as_one_map():
+    head = small_head(in_channels=[4, 8], in_index=[0, 1], input_transform='resize_concat')
+    inputs = [torch.randn(2, 4, 8, 8), torch.randn(2, 8, 4, 4)]
+    assert head(inputs).shape == (2, NUM_CLASSES, 8, 8)
+
+
+# Corners
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize(('batch', 'size'), [(1, (8, 8)), (1, (7, 13)), (3, (5, 1)), (1, (1, 2))])
+def test_trains_on_any_size(mode, batch, size):
+    head = small_head(mode=mode)
+    inputs, labels = random_batch(batch, size)
+    losses = loss_of(head, inputs, labels)
+    total(losses).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
+    assert head(inputs).shape == (batch, NUM_CLASSES, *size)
+
+
+@pytest.mark.parametrize('value', [255, 2])
+@pytest.mark.parametrize('mode', MODES)
+def test_all_pixels_ignored_or_of_one_class(mode, value):
+    head = small_head(mode=mode)
+    inputs, labels = random_batch()
+    losses = loss_of(head, inputs, torch.full_like(labels, value))
+    loss = total(losses)
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
+    assert (loss.item() == 0) == (value == 255)
+
+
+def test_another_ignore_index():
+    inputs, labels = random_batch()
+    labels[:, :9] = 255
+    expected = loss_of(small_head(), inputs, labels)
+    labels[labels == 255] = 99
+    actual = loss_of(small_head(ignore_index=99), inputs, labels)
+    for name in ('loss_ce', 'loss_class_probability'):
+        assert torch.equal(actual[name], expected[name])
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast_at_magnitude_1e4(dtype, mode, training):
+    head = small_head(mode=mode, in_channels=16, norm_cfg=dict(type='BN', momentum=1.0))
+    inputs = [1e4 * (2 * torch.rand(2, 16, 8, 8) - 1)]
+    _, labels = random_batch()
+    head(inputs)  # Gives batch norm the statistics of these features.
+    head.train(training)
+    with torch.autocast('cpu', dtype):
+        losses = loss_of(head, inputs, labels)
+    assert all(value.isfinite().all() for value in losses.values())
+    if mode != 'spatial':
+        assert losses['loss_class_probability'].dtype == torch.float32
+    total(losses).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_attention_to_large_features_under_autocast(dtype):
+    torch.manual_seed(0)
+    module = SpatialContextModule(8, 4)
+    x = 1e4 * torch.rand(2, 8, 5, 5)
+    class_features = 1e3 * torch.randn(2, 8, NUM_CLASSES)
+    with torch.autocast('cpu', dtype):
+        actual = module(x.to(dtype), class_features.to(dtype))
+    assert actual.dtype == dtype
+    # So large that every pixel attends to one class, which rounding does not change.
+    assert_relative(actual.detach(), module(x, class_features).detach(), 8 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@torch.no_grad()
+def test_half_precision_model(mode):
+    head = small_head(mode=mode).eval()
+    inputs, _ = random_batch()
+    expected = head(inputs)
+    actual = head.bfloat16()([inputs[0].bfloat16()])
+    assert actual.dtype == torch.bfloat16
+    assert_relative(actual, expected, 0.05)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@torch.no_grad()
+def test_channels_last(mode):
+    head = small_head(mode=mode).eval()
+    inputs, _ = random_batch(size=(9, 7))
+    expected = head(inputs)
+    head.to(memory_format=torch.channels_last)
+    actual = head([inputs[0].to(memory_format=torch.channels_last)])
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+class Losses(nn.Module):
+    """What distributed training wraps: a module whose forward returns the losses."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, inputs, labels):
+        return total(loss_of(self.head, inputs, labels))
+
+
+def train_rank(rank):
+    # Without batch norm, whose statistics are of one process's images.
+    common = dict(norm_cfg=None, dropout_ratio=0)
+    results = []
+    for arguments in (dict(common), dict(common, mode='channel', loss_class_probability=None)):
+        model = DistributedDataParallel(Losses(small_head(**arguments)))
+        joint = Losses(small_head(**arguments))
+        inputs, labels = random_batch()
+        labels[0, :9] = 255
+        mine = slice(rank, rank + 1)
+        for _ in range(2):  # A parameter that the first step does not use stops the second.
+            model.zero_grad()
+            loss = model([inputs[0][mine]], labels[mine])
+            loss.backward()
+        joint_loss = joint(inputs, labels)
+        joint_loss.backward()
+        gradients = [
+            [parameter.grad for parameter in module.parameters() if parameter.requires_grad]
+            for module in (model, joint)
+        ]
+        results.append((loss.detach(), joint_loss.detach(), *gradients))
+    return results
+
+
+def test_two_processes_train_as_one(tmp_path):
+    for ranks in zip(*run_processes(train_rank, folder=tmp_path), strict=True):
+        mean = torch.stack([loss for loss, *_ in ranks]).mean()
+        for _, joint_loss, distributed, joint in ranks:
+            torch.testing.assert_close(mean, joint_loss, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(distributed, joint, rtol=1e-4, atol=1e-6)
+
+
+# Deployment
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_compiles_traces_and_exports(mode):
+    head = small_head(mode=mode, pooling='mix').eval()
+    inputs = (torch.randn(2, 12, 8, 8),)
+    with torch.no_grad():
+        expected = head(inputs)
+        traced = torch.jit.trace(head, (inputs,))
+        exported = torch.export.export(head, (inputs,)).module()
+        compiled = torch.compile(head, fullgraph=True, backend='aot_eager')
+        for deployed in (traced, exported, compiled):
+            torch.testing.assert_close(deployed(inputs), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_training_compiles_as_one_graph():
+    head = small_head(dropout_ratio=0)
+    inputs, labels = random_batch()
+
+    def class_probability_loss(x):
+        _, probabilities = head.forward_context([x])
+        return head.loss_class_probability(probabilities, labels)
+
+    expected = class_probability_loss(inputs[0])
+    compiled = torch.compile(class_probability_loss, fullgraph=True, backend='aot_eager')
+    torch.testing.assert_close(compiled(inputs[0]), expected)
+
+
+# Cost
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers how many values the largest tensor has that an operation returned."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.numel = max(self.numel, out.numel())
+        return out
+
+
+def cost_by_size(module, *others):
+    """Multiply-adds, and values of the largest tensor, for maps of 64², 128² and 256²."""
+    costs, sizes = [], []
+    for size in (64, 128, 256):
+        x = torch.empty(1, 512, size, size, device='meta')
+        costs.append(count(module, x, *others).multiply_adds)
+        with LargestTensor() as largest, torch.no_grad():
+            module(x, *others)
+        sizes.append(largest.numel)
+    return costs, sizes
+
+
+def test_spatial_context_grows_linearly_with_the_map():
+    with torch.device('meta'):
+        spatial = SpatialContextModule(512)
+        non_local = NonLocal2d(512, mode='embedded_gaussian')
+    costs, sizes = cost_by_size(spatial, torch.empty(1, 512, 60, device='meta'))
+    # Exactly 4, but for the convolutions of the class features, which do not grow.
+    assert all(3.99 < after / before <= 4 for before, after in pairwise(costs))
+    assert sizes == [512 * size**2 for size in (64, 128, 256)]
+    costs, sizes = cost_by_size(non_local)
+    assert all(after / before > 13 for before, after in pairwise(costs))
+    assert sizes == [size**4 for size in (64, 128, 256)]
+
+
+def test_complexity_is_that_of_table_3():
+    # Without the 3×3 convolution from the backbone's channels; 513×513 images, PASCAL-Context.
+    with torch.device('meta'):
+        head = ContextTandemHead(2048, 512, num_classes=60, norm_cfg=dict(type='BN'))
+        cost = count(head, [torch.empty(1, 2048, 65, 65)], without=['input_conv'])
+    assert cost.parameters <= 7.2e6
+    assert cost.multiply_adds <= 30e9

@@ -1,0 +1,45 @@
+"""Label maps: checking their values and bringing them to the size of a feature map."""
+
+import torch
+import torch.nn.functional as F
+
+
+def check_labels(label, num_classes, ignore_index):
+    """Refuse labels that are neither a class nor the ignore index, without waiting for a device.
+
+    Args:
+        label (Tensor): Integers of any shape.
+        num_classes (int): Classes are ``0`` to ``num_classes - 1``.
+        ignore_index (int | None): Value of pixels without a label; None where there are none.
+
+    Raises:
+        ValueError: On the CPU, naming the value. An accelerator, and a compiled graph, raise a
+            RuntimeError from an asynchronous assertion with the same message less the value.
+    """
+    valid = (label >= 0) & (label < num_classes)
+    if ignore_index is not None:
+        valid = valid | (label == ignore_index)
+    message = f'labels must be in [0, {num_classes}) or the ignore index {ignore_index}'
+    try:
+        torch._assert_async(valid.all(), message)
+    except RuntimeError:
+        # Only the CPU gets here, since it alone knows the outcome at once.
+        raise ValueError(f'{message}, got {label[~valid][0].item()}') from None
+
+
+def mask_ignored(label, ignore_index):
+    """Return ``label`` with -1, which is no class, where it is ``ignore_index``."""
+    return label if ignore_index is None else label.masked_fill(label == ignore_index, -1)
+
+
+def resize_labels(label, size):
+    """Resize labels to the nearest pixel, as ``torch.nn.functional.interpolate`` does.
+
+    Args:
+        label (Tensor): Integers below 2**24, ``[B, H, W]``.
+        size (tuple[int, int]): Height and width of the result.
+
+    Returns:
+        Tensor: int64, ``[B, *size]``.
+    """
+    return F.interpolate(label[:, None].float(), size=size, mode='nearest')[:, 0].long()

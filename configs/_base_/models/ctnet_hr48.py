@@ -7,8 +7,9 @@ model = dict(
     pretrained=_base_.model.pretrained,
     backbone=_base_.model.backbone,
     decode_head=dict(
-        **_base_.stages,
+        _base_.stages,
         type='ContextTandemHead',
+        in_channels=_base_.channels,
         channels=512,
         key_channels=256,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),

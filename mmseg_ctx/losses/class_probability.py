@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.arguments import check_number
-from mmseg_ctx.ops import widen
+from mmseg_ctx.ops import check_labels, mask_ignored, widen
 
 
 def class_shares(label, num_classes, ignore_index=255):
@@ -18,20 +18,19 @@ def class_shares(label, num_classes, ignore_index=255):
     Args:
         label (Tensor): Class indices ``[B, H, W]``.
         num_classes (int): N.
-        ignore_index (int): Label of the pixels that do not count. Default: 255.
+        ignore_index (int | None): Label of the pixels that do not count. Default: 255.
 
     Returns:
         Tensor: Float32 ``[B, N]``. Rows add up to 1, or to 0 where no pixel is labelled.
 
     Raises:
-        RuntimeError: A label is neither a class nor ``ignore_index``. On a GPU it is an
-            asynchronous assertion.
+        ValueError: See :func:`mmseg_ctx.ops.check_labels`.
     """
-    label = label.flatten(1).long()  # [B, H * W]
-    labelled = label != ignore_index
-    # An ignored pixel adds 0 to class 0, so that every other value stays where scatter checks it.
+    check_labels(label, num_classes, ignore_index)
+    label = mask_ignored(label.flatten(1).long(), ignore_index)  # [B, H * W]
+    # An ignored pixel adds 0 to class 0.
     counts = label.new_zeros(len(label), num_classes)
-    counts.scatter_add_(1, label.where(labelled, 0), labelled.long())
+    counts.scatter_add_(1, label.clamp(min=0), (label >= 0).long())
     return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
@@ -89,10 +88,10 @@ class ClassProbabilityLoss(nn.Module):
         Args:
             class_probabilities (Tensor): P_p ``[B, N]``, within 0 and 1.
             label (Tensor): Class indices ``[B, H, W]``.
-            ignore_index (int): Label of the pixels that do not count. Default: 255.
+            ignore_index (int | None): Label of the pixels that do not count. Default: 255.
 
         Raises:
-            RuntimeError: See :func:`class_shares`.
+            ValueError: See :func:`mmseg_ctx.ops.check_labels`.
         """
         class_probabilities = widen(class_probabilities)
         shares = class_shares(label, class_probabilities.shape[1], ignore_index)

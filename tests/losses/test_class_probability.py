@@ -127,8 +127,13 @@ def test_is_in_float32_under_autocast(dtype):
 def test_a_label_out_of_range_is_an_error_that_names_it(value):
     probabilities, label = random_case()
     label[0, 0, 0] = value
-    with pytest.raises(RuntimeError, match=f'index {value} is out of bounds'):
+    with pytest.raises(ValueError, match=rf'labels must be in \[0, 5\).*got {value}$'):
         ClassProbabilityLoss()(probabilities, label)
+
+
+def test_without_an_ignore_index_every_pixel_counts():
+    label = torch.tensor([[[0, 0, 1, 4]]])
+    assert class_shares(label, 5, ignore_index=None).tolist() == [[0.5, 0.25, 0, 0, 0.25]]
 
 
 def test_nothing_waits_for_values():

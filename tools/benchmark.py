@@ -1,13 +1,11 @@
 """Time and peak memory, paired in one run; `--help` says more."""
 
 import torch
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 from mmseg_ctx.commandline import ArgumentParser, run
 from mmseg_ctx.measure.benchmark import DTYPES, MEMORY_FORMATS, Setting, compare, describe
+from mmseg_ctx.measure.options import add_output_options, device, integer, output, progress_bar
 from mmseg_ctx.measure.suites import SUITES, selected
-from mmseg_ctx.measure.table import add_output_arguments, output
 
 DESCRIPTION = f"""\
 Measure time and peak memory. The cases of a comparison take turns, A B C A B C …; the table has
@@ -38,8 +36,7 @@ def main(arguments):
 def measure(comparisons, setting, repeats):
     facts = describe(setting, repeats)
     steps = (repeats + 2) * sum(len(each.cases) for each in comparisons)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task('', total=steps)
 
         def progress(case):
@@ -54,12 +51,12 @@ def parse(arguments):
     parser.add_argument('suite', choices=SUITES, metavar='SUITE', help=', '.join(SUITES))
     parser.add_argument('--cases', nargs='+', metavar='NAME', help='only these; default: all')
     parser.add_argument(
-        '--sizes', nargs='+', type=positive, metavar='N', help="in place of the suite's"
+        '--sizes', nargs='+', type=integer(1), metavar='N', help="in place of the suite's"
     )
     parser.add_argument(
-        '--repeats', type=positive, default=20, metavar='N', help='rounds; default: 20'
+        '--repeats', type=integer(1), default=20, metavar='N', help='rounds; default: 20'
     )
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu', help='default: cpu')
+    parser.add_argument('--device', type=device, default='cpu', help='cpu or cuda; default: cpu')
     parser.add_argument(
         '--dtype', choices=DTYPES, default=DTYPES[0], help='by autocast; default: float32'
     )
@@ -69,22 +66,9 @@ def parse(arguments):
         default=MEMORY_FORMATS[0],
         help='default: contiguous',
     )
-    parser.add_argument('--threads', type=positive, metavar='N', help="default: PyTorch's")
-    add_output_arguments(parser)
-    arguments = parser.parse_args(arguments)
-    if arguments.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device must be cpu, since this PyTorch finds no CUDA device, got cuda')
-    return arguments
-
-
-def positive(text):
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-positive.__name__ = 'positive integer'
+    parser.add_argument('--threads', type=integer(1), metavar='N', help="default: PyTorch's")
+    add_output_options(parser)
+    return parser.parse_args(arguments)
 
 
 if __name__ == '__main__':

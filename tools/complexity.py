@@ -2,7 +2,7 @@
 
 from mmseg_ctx.commandline import ArgumentParser, run
 from mmseg_ctx.measure.complexity_tables import heads_table, papers_table
-from mmseg_ctx.measure.table import add_output_arguments, output
+from mmseg_ctx.measure.options import add_output_options, output
 
 TABLES = dict(papers=papers_table, heads=heads_table)
 DESCRIPTION = """\
@@ -21,7 +21,7 @@ example:
 def main(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
     parser.add_argument('tables', nargs='*', metavar='TABLE', help='papers, heads; default: both')
-    add_output_arguments(parser)
+    add_output_options(parser)
     arguments = parser.parse_args(arguments)
     for name in arguments.tables:
         if name not in TABLES:

@@ -1,12 +1,8 @@
 """Tables as text, Markdown and JSON, from rows that a program can use as they are."""
 
 import json
-import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import NamedTuple
-
-from mmseg_ctx.commandline import writing
 
 FORMATS = ('text', 'markdown', 'json')
 
@@ -98,29 +94,3 @@ def millions(value):
 def billions(value):
     """Show a count, of multiply-adds say, in billions (G)."""
     return f'{value / 1e9:.2f}'
-
-
-def add_output_arguments(parser):
-    """Give a tool's argument parser the options that ``output`` reads."""
-    parser.add_argument('--format', choices=FORMATS, default='text', help='default: text')
-    parser.add_argument('--out', metavar='FILE', help='write there, not to standard output')
-    parser.add_argument('--force', action='store_true', help='overwrite FILE')
-
-
-@contextmanager
-def output(arguments):
-    """Give the function that writes tables as the options of ``add_output_arguments`` say.
-
-    A file that cannot be written is refused here, before anything is measured.
-
-    Args:
-        arguments (argparse.Namespace): The tool's arguments.
-
-    Yields:
-        Callable[[Sequence[Table]], None]: To be called once.
-    """
-    if arguments.out is None:
-        yield lambda tables: sys.stdout.write(render(tables, arguments.format))
-        return
-    with writing(arguments.out, arguments.force) as temporary:
-        yield lambda tables: temporary.write_text(render(tables, arguments.format))

@@ -33,7 +33,7 @@ def test_tables_as_json(tmp_path, capsys):
     ('arguments', 'message'),
     [
         (['unknown'], "'heads', "),
-        (['heads', '--repeats', '0'], "invalid positive integer value: '0'"),
+        (['heads', '--repeats', '0'], "--repeats: must be an integer >= 1, got '0'"),
         (
             ['ctnet-linear', '--cases', 'NonLocal'],
             "SpatialContextModule, NonLocal2d, got 'NonLocal'",

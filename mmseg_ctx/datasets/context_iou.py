@@ -1,0 +1,59 @@
+"""Mean IoU over all classes and over the groups of classes that a data set names."""
+
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import METRICS
+
+GROUP_SUFFIX = '_classes'
+
+
+@METRICS.register_module()
+class ContextIoUMetric(IoUMetric):
+    """MMSegmentation's ``IoUMetric`` that also reports a mean IoU for each group of classes.
+
+    A group is an entry of the data set's ``metainfo`` whose key ends in ``_classes`` and whose
+    value lists names of classes: ``context_classes=('water', 'sand')`` adds ``mIoU_context``. Names
+    that are not among the data set's classes are left out, as are groups of which none is left; a
+    data set that names no group gets what ``IoUMetric`` reports.
+
+    Args:
+        *args: As in ``IoUMetric``.
+        **kwargs: As in ``IoUMetric``; the groups are reported where ``iou_metrics`` has 'mIoU'.
+
+    Example:
+        >>> metric = ContextIoUMetric(iou_metrics=['mIoU'])
+        >>> metric.dataset_meta = ContextScenesDataset.METAINFO
+    """
+
+    def compute_metrics(self, results):
+        """Means in percent over all images.
+
+        Args:
+            results (list[tuple[Tensor]]): For each image the areas of intersection, union,
+                prediction and label, each ``[N]``.
+
+        Returns:
+            dict[str, float]: ``IoUMetric``'s entries and ``mIoU_<group>`` of each group. A class
+            that neither label nor prediction has is left out of the means.
+        """
+        metrics = super().compute_metrics(results)
+        if 'mIoU' not in metrics:
+            return metrics
+        intersection, union = (sum(areas) for areas in list(zip(*results, strict=True))[:2])
+        iou = intersection / union
+        if self.nan_to_num is not None:
+            iou = iou.nan_to_num(nan=self.nan_to_num)
+        for group, indices in self.groups().items():
+            metrics[f'mIoU_{group}'] = round(100 * iou[indices].nanmean().item(), 2)
+        return metrics
+
+    def groups(self):
+        """Indices of the classes of each group: dict[str, list[int]]."""
+        index_of = {name: index for index, name in enumerate(self.dataset_meta['classes'])}
+        groups = {}
+        for key, names in self.dataset_meta.items():
+            if not key.endswith(GROUP_SUFFIX) or isinstance(names, str):
+                continue
+            indices = [index_of[name] for name in names if name in index_of]
+            if indices:
+                groups[key.removesuffix(GROUP_SUFFIX)] = indices
+        return groups

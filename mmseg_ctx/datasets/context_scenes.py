@@ -1,0 +1,129 @@
+"""The context scenes for MMSegmentation: a data set of indices and a transform that draws them."""
+
+from typing import ClassVar
+
+from mmcv.transforms import BaseTransform
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS, TRANSFORMS
+
+from mmseg_ctx.arguments import check_bool, check_int, check_ints, is_int
+from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
+
+MINIMUM_SIDE = 32
+"""Below it the smallest objects, 1/32 of the side, would be smaller than a pixel."""
+
+
+@DATASETS.register_module()
+class ContextScenesDataset(BaseSegDataset):
+    """Procedural scenes in which some pixels can only be told apart by context far away.
+
+    Four classes of ground look alike; which of them lies in an image is told by a kite in its sky,
+    of about 0.3 % of the pixels. Two classes of crates differ only relative to each other: the
+    darker and the lighter of those in the image. Sizes range from 1/32 to 1/2 of the image's side,
+    poles and wires are one to three pixels wide, tent and campfire as well as pole and wire only
+    occur together, and some objects have an ignored border.
+
+    The data set lists indices and reads nothing from disk; :class:`RenderContextScene`, first in
+    the pipeline, draws image and label from ``(seed, index)``.
+
+    Args:
+        num_images (int): Number of scenes. Default: 1000.
+        image_size (int | Sequence[int]): Side, or height and width, in pixels, at least 32 each.
+            Default: 128.
+        seed (int): Seed; data sets of different seeds share no scene. Default: 0.
+        **kwargs: Further arguments of ``BaseSegDataset``, such as ``pipeline``, ``metainfo`` or
+            ``indices``.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: ``num_images`` < 1, a side < 32 or ``seed`` < 0.
+
+    Example:
+        >>> dataset = ContextScenesDataset(
+        ...     num_images=10, pipeline=[dict(type='RenderContextScene')])
+        >>> dataset[3]['img'].shape, dataset[3]['gt_seg_map'].shape
+        ((128, 128, 3), (128, 128))
+    """
+
+    METAINFO: ClassVar[dict] = dict(
+        classes=CLASSES,
+        palette=[list(colour) for colour in PALETTE],
+        context_classes=('water', 'sand', 'road', 'grass'),
+        relative_classes=('dark crate', 'light crate'),
+        thin_classes=('pole', 'wire'),
+    )
+
+    def __init__(self, num_images=1000, image_size=128, seed=0, **kwargs):
+        self.num_images = check_int('num_images', num_images)
+        self.image_size = check_size('image_size', image_size)
+        self.seed = check_int('seed', seed, minimum=0)
+        super().__init__(**kwargs)
+
+    def load_data_list(self):
+        """One entry a scene: what the transform draws it from, and what any data set has."""
+        height, width = self.image_size
+        return [
+            dict(
+                img_path=f'context_scene_{self.seed}_{index:06d}_{height}x{width}.png',
+                scene=(self.seed, index, height, width),
+                label_map=self.label_map,
+                reduce_zero_label=self.reduce_zero_label,
+                seg_fields=[],
+            )
+            for index in range(self.num_images)
+        ]
+
+
+def check_size(name, size):
+    """Return ``size``, one side or (height, width) of at least 32 pixels, as (height, width)."""
+    if is_int(size):
+        return (check_int(name, size, MINIMUM_SIDE),) * 2
+    sides = check_ints(name, size, MINIMUM_SIDE)
+    if len(sides) != 2:
+        raise ValueError(f'{name} must be one integer or (height, width), got {size!r}')
+    return sides
+
+
+@TRANSFORMS.register_module()
+class RenderContextScene(BaseTransform):
+    """Draw a scene of :class:`ContextScenesDataset`; takes the place of loading from files.
+
+    Required keys: ``scene``, and for the label ``label_map``, ``reduce_zero_label`` and
+    ``seg_fields``. Added keys: ``img`` (uint8 BGR ``[H, W, 3]``), ``img_shape`` and ``ori_shape``;
+    ``gt_seg_map`` (uint8 ``[H, W]``), which is listed in ``seg_fields``.
+
+    Args:
+        image (bool): Whether to add the image. Default: True.
+        label (bool): Whether to add the label. Two of these transforms, one for each, let
+            augmentation at test time change the image but not the label. Default: True.
+    """
+
+    def __init__(self, image=True, label=True):
+        self.image = check_bool('image', image)
+        self.label = check_bool('label', label)
+
+    def transform(self, results):
+        """Add image and label to the ``results`` of the data set."""
+        image, label = render_scene(*results['scene'])
+        if self.image:
+            results['img'] = image[..., ::-1].copy()
+            results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        if self.label:
+            results['gt_seg_map'] = map_label(label, results)
+            results['seg_fields'].append('gt_seg_map')
+        return results
+
+    def __repr__(self):
+        return f'{type(self).__name__}(image={self.image}, label={self.label})'
+
+
+def map_label(label, results):
+    """Apply the data set's ``reduce_zero_label`` and ``label_map`` as ``LoadAnnotations`` does."""
+    if results['reduce_zero_label']:
+        label = label - (label != 255)
+    if results['label_map'] is None:
+        return label
+    mapped = label.copy()
+    for old, new in results['label_map'].items():
+        mapped[label == old] = new
+    return mapped

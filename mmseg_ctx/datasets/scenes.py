@@ -1,0 +1,395 @@
+"""Drawing of the context scenes: NumPy only, from ``(seed, index)`` to an image and its label.
+
+The numbers come from uniform draws alone, and are only added, multiplied, divided, compared and
+rooted: operations that IEEE 754 rounds in one way, so that every platform draws the same scene.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+CLASSES = (
+    'sky',
+    'water',
+    'sand',
+    'road',
+    'grass',
+    'building',
+    'tree',
+    'tent',
+    'campfire',
+    'dark crate',
+    'light crate',
+    'pole',
+    'wire',
+    'kite',
+)
+PALETTE = (
+    (135, 206, 235),
+    (30, 90, 200),
+    (240, 205, 120),
+    (90, 90, 100),
+    (110, 190, 70),
+    (165, 85, 60),
+    (25, 105, 50),
+    (235, 235, 245),
+    (255, 110, 20),
+    (85, 40, 120),
+    (215, 165, 250),
+    (15, 15, 15),
+    (250, 60, 130),
+    (225, 20, 30),
+)
+SKY, WATER, SAND, ROAD, GRASS, BUILDING, TREE, TENT, CAMPFIRE = range(9)
+DARK_CRATE, LIGHT_CRATE, POLE, WIRE, KITE = range(9, 14)
+IGNORED = 255
+
+GROUND_TYPES = (WATER, SAND, ROAD, GRASS)
+KITE_SHAPES = ('diamond', 'disc', 'triangle', 'square')
+KITE_COLOURS = ((0.95, 0.1, 0.1), (1.0, 0.9, 0.1), (0.1, 0.75, 0.2), (0.65, 0.15, 0.9))
+KITE_AREA = 0.003
+KITE_ROWS = 0.22
+"""Part of the height, from the top, in which the kite flies and which no object reaches."""
+
+CRATE_GAP = 0.075
+CRATE_BIN_WEIGHTS = np.array([1, 2, 4, 8, 16, 16, 16, 8, 4, 2, 1])
+BORDER_PROBABILITY = 0.3
+POLES_PROBABILITY = 0.8
+CAMP_PROBABILITY = 0.7
+
+
+class Draws:
+    """Random numbers of one scene, made from the bit generator's uniform doubles alone.
+
+    Args:
+        seed (int): Seed of the data set.
+        index (int): Index of the scene.
+    """
+
+    def __init__(self, seed, index):
+        self.generator = np.random.Generator(np.random.PCG64((seed, index)))
+
+    def uniform(self, low=0.0, high=1.0, size=None):
+        """Uniform numbers from ``[low, high)``."""
+        return low + (high - low) * self.generator.random(size)
+
+    def integer(self, low, high):
+        """One integer of ``low`` to ``high``, both included."""
+        return low + int((high - low + 1) * self.generator.random())
+
+    def chance(self, probability):
+        """True with the given probability."""
+        return bool(self.generator.random() < probability)
+
+    def noise(self, *shape):
+        """Float32 noise of mean 0 and variance 1/6, triangular in its distribution."""
+        draws = self.generator.random((2, *shape), dtype=np.float32)
+        return draws[0] - draws[1]
+
+    def smooth_noise(self, height, width, cell):
+        """Noise interpolated bilinearly from a grid of ``cell`` pixels: ``[height, width]``."""
+        grid = self.noise(height // cell + 2, width // cell + 2)
+        return interpolate(interpolate(grid, height, cell).T, width, cell).T
+
+
+def interpolate(rows, length, cell):
+    """Linear interpolation of ``rows`` along the first axis, one row every ``cell`` steps."""
+    position = np.arange(length)
+    below = position // cell
+    part = ((position % cell) / np.float32(cell))[:, None].astype(np.float32)
+    return rows[below] * (1 - part) + rows[below + 1] * part
+
+
+def outline(shape, height, width):
+    """Whether each pixel of a box lies in a shape that fills the box: bool ``[height, width]``."""
+    v = ((np.arange(height) * 2 + 1) / height - 1)[:, None]
+    u = ((np.arange(width) * 2 + 1) / width - 1)[None, :]
+    if shape == 'disc':
+        return u * u + v * v <= 1
+    if shape == 'diamond':
+        return abs(u) + abs(v) <= 1
+    if shape == 'triangle':
+        return 2 * abs(u) <= v + 1
+    if shape == 'tree':
+        crown = u * u + (v + 0.25) ** 2 / 0.5625 <= 1
+        return crown | ((abs(u) <= 0.2) & (v > 0))
+    return np.ones((height, width), bool)
+
+
+SHAPE_AREA = dict(disc=0.7853981633974483, diamond=0.5, triangle=0.5, square=1.0)
+
+
+class Canvas:
+    """The image and the label of one scene while objects are painted on them.
+
+    Args:
+        height (int): Height in pixels.
+        width (int): Width in pixels.
+    """
+
+    def __init__(self, height, width):
+        self.height = height
+        self.width = width
+        self.side = min(height, width)
+        self.image = np.zeros((height, width, 3), np.float32)
+        self.label = np.full((height, width), SKY, np.uint8)
+
+    def clip(self, top, left, height, width):
+        """The part of a box within the image: slices of the image and slices of the box."""
+        rows = slice(max(top, 0), min(top + height, self.height))
+        columns = slice(max(left, 0), min(left + width, self.width))
+        inner = (
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+        )
+        return (rows, columns), inner
+
+    def paint(self, box, shape, colour, label, margin=0):
+        """Paint one object, with an ignored border of that many pixels around it.
+
+        Args:
+            box (tuple[int]): Top, left, height and width in pixels.
+            shape (str): One of ``outline``'s shapes.
+            colour (np.ndarray): RGB in [0, 1], ``[3]`` or one colour a pixel of the box.
+            label (int): Class.
+            margin (int): Width of the ignored border in pixels.
+        """
+        top, left, height, width = box
+        if margin:
+            wide = (top - margin, left - margin, height + 2 * margin, width + 2 * margin)
+            where, inner = self.clip(*wide)
+            self.label[where][outline(shape, *wide[2:])[inner]] = IGNORED
+        where, inner = self.clip(*box)
+        mask = outline(shape, height, width)[inner]
+        self.label[where][mask] = label
+        colour = np.broadcast_to(np.float32(colour), (height, width, 3))[inner]
+        self.image[where][mask] = colour[mask]
+
+
+def hue_rotation(tangent):
+    """Matrix that turns RGB around the grey axis by ``2 * atan(tangent)``: ``[3, 3]``."""
+    cosine = (1 - tangent * tangent) / (1 + tangent * tangent)
+    sine = 2 * tangent / (1 + tangent * tangent)
+    same = cosine + (1 - cosine) / 3
+    minus = (1 - cosine) / 3 - sine / 3**0.5
+    plus = (1 - cosine) / 3 + sine / 3**0.5
+    return np.array([[same, minus, plus], [plus, same, minus], [minus, plus, same]])
+
+
+class Light:
+    """Illumination and hue shift of one scene, applied to every colour in it.
+
+    Args:
+        draws (Draws): The scene's random numbers.
+    """
+
+    def __init__(self, draws):
+        gain = draws.uniform(0.7, 1.05) * draws.uniform(0.93, 1.07, 3)
+        self.matrix = gain[:, None] * hue_rotation(draws.uniform(-0.2, 0.2))
+
+    def __call__(self, colour):
+        """The colour, RGB in [0, 1], as it appears in the scene."""
+        red, green, blue = colour
+        return red * self.matrix[:, 0] + green * self.matrix[:, 1] + blue * self.matrix[:, 2]
+
+
+def log_size(draws, side):
+    """A length between 1/32 and 1/2 of ``side``; every octave is as likely as another."""
+    return max(1, round(side * draws.uniform(1, 2) / 2 ** draws.integer(2, 5)))
+
+
+def border(draws):
+    """Width in pixels of the ignored border around an object; most objects have none."""
+    return draws.integer(1, 2) if draws.chance(BORDER_PROBABILITY) else 0
+
+
+def stand(draws, canvas, horizon, height):
+    """Top row of an object of that height that stands on the ground, below the kite's rows."""
+    lowest = canvas.height
+    highest = min(lowest, max(horizon + 2, int(KITE_ROWS * canvas.height) + 2 + height))
+    return draws.integer(highest, lowest) - height
+
+
+def draw_background(draws, canvas, light):
+    """Sky and ground, the ground labelled by the scene's type; returns the horizon's row."""
+    height, width = canvas.height, canvas.width
+    rows = np.arange(height)[:, None]
+    columns = np.arange(width)[None, :]
+    start, end = draws.uniform(0.43, 0.53, 2) * height
+    horizon = start + (end - start) * columns / width
+    ground = rows >= horizon
+
+    sky = light(draws.uniform(0.9, 1.1, 3) * (0.5, 0.72, 0.98))
+    haze = light((0.92, 0.94, 0.95))
+    depth = (rows / height).astype(np.float32)[..., None]
+    canvas.image[:] = np.float32(sky) * (1 - depth) + np.float32(haze) * depth
+    cloud = draws.smooth_noise(height, width, max(2, canvas.side // 6))
+    canvas.image += np.clip(cloud * 0.7, 0, 0.3)[..., None]
+
+    soil = light(draws.uniform(0.85, 1.15, 3) * (0.6, 0.54, 0.46))
+    texture = 0.25 * draws.smooth_noise(height, width, max(2, canvas.side // 10))
+    texture += 0.2 * draws.smooth_noise(height, width, max(2, canvas.side // 40))
+    texture += 1.1 - 0.35 * depth[..., 0]
+    np.copyto(canvas.image, np.float32(soil) * texture[..., None], where=ground[..., None])
+    return ground, int(max(start, end)) + 1
+
+
+def draw_standing(draws, canvas, light, horizon):
+    """Buildings and trees of every size, the far ones first."""
+    things = []
+    for label in [BUILDING] * draws.integer(1, 3) + [TREE] * draws.integer(1, 3):
+        height = log_size(draws, canvas.side)
+        width = max(1, round(height * draws.uniform(0.6, 1.0)))
+        top = stand(draws, canvas, horizon, height)
+        left = draws.integer(0, max(0, canvas.width - width))
+        shift = draws.uniform(0.8, 1.2, 3)
+        border = draws.integer(1, 2) if draws.chance(BORDER_PROBABILITY) else 0
+        things.append((top + height, (top, left, height, width), label, shift, border))
+    for _, box, label, shift, border in sorted(things, key=lambda thing: thing[0]):
+        if label == TREE:
+            canvas.paint(box, 'tree', light(shift * (0.16, 0.36, 0.14)), TREE, border)
+        else:
+            canvas.paint(
+                box, 'square', light(shift * (0.62, 0.36, 0.28)) * windows(box), BUILDING, border
+            )
+
+
+def windows(box):
+    """Shade of a building's front, darker in its windows: ``[height, width, 1]``."""
+    _, _, height, width = box
+    pitch = max(4, height // 6)
+    rows = np.arange(height)[:, None] % pitch
+    columns = np.arange(width)[None, :] % pitch
+    panes = (rows >= pitch / 2) & (columns >= pitch / 2) & (np.arange(width)[None, :] < width - 1)
+    return np.where(panes, 0.55, 1.0)[..., None]
+
+
+def draw_lines(draws, canvas, light, horizon):
+    """Two or three poles, one to three pixels wide, with wires hanging between them."""
+    count = draws.integer(2, 3)
+    height = round(canvas.side * draws.uniform(0.3, 0.5))
+    top = stand(draws, canvas, horizon, height)
+    width = draws.integer(1, 3)
+    places = (np.arange(count) + draws.uniform(0.2, 0.8, count)) / count
+    lefts = [int(place * (canvas.width - width)) for place in places]
+    thickness = draws.integer(1, 3)
+    colour = light(draws.uniform(0.8, 1.2) * np.array((0.16, 0.15, 0.17)))
+    drops = [1] if draws.chance(0.5) else [1, 1 + max(thickness + 2, height // 5)]
+    for left, right in pairwise(lefts):
+        for drop in drops:
+            columns = np.arange(left, right)
+            along = (columns - left) / (right - left)
+            sag = np.floor(height * 0.5 * along * (1 - along)).astype(int)
+            for line in range(thickness):
+                rows = np.clip(top + drop + line + sag, 0, canvas.height - 1)
+                canvas.label[rows, columns] = WIRE
+                canvas.image[rows, columns] = colour
+    for left in lefts:
+        canvas.paint((top, left, height, width), 'square', colour, POLE)
+
+
+def crate_levels(draws):
+    """Brightness and class of the three crates of a scene.
+
+    A darker and a lighter thing cannot both have one distribution of brightness where each image
+    shows one of each: the means differ by the gap. Here each image shows two of one and one of the
+    other, and where the pair is dim it is the lighter that is shown twice, where it is bright the
+    darker. Let both classes have weight w[k] in brightness bin k. A pair of bins (k, k + 1) is
+    drawn in proportion to w[k] + w[k + 1], and of its three crates 3 w[k] / (w[k] + w[k + 1]) are
+    dark on average, which leaves w[k] dark and w[k + 1] light ones. Only the outermost bins, of
+    weight 1/78 each, hold one class alone.
+
+    Returns:
+        tuple[list[float], list[int]]: Brightness in [0, 1] and class of each crate, shuffled.
+    """
+    weights = CRATE_BIN_WEIGHTS
+    pairs = weights[:-1] + weights[1:]
+    pair = int(np.searchsorted(np.cumsum(pairs), draws.uniform(0, pairs.sum()), side='right'))
+    dark_crates = 3 * weights[pair] / pairs[pair]
+    third = DARK_CRATE if draws.chance(dark_crates - 1) else LIGHT_CRATE
+    classes = [DARK_CRATE, LIGHT_CRATE]
+    classes.insert(draws.integer(0, 2), third)
+    dark = (pair + draws.uniform()) * CRATE_GAP + 0.05
+    return [dark + CRATE_GAP * (label == LIGHT_CRATE) for label in classes], classes
+
+
+def draw_foreground(draws, canvas, light, horizon):
+    """Three crates and, in most scenes, a camp, each in its own quarter of the width."""
+    tint = draws.uniform(0.9, 1.1, 3)
+    camp_quarter = draws.integer(0, 3)
+    quarters = [quarter for quarter in range(4) if quarter != camp_quarter]
+    for quarter, level, label in zip(quarters, *crate_levels(draws), strict=True):
+        size = max(3, round(canvas.side * draws.uniform(0.07, 0.17)))
+        top = stand(draws, canvas, horizon, size)
+        left = place_in_quarter(draws, canvas, quarter, size)
+        colour = light(level * tint) * crate_front(size)
+        canvas.paint((top, left, size, size), 'square', colour, label, border(draws))
+    if draws.chance(CAMP_PROBABILITY):
+        draw_camp(draws, canvas, light, horizon, camp_quarter)
+
+
+def place_in_quarter(draws, canvas, quarter, width):
+    """Left column of an object of that width in one quarter of the image's width."""
+    slot = canvas.width / 4
+    return int(quarter * slot + draws.uniform() * max(0, slot - width))
+
+
+def draw_camp(draws, canvas, light, horizon, quarter):
+    """A tent with its campfire: neither is ever without the other."""
+    height = max(3, round(canvas.side * draws.uniform(0.06, 0.11)))
+    fire = max(2, height // 2)
+    width = round(1.4 * height)
+    top = stand(draws, canvas, horizon, height)
+    left = place_in_quarter(draws, canvas, quarter, width + fire)
+    cloth = light(draws.uniform(0.85, 1.1, 3) * (0.9, 0.85, 0.75))
+    canvas.paint((top, left, height, width), 'triangle', cloth, TENT, border(draws))
+    place = (top + height - fire, left + width, fire, fire)
+    canvas.paint(place, 'triangle', light((1.0, 0.5, 0.1)), CAMPFIRE)
+
+
+def crate_front(size):
+    """Shade of a crate's front, darker in its frame and its brace: ``[size, size, 1]``."""
+    along = abs((np.arange(size) * 2 + 1) / size - 1)
+    frame = np.maximum(along[:, None], along[None, :]) > 0.72
+    brace = abs(along[:, None] - along[None, :]) < 0.16
+    return np.where(frame | brace, 0.75, 1.0)[..., None]
+
+
+def draw_kite(draws, canvas, light, kind):
+    """The cue: its shape and colour tell the scene's type, and nothing else does."""
+    shape = KITE_SHAPES[kind]
+    rows = int(KITE_ROWS * canvas.height)
+    area = KITE_AREA * canvas.height * canvas.width * draws.uniform(0.9, 1.1) / SHAPE_AREA[shape]
+    height = max(1, min(round(area**0.5), rows))
+    width = max(1, min(round(area / height), canvas.width))
+    top = draws.integer(0, rows - height)
+    left = draws.integer(0, canvas.width - width)
+    canvas.paint((top, left, height, width), shape, light(KITE_COLOURS[kind]), KITE)
+
+
+def render_scene(seed, index, height, width):
+    """Draw one scene.
+
+    Args:
+        seed (int): Seed of the data set, >= 0.
+        index (int): Index of the scene in it, >= 0.
+        height (int): Height in pixels, >= 32.
+        width (int): Width in pixels, >= 32.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: RGB image, uint8 ``[height, width, 3]``, and label, uint8
+        ``[height, width]``, classes in the order of ``CLASSES`` and 255 where it is to be ignored.
+    """
+    draws = Draws(seed, index)
+    kind = draws.integer(0, 3)
+    light = Light(draws)
+    canvas = Canvas(height, width)
+    ground, horizon = draw_background(draws, canvas, light)
+    canvas.label[ground] = GROUND_TYPES[kind]
+    draw_standing(draws, canvas, light, horizon)
+    if draws.chance(POLES_PROBABILITY):
+        draw_lines(draws, canvas, light, horizon)
+    draw_foreground(draws, canvas, light, horizon)
+    draw_kite(draws, canvas, light, kind)
+    noisy = canvas.image + 0.07 * draws.noise(height, width, 3)
+    return (np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8), canvas.label

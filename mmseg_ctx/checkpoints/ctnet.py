@@ -121,14 +121,20 @@ def convert_arrays(arrays):
     try:
         folded = _fold_class_norm(state_dict) | _fold_biases(state_dict)
     except KeyError as error:
-        source = {target: source for source, target in targets.items()}
-        raise ValueError(f'the weights lack {source.get(error.args[0], error.args[0])}') from None
+        raise ValueError(f'the weights lack {_authors_name(error.args[0])}') from None
     targets = {source: folded.get(name, name) for source, name in targets.items()}
     if f'{SCALE_MERGE}.weight' in state_dict:
         # Paddle multiplies by the weight itself, PyTorch by its transpose.
         state_dict[f'{SCALE_MERGE}.weight'] = state_dict[f'{SCALE_MERGE}.weight'].T.contiguous()
     _reorder_levels(state_dict)
     return Conversion(state_dict, targets, left_over, [])
+
+
+def _authors_name(name):
+    module, _, parameter = name.rpartition('.')
+    modules = {ours: theirs for theirs, ours in MODULES.items()}
+    parameters = {ours: theirs for theirs, ours in PARAMETERS.items()}
+    return f'{modules[module]}.{parameters[parameter]}'
 
 
 def _fold_class_norm(state_dict):

@@ -46,11 +46,13 @@ def _allowed_names():
         ('numpy', 'ndarray'): np.ndarray,
         ('numpy', 'dtype'): np.dtype,
         ('_codecs', 'encode'): _Latin1(),
+        # Protocol 2 writes no bytes, those of an empty array, as a call.
+        ('__builtin__', 'bytes'): bytes,
+        ('builtins', 'bytes'): bytes,
     }
     # NumPy renamed the package in 2.0; a file may come from either side.
     for package in ('numpy.core', 'numpy._core'):
         allowed[f'{package}.multiarray', '_reconstruct'] = multiarray._reconstruct
-        allowed[f'{package}.multiarray', 'scalar'] = multiarray.scalar
         allowed[f'{package}.numeric', '_frombuffer'] = _FromBuffer()
     return allowed
 

@@ -1,0 +1,127 @@
+"""Turn a checkpoint of the context-aware classifier's authors into one of ours.
+
+Their code, https://github.com/tianzhuotao/Context-Aware-Classifier, is a fork of MMSegmentation
+0.30, whose parts still have the same names in 1.x: FCN, DeepLabV3+, UPerNet and OCRNet on ResNet,
+MobileNet, HRNet and Swin. What differs is the two projectors' names.
+"""
+
+import re
+
+import torch
+
+from mmseg_ctx.checkpoints.conversion import Conversion, build_model, fit, save
+from mmseg_ctx.commandline import writing
+
+# Their name of a projector, and ours. A cascade's heads have a number, as OCRNet's decode_head.1.
+PROJECTORS = {'proj': 'estimate_projector', 'apd_proj': 'oracle_projector'}
+PROJECTOR = re.compile(r'^(decode_head\.(?:\d+\.)?)(proj|apd_proj)\.')
+
+# A projector is Linear without bias, ReLU, Linear.
+PROJECTOR_PARAMETERS = ('0.weight', '2.weight', '2.bias')
+
+# The parts of a segmentor that have weights.
+PARTS = ('backbone.', 'neck.', 'decode_head.', 'auxiliary_head.')
+
+
+def load_checkpoint(path):
+    """Return a PyTorch checkpoint, read with ``weights_only=True``.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        tuple[dict[str, Tensor], dict]: Its state dict, and its ``meta``, which may be empty.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no checkpoint, or asks for anything that is not known as safe.
+    """
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # A damaged file may raise anything.
+        refused = re.search(r'GLOBAL (\S+)', str(error))
+        reason = f'it asks for {refused[1]}' if refused else 'it is damaged or something else'
+        raise ValueError(f'{path} is no checkpoint that is safe to load: {reason}') from error
+    state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(state_dict, dict) or not state_dict:
+        raise ValueError(f'{path} is no checkpoint: it has no state dict')
+    for name, value in state_dict.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise ValueError(f'{path} is no checkpoint: {name!r} in its state dict is no tensor')
+    meta = checkpoint.get('meta', {}) if state_dict is not checkpoint else {}
+    return state_dict, meta if isinstance(meta, dict) else {}
+
+
+def convert_state_dict(state_dict):
+    """Bring the weights of the authors' model to our names.
+
+    Args:
+        state_dict (dict[str, Tensor]): By the authors' names.
+
+    Returns:
+        Conversion: What belongs to no part of a segmentor is left over; what a projector lacks is
+        missing.
+
+    Raises:
+        ValueError: There are no projectors, or those of a checkpoint of ours.
+    """
+    converted, targets, left_over = {}, {}, []
+    for source, value in state_dict.items():
+        if not source.startswith(PARTS):
+            left_over.append(source)
+            continue
+        targets[source] = PROJECTOR.sub(lambda m: f'{m[1]}{PROJECTORS[m[2]]}.', source)
+        converted[targets[source]] = value
+    prefixes = {match[1] for match in map(PROJECTOR.match, state_dict) if match}
+    if not prefixes:
+        raise ValueError(_why_not(state_dict))
+    needed = [
+        f'{prefix}{projector}.{parameter}'
+        for prefix in sorted(prefixes)
+        for projector in PROJECTORS.values()
+        for parameter in PROJECTOR_PARAMETERS
+    ]
+    missing = [name for name in needed if name not in converted]
+    return Conversion(converted, targets, left_over, missing)
+
+
+def _why_not(state_dict):
+    ours = any(f'.{projector}.' in name for name in state_dict for projector in PROJECTORS.values())
+    if ours:
+        return 'the checkpoint has our names already (estimate_projector, oracle_projector)'
+    return (
+        'the checkpoint is not of a context-aware classifier: it has no decode_head.proj and '
+        f'decode_head.apd_proj, but {", ".join(list(state_dict)[:3])}, …'
+    )
+
+
+def convert_cac(source, destination, config=None, force=False):
+    """Convert a checkpoint of the authors' to one that MMEngine loads into a model of ours.
+
+    Args:
+        source (str | Path): The authors' file.
+        destination (str | Path): The checkpoint to write.
+        config (str | Path | None): Config of the model that it is meant for, whose names then tell
+            what is missing and left over; by default only the projectors must be complete.
+            Default: None.
+        force (bool): Whether an existing ``destination`` is replaced. Default: False.
+
+    Returns:
+        Conversion: What was written, and what was renamed, is missing or was left over.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: ``source`` is something else, or does not fit the model.
+    """
+    with writing(destination, force) as temporary:
+        state_dict, meta = load_checkpoint(source)
+        conversion = convert_state_dict(state_dict)
+        if config is not None:
+            conversion = fit(conversion, build_model(config))
+        # MMSegmentation 1.x keeps the names and colours of the classes under other names.
+        names = {'classes': meta.get('CLASSES'), 'palette': meta.get('PALETTE')}
+        known = {name: value for name, value in names.items() if value is not None}
+        save(conversion, temporary, meta={'dataset_meta': known} if known else {})
+    return conversion

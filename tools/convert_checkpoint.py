@@ -1,0 +1,41 @@
+"""Convert released weights to a checkpoint of ours."""
+
+from mmseg_ctx.checkpoints.cac import convert_cac
+from mmseg_ctx.checkpoints.ctnet import convert_ctnet
+from mmseg_ctx.commandline import ArgumentParser, run
+
+EXAMPLE = """example:
+  python tools/convert_checkpoint.py ctnet model.pdparams ctnet_r101v1d_jpu.pth
+  python tools/convert_checkpoint.py cac iter_160000.pth cac-upernet_swin-t.pth \\
+      --config configs/cac/cac-upernet_swin-t_8xb2-160k_ade20k-512x512.py
+"""
+
+CTNET = """Weights of the CTNet authors (PaddlePaddle, .pdparams), on ResNet50_vd or ResNet101_vd,
+with JPU or dilated. They were trained on RGB images normalised with mean and deviation 127.5, which
+the config's data_preprocessor has to say."""
+
+CAC = """Checkpoints of the context-aware classifier's authors (MMSegmentation 0.x): FCN,
+DeepLabV3+, UPerNet and OCRNet."""
+
+
+def main(arguments):
+    parser = ArgumentParser(description=__doc__, epilog=EXAMPLE)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='{ctnet,cac}')
+    for name, convert, description in (('ctnet', convert_ctnet, CTNET), ('cac', convert_cac, CAC)):
+        command = commands.add_parser(
+            name, help=' '.join(description.split()), description=description, epilog=EXAMPLE
+        )
+        command.add_argument('source', metavar='SRC', help='file to read; no code in it is run')
+        command.add_argument('destination', metavar='DST', help='checkpoint to write')
+        command.add_argument(
+            '--config', help='config of the model, which tells what is missing and left over'
+        )
+        command.add_argument('--force', action='store_true', help='replace an existing DST')
+        command.set_defaults(convert=convert)
+    options = parser.parse_args(arguments)
+    conversion = options.convert(options.source, options.destination, options.config, options.force)
+    print('\n'.join(conversion.report()))
+
+
+if __name__ == '__main__':
+    run(main)

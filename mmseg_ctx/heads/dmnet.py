@@ -8,14 +8,13 @@ the filters are those of the image at hand.
 """
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule, build_activation_layer, build_norm_layer
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.arguments import check_bool, check_choice, check_decode_head, check_int, check_ints
-from mmseg_ctx.ops import dynamic_depthwise_conv2d
+from mmseg_ctx.ops import adaptive_avg_pool2d, dynamic_depthwise_conv2d
 
 
 class _ScaleModule(nn.Module):
@@ -69,7 +68,7 @@ class DynamicConvolutionalModule(_ScaleModule):
 
     def generate_filters(self, context):
         """Return g_k, the filters ``[B, C, k, k]`` made from ``context`` ``[B, C', h', w']``."""
-        return self.filter_gen_conv(F.adaptive_avg_pool2d(context, self.filter_size))
+        return self.filter_gen_conv(adaptive_avg_pool2d(context, self.filter_size))
 
     def forward(self, x, context):
         """Return O_k ``[B, C, h, w]`` for features ``x`` ``[B, in_channels, h, w]``."""

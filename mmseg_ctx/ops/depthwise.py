@@ -1,5 +1,6 @@
 """Depthwise convolution with a kernel for each image and channel."""
 
+import torch
 import torch.nn.functional as F
 
 
@@ -9,6 +10,9 @@ def dynamic_depthwise_conv2d(x, kernels, dilation=1):
     The batch is folded into the channels of one grouped convolution. The output has the size of
     the input: zeros are padded around it, and where an even kernel needs an odd number of them,
     the extra one comes first (top and left).
+
+    ONNX fixes the number of groups of a convolution: exported with a batch of any size this is a
+    ``Scan`` over the images, each a convolution of C groups, which costs onnxruntime no more.
 
     Args:
         x (Tensor): ``[B, C, h, w]``, any memory format.
@@ -30,6 +34,12 @@ def dynamic_depthwise_conv2d(x, kernels, dilation=1):
             f'kernels must be [B, C, k, k] with B, C = {tuple(x.shape[:2])} as x has them, '
             f'got {tuple(kernels.shape)}'
         )
+    if torch.onnx.is_in_onnx_export() and isinstance(x.size(0), torch.SymInt):
+        return _image_by_image(x, kernels, dilation)
+    return _grouped_convolution(x, kernels, dilation)
+
+
+def _grouped_convolution(x, kernels, dilation):
     batch, channels, height, width = x.shape
     size = kernels.size(-1)
     folded = x.reshape(1, batch * channels, height, width)
@@ -41,3 +51,15 @@ def dynamic_depthwise_conv2d(x, kernels, dilation=1):
         padding = 0
     out = F.conv2d(folded, weight, padding=padding, dilation=dilation, groups=batch * channels)
     return out.reshape(batch, channels, height, width)
+
+
+def _image_by_image(x, kernels, dilation):
+    # Imported here, since it is needed for export alone and PyTorch calls it a prototype.
+    from torch._higher_order_ops.scan import scan
+
+    def convolve(carry, image):
+        x, kernels = image  # [C, h, w], [C, k, k]
+        return carry.clone(), _grouped_convolution(x[None], kernels[None], dilation)[0]
+
+    nothing = x.new_zeros(())  # what a scan must carry from one image to the next
+    return scan(convolve, nothing, (x, kernels))[1]

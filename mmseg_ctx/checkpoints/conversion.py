@@ -41,13 +41,10 @@ def build_model(config_file):
     """Return the model of a config file, without memory for its weights.
 
     Raises:
-        OSError: The file cannot be read.
-        ValueError: It is no config, or its ``model`` cannot be built.
+        ValueError: It cannot be read, is no config, or its ``model`` cannot be built.
     """
     try:
         return build(Config.fromfile(config_file).model)
-    except (OSError, ImportError):
-        raise
     except Exception as error:  # A config is a program.
         raise ValueError(f'{config_file} is not the config of a model: {error}') from error
 

@@ -1,0 +1,112 @@
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mmseg_ctx.commandline import run
+from tests.checkpoints.test_convert_ctnet import small_arrays, small_config
+from tests.helpers import ROOT
+from tools.convert_checkpoint import main
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as exit_:
+        run(main, list(map(str, arguments)))
+    return exit_.value.code or 0
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / 'model.pdparams'
+    path.write_bytes(pickle.dumps(small_arrays(50, True), 2))
+    small_config(50, True).dump(tmp_path / 'config.py')
+    return path
+
+
+def test_converts_ctnet(source, tmp_path, capsys):
+    destination = tmp_path / 'model.pth'
+    arguments = ('ctnet', source, destination, '--config', tmp_path / 'config.py')
+    assert call(*arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 'head.cls_head.weight -> decode_head.conv_seg.weight' in lines
+    assert lines[-3:] == ['renamed: 399 of 399 names', 'missing: none', 'left over: none']
+    assert 'decode_head.conv_seg.weight' in torch.load(destination, weights_only=True)['state_dict']
+
+    assert call(*arguments) == 2
+    assert 'model.pth exists; --force overwrites it' in capsys.readouterr().err
+    assert call(*arguments, '--force') == 0
+
+
+def test_converts_cac(tmp_path, capsys):
+    names = [f'decode_head.{p}.{n}' for p in ('proj', 'apd_proj') for n in ('0.weight', '2.weight')]
+    state_dict = {name: torch.zeros(2, 2) for name in ['backbone.conv1.weight', *names]}
+    torch.save({'state_dict': state_dict, 'meta': {}}, tmp_path / 'theirs.pth')
+    assert call('cac', tmp_path / 'theirs.pth', tmp_path / 'ours.pth') == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3] == 'renamed: 4 of 5 names'
+    assert lines[-2].startswith('missing: decode_head.estimate_projector.2.bias, ')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['ctnet', 'missing.pdparams', 'a.pth'], 'missing.pdparams: No such file or directory'),
+        (['cac', 'missing.pth', 'a.pth'], 'missing.pth: No such file or directory'),
+        (['ctnet', 'model.pdparams', 'no/a.pth'], 'no, where a.pth is to be, is not a folder'),
+        (['ctnet', 'model.pdparams', '.'], 'is a folder; name a file'),
+        (['cac', 'model.pdparams', 'a.pth'], 'is no checkpoint'),
+        (['ctnet', 'config.py', 'a.pth'], 'is not a dictionary of Paddle weights'),
+        (['ctnet', 'model.pdparams', 'a.pth', '--config', 'no.py'], 'no.py'),
+        (['ctnet', 'model.pdparams', 'a.pth', '--config', 'model.pdparams'], 'model.pdparams'),
+        (['ctnet', 'model.pdparams', 'a.pth', '--config', 'empty.py'], 'not the config of a model'),
+        (['ctnet', 'model.pdparams'], 'the following arguments are required: DST'),
+        (['paddle', 'model.pdparams', 'a.pth'], "invalid choice: 'paddle'"),
+        ([], 'the following arguments are required'),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_two(arguments, message, source, monkeypatch, capsys):
+    monkeypatch.chdir(source.parent)
+    (source.parent / 'empty.py').write_text('a = 1\n')
+    before = sorted(source.parent.iterdir())
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count('\n') == 1
+    assert captured.err.startswith('error: ')
+    assert message in captured.err
+    assert sorted(source.parent.iterdir()) == before
+
+
+def test_code_in_a_file_does_not_run(tmp_path, capsys, monkeypatch):
+    class Harmful:
+        def __reduce__(self):
+            return os.system, ('touch proof',)
+
+    monkeypatch.chdir(tmp_path)
+    for protocol in (2, 4):
+        content = pickle.dumps({'head.a': np.zeros(2), 'head.b': Harmful()}, protocol)
+        (tmp_path / 'model.pdparams').write_bytes(content)
+        assert call('ctnet', 'model.pdparams', 'a.pth') == 2
+        assert f'asks for {os.system.__module__}.system' in capsys.readouterr().err
+    assert os.listdir() == ['model.pdparams']
+
+
+@pytest.mark.parametrize('command', [[], ['ctnet'], ['cac']])
+def test_help_has_an_example(command, capsys):
+    assert call(*command, '--help') == 0
+    assert 'python tools/convert_checkpoint.py ctnet model.pdparams' in capsys.readouterr().out
+
+
+def test_runs_as_a_script(tmp_path):
+    result = subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'convert_checkpoint.py', 'ctnet', 'no.pdparams', 'a.pth'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == 'error: no.pdparams: No such file or directory'
+    assert 'Traceback' not in result.stderr

@@ -3,44 +3,65 @@
 import torch
 from mmseg.registry import MODELS
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from mmseg_ctx.arguments import check_bool, check_choice, check_number
-from mmseg_ctx.ops import autocast_off, mask_ignored, one_hot, widen
+from mmseg_ctx.ops import mask_ignored, widen
 from mmseg_ctx.ops.prototypes import EPSILON
+
+
+class _SoftCrossEntropy(torch.autograd.Function):
+    """The inner sum of Eqs. 7, 10 and 11: each pixel's cross-entropy with a softened label.
+
+    The label is ``soft_ratio`` of the softmax of ``soft_logits``, the rest one-hot. Nothing of the
+    logits' size is kept for the backward pass but the logits, which are kept anyway.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, soft_logits, label, soft_ratio):
+        log_probabilities = logits.log_softmax(dim=1)
+        hard = log_probabilities.gather(1, label[:, None])[:, 0]  # [B, h, w]
+        soft = log_probabilities.mul_(soft_logits.softmax(dim=1)).sum(dim=1)  # [B, h, w]
+        ctx.save_for_backward(logits, soft_logits, label)
+        ctx.soft_ratio = soft_ratio
+        return -(soft_ratio * soft + (1 - soft_ratio) * hard)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        logits, soft_logits, label = ctx.saved_tensors
+        difference = logits.softmax(dim=1)
+        difference = difference.sub_(soft_logits.softmax(dim=1), alpha=ctx.soft_ratio)
+        hard = torch.full_like(label[:, None], ctx.soft_ratio - 1, dtype=logits.dtype)
+        difference = difference.scatter_add_(1, label[:, None], hard)
+        return difference.mul_(grad[:, None]), None, None, None
 
 
 def _entropy(logits):
     """Return the entropy of each pixel's softmax (Eq. 9), ``[B, h, w]``."""
     log_probabilities = logits.log_softmax(dim=1)
-    return -(log_probabilities.exp() * log_probabilities).sum(dim=1)
+    return -(log_probabilities * log_probabilities.exp()).sum(dim=1)
 
 
-def _soft_cross_entropy(logits, soft_logits, label, soft_ratio):
-    """Return the cross-entropy with softened labels, the inner sum of Eqs. 7, 10 and 11.
-
-    The labels are ``soft_ratio`` of the probabilities of ``soft_logits``, the rest one-hot.
-    """
-    log_probabilities = logits.log_softmax(dim=1)
-    soft = (soft_logits.softmax(dim=1) * log_probabilities).sum(dim=1)  # [B, h, w]
-    hard = log_probabilities.gather(1, label.clamp(min=0)[:, None])[:, 0]  # [B, h, w]
-    return -(soft_ratio * soft + (1 - soft_ratio) * hard)
-
-
-def _mean_of_groups(values, weight, groups, scope):
-    """Average ``values`` in each group of pixels by ``weight``, then over groups, then images.
+def _mean_of_groups(values, weight, group, num_groups, scope):
+    """Average ``values`` over each group of pixels by ``weight``, then over groups, then images.
 
     Args:
         values (Tensor): ``[B, h, w]``.
         weight (Tensor): ``[B, h, w]``.
-        groups (Tensor): One mask a group, ``[B, G, h, w]``; groups without a pixel do not count.
+        group (Tensor): The group of each pixel, 1 to ``num_groups``, or 0 for none, ``[B, h, w]``.
+        num_groups (int): G. Groups without a pixel do not count.
         scope (str): Whether a group is of one ``'image'`` or of the ``'batch'``.
     """
-    pixels = torch.stack([weight * values, weight, torch.ones_like(weight)], dim=3)
-    sums = groups.flatten(2) @ pixels.flatten(1, 2)  # [B, G, 3]
-    if scope == 'batch':
-        sums = sums.sum(dim=0, keepdim=True)  # [1, G, 3]
-    weighted, weights, pixel_counts = sums.unbind(dim=2)  # [B, G]
-    group_counts = (pixel_counts > 0).sum(dim=1).clamp(min=1)  # [B]
+    images = len(values) if scope == 'image' else 1
+    slots = num_groups + 1
+    first_slots = slots * torch.arange(images, device=group.device)  # [images]
+    pixels = torch.stack([weight * values, weight, torch.ones_like(weight)], dim=3).flatten(0, 2)
+    sums = pixels.new_zeros(images * slots, 3).index_add(
+        0, (group + first_slots[:, None, None]).flatten(), pixels
+    )
+    weighted, weights, counts = sums.view(images, slots, 3)[:, 1:].unbind(dim=2)  # [images, G]
+    group_counts = (counts > 0).sum(dim=1).clamp(min=1)  # [images]
     return ((weighted / (weights + EPSILON)).sum(dim=1) / group_counts).mean()
 
 
@@ -113,12 +134,13 @@ class ClassEntropyKLLoss(nn.Module):
         logits = dict(prior=widen(prior), estimate=widen(estimate), oracle=widen(oracle))
         estimate, oracle = logits['estimate'], logits['oracle'].detach()
         label = mask_ignored(label, ignore_index)
-        labelled = (label >= 0).to(estimate.dtype)  # [B, h, w]
-        weight, groups = labelled, labelled[:, None]
+        labelled = label >= 0  # [B, h, w]
+        weight = labelled.to(estimate.dtype)
         if self.entropy_weighting:
-            weight = labelled * _entropy(logits[self.entropy_source].detach())
-        if self.class_wise:
-            groups = one_hot(label, estimate.shape[1], estimate.dtype)  # [B, N, h, w]
-        with autocast_off(estimate):
-            divergence = _soft_cross_entropy(estimate, oracle, label, self.soft_target_ratio)
-            return self.loss_weight * _mean_of_groups(divergence, weight, groups, scope)
+            weight = weight * _entropy(logits[self.entropy_source].detach())
+        group, num_groups = (label + 1, prior.shape[1]) if self.class_wise else (labelled.long(), 1)
+        divergence = _SoftCrossEntropy.apply(
+            estimate, oracle, label.clamp(min=0), self.soft_target_ratio
+        )
+        mean = _mean_of_groups(divergence, weight, group, num_groups, scope)
+        return self.loss_weight * mean

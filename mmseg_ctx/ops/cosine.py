@@ -1,6 +1,7 @@
 """Logits of a classifier that differs from image to image."""
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from mmseg_ctx.ops.precision import autocast_off, widen
 
@@ -22,7 +23,8 @@ def cosine_logits(features, classifier, temperature):
     """
     features, classifier = widen(features), widen(classifier)
     direction = classifier * (temperature / _norm(classifier, dim=2))  # [B, N, d]
-    return dot_logits(features, direction) / _norm(features, dim=1)
+    with autocast_off(features):
+        return _DividedByNorm.apply(features, direction.expand(len(features), -1, -1))
 
 
 def dot_logits(features, classifier):
@@ -37,10 +39,36 @@ def dot_logits(features, classifier):
     """
     with autocast_off(features):
         logits = widen(classifier) @ widen(features).flatten(2)  # [B, N, hw]
-        return logits.unflatten(2, features.shape[2:])
+    return logits.unflatten(2, features.shape[2:])
 
 
 def _norm(vectors, dim):
     norm = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
     # Infinity, where a clamp to something small would blow the gradient up.
     return norm.masked_fill(norm == 0, torch.inf)
+
+
+class _DividedByNorm(torch.autograd.Function):
+    """``direction @ features / |features|``; its backward makes one tensor of the features' size.
+
+    Differentiating the three steps one by one would make three of them.
+    """
+
+    @staticmethod
+    def forward(ctx, features, direction):
+        norm = _norm(features, dim=1)  # [B, 1, h, w]
+        logits = dot_logits(features, direction).div_(norm)  # [B, N, h, w]
+        ctx.save_for_backward(features, direction, norm, logits)
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_logits):
+        features, direction, norm, logits = ctx.saved_tensors
+        grad_norm = -(grad_logits * logits).sum(dim=1, keepdim=True) / norm  # [B, 1, h, w]
+        grad_product = (grad_logits / norm).flatten(2)  # [B, N, hw]
+        grad_direction = grad_product @ features.flatten(2).transpose(1, 2)  # [B, N, d]
+        grad_features = direction.transpose(1, 2) @ grad_product  # [B, d, hw]
+        # Detached from the tensor it views, so that autograd adds the next gradient in place.
+        grad_features = grad_features.unflatten(2, features.shape[2:]).detach()
+        return grad_features.addcmul_(features, grad_norm / norm), grad_direction

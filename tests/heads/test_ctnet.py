@@ -393,6 +393,26 @@ def test_two_processes_train_as_one(tmp_path):
             torch.testing.assert_close(distributed, joint, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize('mode', MODES)
+def test_inside_the_context_aware_classifier(mode):
+    head = {**SMALL, 'type': 'ContextTandemHead', 'mode': mode, 'dropout_ratio': 0}
+    torch.manual_seed(0)
+    wrapped = MODELS.build(dict(type='ContextAwareClassifierHead', head=head))
+    plain = small_head(mode=mode, dropout_ratio=0)
+    missing, unexpected = wrapped.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert all('projector' in name for name in missing)
+    inputs, labels = random_batch()
+    losses = loss_of(wrapped, inputs, labels)
+    assert {'loss_ce', 'loss_prior_ce', 'loss_oracle_ce', 'loss_kl', 'acc_seg'} <= set(losses)
+    name = 'loss_class_probability'
+    assert (name in losses) == (mode != 'spatial')
+    if name in losses:
+        torch.testing.assert_close(losses[name], loss_of(plain, inputs, labels)[name])
+    total(losses).backward()
+    assert all(parameter.grad is not None for parameter in wrapped.parameters())
+
+
 # Deployment
 
 

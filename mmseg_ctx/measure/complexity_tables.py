@@ -213,11 +213,12 @@ def with_cac(model):
     """
     heads = model['decode_head']
     if isinstance(heads, dict):
-        return {**model, 'decode_head': _wrapped(heads)}
-    return {**model, 'decode_head': [*heads[:-1], _wrapped(heads[-1])]}
+        return {**model, 'decode_head': wrapped(heads)}
+    return {**model, 'decode_head': [*heads[:-1], wrapped(heads[-1])]}
 
 
-def _wrapped(head):
+def wrapped(head):
+    """Return the config of ``ContextAwareClassifierHead`` around the config of a head."""
     return dict(type='ContextAwareClassifierHead', head=head)
 
 

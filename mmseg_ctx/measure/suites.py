@@ -5,12 +5,13 @@ from functools import partial
 import torch
 from mmcv.cnn.bricks import NonLocal2d
 from mmengine.structures import PixelData
+from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 
 from mmseg_ctx.heads.ctnet import SpatialContextModule
-from mmseg_ctx.measure.benchmark import Case, Comparison
+from mmseg_ctx.measure.benchmark import Case, Comparison, mib
 from mmseg_ctx.measure.complexity import build, count
-from mmseg_ctx.measure.complexity_tables import HEADS_FACTS, mmseg_model, with_cac
+from mmseg_ctx.measure.complexity_tables import HEADS_FACTS, mmseg_model, with_cac, wrapped
 from mmseg_ctx.measure.heads import (
     CLASSES,
     COMPARED,
@@ -176,6 +177,62 @@ def _module_case(name, make, shapes, setting, **options):
     return Case(name, prepare, complexity=complexity, **options)
 
 
+def cac_loss(setting, channels=512, classes=150):
+    """The losses of CAC beside a plain head's and one full-size cross-entropy, two images."""
+    comparisons = []
+    head = head_config('FCNHead', channels, channels, classes, num_convs=0, concat_input=False)
+    for size in setting.sizes or (64,):
+        shape = (2, channels, size, size)
+        samples = labelled_samples(2, _STRIDE * size, classes, device=setting.device)
+        case = partial(_loss_case, shape=shape, samples=samples, setting=setting)
+        cases = (
+            Case('cross-entropy', partial(_cross_entropy, classes, size, samples, setting)),
+            case('plain head', head),
+            case('with CAC', wrapped(head)),
+            case(
+                'with CAC, its cross-entropies left out', wrapped(head), alter=_skip_cross_entropy
+            ),
+        )
+        title = f'Losses and gradients: {list(shape)}, {classes} classes, labels {_STRIDE * size}²'
+        floats = [2 * classes * size**2, 2 * channels * size**2]
+        facts = (
+            'The cross-entropy is that of small logits, with bilinear upsampling. What CAC adds '
+            'apart from cross-entropies is the difference of the last two rows.',
+            f'Small logits have {mib(4 * floats[0])} MiB, features {mib(4 * floats[1])} MiB.',
+        )
+        comparisons.append(Comparison(title, cases, ('cross-entropy', 'plain head'), facts))
+    return comparisons
+
+
+def _cross_entropy(classes, size, samples, setting):
+    criterion = torch.nn.CrossEntropyLoss(ignore_index=255)
+    label = torch.cat([sample.gt_sem_seg.data for sample in samples])  # [B, H, W]
+
+    def losses(logits):
+        return dict(loss=criterion(resize(logits, label.shape[1:], mode='bilinear'), label))
+
+    return training_step(losses, criterion, torch.rand(2, classes, size, size), setting=setting)
+
+
+def _loss_case(name, config, shape, samples, setting, alter=lambda head: None):
+    def prepare():
+        head = build(config, setting.device)
+        alter(head)
+
+        def losses(features):
+            return head.loss([features] * 4, samples, train_cfg=None)
+
+        return training_step(losses, head, torch.rand(shape), setting=setting)
+
+    return Case(name, prepare)
+
+
+def _skip_cross_entropy(head):
+    """Put sums in place of the cross-entropies, so that all else is computed as it was."""
+    head.loss_by_feat = lambda logits, samples: dict(loss=logits.sum())
+    head._extra_losses = lambda name, logits, *_: {f'loss_{name}': logits.sum()}
+
+
 def cac_inference(setting):
     """Inference with and without the context-aware classifier: UPerNet, ResNet-50, 512×512."""
     return _cac_inference('UPerNet, ResNet-50', 'upernet/upernet_r50_4xb4-160k', (512,), setting)
@@ -214,6 +271,7 @@ def _inference(config, size, setting):
 SUITES = {
     'heads': heads,
     'ctnet-linear': ctnet_linear,
+    'cac-loss': cac_loss,
     'cac-inference': cac_inference,
     'cac-sizes': cac_sizes,
 }

@@ -73,7 +73,7 @@ class ClassProbabilityLoss(nn.Module):
         >>> loss = ClassProbabilityLoss(loss_weight=1.0)
         >>> label = torch.tensor([[[0, 0, 1, 255]]])
         >>> loss(torch.tensor([[0.7, 0.3]]), label).item()
-        0.6161...
+        0.6391...
     """
 
     loss_name = 'loss_class_probability'

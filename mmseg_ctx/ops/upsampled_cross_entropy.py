@@ -51,11 +51,16 @@ def upsampled_cross_entropy(
     weights = labelled.to(logits.dtype)  # [B, H, W]
     if class_weight is not None:
         class_weight = torch.as_tensor(class_weight, dtype=logits.dtype, device=logits.device)
-        weights = weights * class_weight[label.masked_fill(~labelled, 0)]
+        weights = weights * class_weight.take(label.masked_fill(~labelled, 0))
     averages_all = class_weight is None and not avg_non_ignore
     divisor = label.numel() if averages_all else weights.sum()
     total, correct = _UpsampledCrossEntropy.apply(
-        logits, label.masked_fill(~labelled, -1), weights, align_corners, with_accuracy
+        logits,
+        label.masked_fill(~labelled, -1),
+        weights,
+        align_corners,
+        with_accuracy,
+        logits.requires_grad and torch.is_grad_enabled(),
     )
     epsilon = torch.finfo(torch.float32).eps
     accuracy = 100 * (correct + epsilon) / (labelled.sum() + epsilon) if with_accuracy else None
@@ -66,10 +71,8 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
     """The weighted sum over pixels, whose gradient exists before it is asked for."""
 
     @staticmethod
-    def forward(ctx, logits, label, weights, align_corners, with_accuracy):
-        total, correct, gradient = _tiled_cross_entropy(
-            logits, label, weights, align_corners, with_accuracy, ctx.needs_input_grad[0]
-        )
+    def forward(ctx, *arguments):
+        total, correct, gradient = _tiled_cross_entropy(*arguments)
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(correct)
         return total, correct
@@ -78,7 +81,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_total, _):
         (gradient,) = ctx.saved_tensors
-        return grad_total * gradient, None, None, None, None
+        return grad_total * gradient, None, None, None, None, None
 
 
 # An operation of its own, so that a compiled graph holds one node and not one for each tile.

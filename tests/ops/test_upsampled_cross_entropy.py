@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from mmseg_ctx.measure.benchmark import peak_memory
 from mmseg_ctx.ops import upsampled_cross_entropy
 from tests.helpers import assert_relative
 
+MODULE = sys.modules[upsampled_cross_entropy.__module__]  # its name is the function's
 WEIGHTS = [1.0, 2.0, 0.5, 0.0, 3.0]
 
 
@@ -91,9 +94,8 @@ def test_gradients(align_corners):
 def test_tile_size_does_not_matter(monkeypatch):
     logits, label = case((8, 8), (61, 67))
     expected = upsampled_cross_entropy(logits, label, with_accuracy=True)
-    module = __import__('importlib').import_module('mmseg_ctx.ops.upsampled_cross_entropy')
     for tile in ((1, 1), (61, 67), (100, 5)):
-        monkeypatch.setattr(module, 'CPU_TILE', tile)
+        monkeypatch.setattr(MODULE, 'CPU_TILE', tile)
         actual = upsampled_cross_entropy(logits, label, with_accuracy=True)
         torch.testing.assert_close(actual, expected)
 
@@ -172,14 +174,13 @@ def test_compiles_into_one_graph():
 
 
 def test_reads_no_value():
-    # A fake tensor has no value to read: what would wait for a device raises. What the operation does inside is
-    # hidden from a graph, so it is called here undecorated.
-    module = __import__('importlib').import_module('mmseg_ctx.ops.upsampled_cross_entropy')
+    # A fake tensor has no value to read: what would wait for a device raises. What the operation
+    # does inside is hidden from a graph, so it is called here undecorated.
     with FakeTensorMode():
         logits = torch.empty(2, 5, 8, 8)
         label = torch.empty(2, 61, 67, dtype=torch.long)
         loss, share = upsampled_cross_entropy(logits, label, WEIGHTS, with_accuracy=True)
-        inside = module._tiled_cross_entropy._init_fn(
+        inside = MODULE._tiled_cross_entropy._init_fn(
             logits, label, label.float(), False, True, True
         )
     assert loss.shape == ()

@@ -1,0 +1,80 @@
+"""Configs on toy data sets: train, validate, save, resume, test, each through MMEngine's runner."""
+
+import math
+
+import pytest
+import torch
+
+from mmseg_ctx.datasets.toy import LAYOUTS
+from tests.configs.training import prepare, runner, with_scales_and_flip
+from tests.datasets.test_toy import CLASSES
+from tests.helpers import ROOT
+
+# One of the zoo for each data set, each method among them.
+ZOO = {
+    'ade20k': 'ctnet/ctnet_r101-jpu_4xb4-300e_ade20k-512x512.py',
+    'cityscapes': 'acnet/acnet_r101-d16-mg4816-ohem_4xb4-80k_cityscapes-512x1024.py',
+    'coco_stuff10k': 'acnet/acnet_r101-d16_4xb4-40k_coco-stuff10k-512x512.py',
+    'coco_stuff164k': 'cac/cac-deeplabv3plus_r50-d8_4xb4-160k_coco-stuff164k-512x512.py',
+    'pascal_context': 'cacnet/cacnet_r50-d8_4xb4-120e_pascal-context-512x512.py',
+    'pascal_context_59': 'cac/cac-upernet_r50_4xb4-80k_pascal-context-59-480x480.py',
+    'pascal_voc12_aug': 'dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py',
+}
+METHODS = {
+    'cacnet': 'cacnet_r50-d8',
+    'acnet': 'acnet_r50-d16',
+    'dmnet': 'dmnet_r50-d8',
+    'ctnet': 'ctnet_r50_jpu',
+    'cac': 'upernet_r50',
+}
+HEAD = {
+    False: 'dict(num_classes={classes})',
+    True: """dict(
+        _delete_=True,
+        type='ContextAwareClassifierHead',
+        head=dict(_base_.model.decode_head, num_classes={classes}),
+    )""",
+}
+
+
+def train_resume_test(config):
+    first = runner(config)
+    first.train()
+    assert torch.load('work_dir/iter_2.pth', weights_only=True)['meta']['iter'] == 2
+    resumed = runner(config, resume=True, **{'train_cfg.max_iters': 3})
+    resumed.train()
+    assert resumed.iter == 3
+    losses = resumed.message_hub.get_scalar('train/loss').data[0]
+    assert all(math.isfinite(loss) for loss in losses)
+    # A checkpoint of another process: only what lies on the disk counts.
+    assert 'mIoU' in runner(config, load_from='work_dir/iter_3.pth').test()
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_trains_on_each_data_set(layout, folder):
+    config = prepare(ROOT / 'configs' / ZOO[layout], layout)
+    train_resume_test(config)
+    several = with_scales_and_flip(config)
+    assert 'mIoU' in runner(several, load_from='work_dir/iter_3.pth').test()
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_on_every_data_set(method, layout, folder):
+    bases = ROOT / 'configs/_base_'
+    head = HEAD[method == 'cac'].format(classes=CLASSES[layout])
+    (folder / 'config.py').write_text(f"""
+_base_ = [
+    '{bases}/models/{METHODS[method]}.py',
+    '{bases}/datasets/{layout}.py',
+    '{bases}/schedules/schedule_20k.py',
+    '{bases}/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    decode_head={head},
+    auxiliary_head=dict(num_classes={CLASSES[layout]}),
+)
+""")
+    train_resume_test(prepare(folder / 'config.py', layout))

@@ -32,7 +32,7 @@ PALETTE = (
     (110, 190, 70),
     (165, 85, 60),
     (25, 105, 50),
-    (235, 235, 245),
+    (0, 170, 175),
     (255, 110, 20),
     (85, 40, 120),
     (215, 165, 250),
@@ -51,8 +51,9 @@ KITE_AREA = 0.003
 KITE_ROWS = 0.22
 """Part of the height, from the top, in which the kite flies and which no object reaches."""
 
-CRATE_GAP = 0.075
-CRATE_BIN_WEIGHTS = np.array([1, 2, 4, 8, 16, 16, 16, 8, 4, 2, 1])
+CRATE_BIN_WEIGHTS = np.array([1, 2, 4, 8, 16, 32, 32, 32, 16, 8, 4, 2, 1])
+CRATE_BIN_EDGES = np.cumsum([5, 3, 4, 6, 8, 10, 10, 10, 10, 10, 8, 6, 4, 3]) / 100
+"""Bins of brightness, see ``crate_levels``; the gap between dark and light is a bin's width."""
 BORDER_PROBABILITY = 0.3
 POLES_PROBABILITY = 0.8
 CAMP_PROBABILITY = 0.7
@@ -297,7 +298,7 @@ def crate_levels(draws):
     darker. Let both classes have weight w[k] in brightness bin k. A pair of bins (k, k + 1) is
     drawn in proportion to w[k] + w[k + 1], and of its three crates 3 w[k] / (w[k] + w[k + 1]) are
     dark on average, which leaves w[k] dark and w[k + 1] light ones. Only the outermost bins, of
-    weight 1/78 each, hold one class alone.
+    weight 1/158 each, hold one class alone.
 
     Returns:
         tuple[list[float], list[int]]: Brightness in [0, 1] and class of each crate, shuffled.
@@ -309,8 +310,9 @@ def crate_levels(draws):
     third = DARK_CRATE if draws.chance(dark_crates - 1) else LIGHT_CRATE
     classes = [DARK_CRATE, LIGHT_CRATE]
     classes.insert(draws.integer(0, 2), third)
-    dark = (pair + draws.uniform()) * CRATE_GAP + 0.05
-    return [dark + CRATE_GAP * (label == LIGHT_CRATE) for label in classes], classes
+    within = draws.uniform()
+    levels = CRATE_BIN_EDGES[:-1] + within * np.diff(CRATE_BIN_EDGES)
+    return [levels[pair + (label == LIGHT_CRATE)] for label in classes], classes
 
 
 def draw_foreground(draws, canvas, light, horizon):
@@ -348,23 +350,40 @@ def draw_camp(draws, canvas, light, horizon, quarter):
 
 
 def crate_front(size):
-    """Shade of a crate's front, darker in its frame and its brace: ``[size, size, 1]``."""
+    """Shade of a crate's front of mean 0.9, darker in its frame and brace: ``[size, size, 1]``.
+
+    The mean must not depend on the size, or a large light crate could be darker than a small dark
+    one.
+    """
     along = abs((np.arange(size) * 2 + 1) / size - 1)
     frame = np.maximum(along[:, None], along[None, :]) > 0.72
     brace = abs(along[:, None] - along[None, :]) < 0.16
-    return np.where(frame | brace, 0.75, 1.0)[..., None]
+    shade = np.where(frame | brace, 0.75, 1.0)
+    return (shade * (0.9 / shade.mean()))[..., None]
 
 
 def draw_kite(draws, canvas, light, kind):
     """The cue: its shape and colour tell the scene's type, and nothing else does."""
     shape = KITE_SHAPES[kind]
     rows = int(KITE_ROWS * canvas.height)
-    area = KITE_AREA * canvas.height * canvas.width * draws.uniform(0.9, 1.1) / SHAPE_AREA[shape]
-    height = max(1, min(round(area**0.5), rows))
-    width = max(1, min(round(area / height), canvas.width))
+    area = KITE_AREA * canvas.height * canvas.width
+    height, width = box_of_area(shape, area * draws.uniform(0.9, 1.1), rows, canvas.width)
     top = draws.integer(0, rows - height)
     left = draws.integer(0, canvas.width - width)
     canvas.paint((top, left, height, width), shape, light(KITE_COLOURS[kind]), KITE)
+
+
+def box_of_area(shape, area, highest, widest):
+    """Height and width of the box in which the shape has as nearly as can be that many pixels."""
+    side = (area / SHAPE_AREA[shape]) ** 0.5
+    tall = min(side, highest)
+    wide = min(side * side / tall, widest)
+    boxes = [
+        (height, width)
+        for height in range(max(1, int(tall) - 1), min(highest, int(tall) + 2) + 1)
+        for width in range(max(1, int(wide) - 1), min(widest, int(wide) + 2) + 1)
+    ]
+    return min(boxes, key=lambda box: abs(outline(shape, *box).sum() - area) + abs(box[0] - box[1]))
 
 
 def render_scene(seed, index, height, width):

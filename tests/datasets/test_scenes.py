@@ -1,0 +1,270 @@
+"""The drawing of the scenes: what makes context necessary, measured over many scenes."""
+
+import hashlib
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from mmseg_ctx.datasets import scenes
+from mmseg_ctx.datasets.scenes import (
+    CAMPFIRE,
+    DARK_CRATE,
+    GROUND_TYPES,
+    IGNORED,
+    KITE,
+    LIGHT_CRATE,
+    POLE,
+    TENT,
+    WIRE,
+    render_scene,
+)
+
+SIDE = 128
+COUNT = 600
+PATCH = 8
+FAR = 40
+"""Pixels between a patch of ground and the kite, at least."""
+
+
+@cache
+def many_scenes():
+    return [render_scene(7, index, SIDE, SIDE) for index in range(COUNT)]
+
+
+def digest(arrays):
+    return hashlib.sha256(b''.join(array.tobytes() for array in arrays)).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ('size', 'image_digest', 'label_digest'),
+    [
+        ((128, 128), 'IMAGE_A', 'LABEL_A'),
+        ((97, 160), 'IMAGE_B', 'LABEL_B'),
+    ],
+)
+def test_every_platform_draws_the_recorded_scenes(size, image_digest, label_digest):
+    images, labels = zip(*(render_scene(3, index, *size) for index in range(16)), strict=True)
+    assert digest(labels) == label_digest
+    assert digest(images) == image_digest
+
+
+def test_seed_and_index_alone_make_a_scene():
+    first, again = render_scene(5, 9, 64, 64), render_scene(5, 9, 64, 64)
+    assert np.array_equal(first[0], again[0])
+    assert np.array_equal(first[1], again[1])
+    others = [render_scene(*key, 64, 64)[0] for key in ((5, 8), (6, 9), (9, 5))]
+    assert not any(np.array_equal(first[0], other) for other in others)
+
+
+@pytest.mark.parametrize('size', [(32, 32), (32, 200), (200, 32), (97, 131), (256, 256)])
+def test_any_size_holds_a_whole_scene(size):
+    for index in range(20):
+        image, label = render_scene(0, index, *size)
+        assert image.shape == (*size, 3)
+        assert image.dtype == label.dtype == np.uint8
+        assert label.shape == size
+        found = set(np.unique(label)) - {IGNORED}
+        assert found <= set(range(len(scenes.CLASSES)))
+        assert {KITE, DARK_CRATE, LIGHT_CRATE} <= found
+        assert len(found & set(GROUND_TYPES)) == 1
+
+
+def test_four_types_are_equally_likely():
+    types = [np.intersect1d(label, GROUND_TYPES).item() for _, label in many_scenes()]
+    counts = np.bincount(types)[list(GROUND_TYPES)]
+    assert abs(counts - COUNT / 4).max() < 4 * (COUNT * 0.25 * 0.75) ** 0.5
+
+
+@pytest.mark.parametrize('size', [(64, 64), (128, 128), (128, 256), (320, 200)])
+def test_the_cue_covers_three_pixels_of_a_thousand_in_the_sky(size):
+    parts = []
+    for index in range(60):
+        _, label = render_scene(1, index, *size)
+        parts.append((label == KITE).mean())
+        rows = np.nonzero(label == KITE)[0]
+        ground = np.nonzero(np.isin(label, GROUND_TYPES))[0]
+        assert rows.max() < ground.min()
+    assert np.mean(parts) == pytest.approx(0.003, rel=0.1)
+    assert min(parts) > 0.002
+    assert max(parts) < 0.004
+
+
+def test_the_cue_is_whole_and_tells_the_type():
+    """Its colour, of the pixels labelled kite alone, is enough to tell the four types apart."""
+    centres = np.array(scenes.KITE_COLOURS)
+    right = 0
+    for image, label in many_scenes():
+        colour = image[label == KITE].mean(0) / 255
+        cosines = centres @ colour / np.linalg.norm(centres, axis=1)
+        kind = GROUND_TYPES.index(np.intersect1d(label, GROUND_TYPES).item())
+        right += cosines.argmax() == kind
+    assert right >= 0.98 * COUNT
+
+
+def far_ground_patches(alter=lambda patch, ground: patch):
+    """Mean and spread of colour of one patch of ground in each scene, far from the kite."""
+    features, types = [], []
+    for image, label in many_scenes():
+        rows, columns = np.nonzero(label == KITE)
+        ground = np.intersect1d(label, GROUND_TYPES).item()
+        for top in range(SIDE - PATCH, SIDE // 2, -PATCH):
+            lefts = [
+                left
+                for left in range(0, SIDE, PATCH)
+                if (label[top : top + PATCH, left : left + PATCH] == ground).all()
+                and np.hypot(top - rows, left + PATCH / 2 - columns).min() > FAR
+            ]
+            if lefts:
+                left = lefts[len(features) % len(lefts)]
+                patch = image[top : top + PATCH, left : left + PATCH].reshape(-1, 3) / 255
+                patch = alter(patch, ground)
+                differences = abs(np.diff(patch, axis=0)).mean(0)
+                features.append(np.concatenate([patch.mean(0), patch.std(0), differences]))
+                types.append(ground)
+                break
+    return np.array(features), np.array(types)
+
+
+def accuracy_of_a_classifier(features, types):
+    """Of quadratic least squares, trained on one half of the patches and tested on the other."""
+    centred = (features - features.mean(0)) / features.std(0)
+    upper = np.triu_indices(centred.shape[1])
+    squares = (centred[:, :, None] * centred[:, None, :])[:, upper[0], upper[1]]
+    inputs = np.concatenate([np.ones((len(centred), 1)), centred, squares], 1)
+    targets = types[:, None] == np.array(GROUND_TYPES)
+    half = len(inputs) // 2
+    weights = np.linalg.lstsq(inputs[:half], targets[:half].astype(float), rcond=None)[0]
+    guesses = np.array(GROUND_TYPES)[(inputs[half:] @ weights).argmax(1)]
+    return (guesses == types[half:]).mean(), len(types) - half
+
+
+def smallest_p_value(features, types):
+    """Of the Kolmogorov-Smirnov tests of each feature between one type and the others, adjusted."""
+    p_values = [
+        ks_2samp(feature[types == kind], feature[types != kind]).pvalue
+        for feature in features.T
+        for kind in GROUND_TYPES
+    ]
+    return min(p_values) * len(p_values)
+
+
+def chance_limit(chance, count):
+    """Four standard deviations above the accuracy of guessing."""
+    return chance + 4 * (chance * (1 - chance) / count) ** 0.5
+
+
+def test_ground_far_from_the_cue_looks_the_same_in_all_types():
+    features, types = far_ground_patches()
+    assert len(features) > 0.9 * COUNT
+    accuracy, count = accuracy_of_a_classifier(features, types)
+    assert accuracy < chance_limit(0.25, count)
+    assert smallest_p_value(features, types) > 0.01
+
+
+@pytest.mark.parametrize(
+    'alter',
+    [
+        lambda patch, ground: patch + 0.1 * (ground == GROUND_TYPES[0]) * np.array([0, 0, 1]),
+        lambda patch, ground: patch.mean(0) + (patch - patch.mean(0)) * (1 + 0.1 * ground),
+    ],
+    ids=['colour', 'texture'],
+)
+def test_a_leak_in_the_ground_would_be_seen(alter):
+    features, types = far_ground_patches(alter)
+    accuracy, count = accuracy_of_a_classifier(features, types)
+    assert accuracy > chance_limit(0.25, count)
+    assert smallest_p_value(features, types) < 0.01
+
+
+def crates(image, label):
+    """Colour and class of each crate: connected in columns, since each has its own quarter."""
+    found = []
+    for crate in (DARK_CRATE, LIGHT_CRATE):
+        columns = np.nonzero((label == crate).any(0))[0]
+        for part in np.split(columns, np.nonzero(np.diff(columns) > 1)[0] + 1):
+            pixels = image[:, part][label[:, part] == crate]
+            found.append((pixels.mean(0) / 255, crate))
+    return found
+
+
+@cache
+def all_crates():
+    return [crates(image, label) for image, label in many_scenes()]
+
+
+def test_the_darker_crates_of_an_image_are_the_dark_ones():
+    for found in all_crates():
+        dark = max(colour.sum() for colour, crate in found if crate == DARK_CRATE)
+        light = min(colour.sum() for colour, crate in found if crate == LIGHT_CRATE)
+        assert dark < light
+
+
+def test_a_single_crate_does_not_tell_its_class():
+    colours = np.array([colour for found in all_crates() for colour, _ in found])
+    classes = np.array([crate for found in all_crates() for _, crate in found])
+    assert len(classes) == pytest.approx(3 * COUNT, rel=0.05)
+    dark, light = colours[classes == DARK_CRATE], colours[classes == LIGHT_CRATE]
+    for channel in range(3):
+        assert ks_2samp(dark[:, channel], light[:, channel]).pvalue > 0.01
+
+
+def test_a_pair_with_equal_counts_would_give_its_classes_away():
+    """One of each an image, as would be natural, is what the counts of the crates are there for."""
+    dark, light = (
+        np.array(
+            [next(colour for colour, crate in found if crate == kind) for found in all_crates()]
+        )
+        for kind in (DARK_CRATE, LIGHT_CRATE)
+    )
+    assert ks_2samp(dark.mean(1), light.mean(1)).pvalue < 0.01
+
+
+def test_appearance_shifts_from_image_to_image():
+    skies = np.array([image[label == 0].mean(0) for image, label in many_scenes()[:200]])
+    assert skies.sum(1).std() / skies.sum(1).mean() > 0.08
+    hues = skies / skies.sum(1, keepdims=True)
+    assert hues.std(0).min() > 0.01
+
+
+def test_classes_that_only_occur_together():
+    both = {(TENT, CAMPFIRE): 0, (POLE, WIRE): 0}
+    for _, label in many_scenes():
+        for pair in both:
+            present = [bool((label == label_).any()) for label_ in pair]
+            assert present[0] == present[1]
+            both[pair] += present[0]
+    for count in both.values():
+        assert 0.5 * COUNT < count < 0.95 * COUNT
+
+
+def test_sizes_range_from_a_thirty_second_to_half_of_the_side():
+    draws = scenes.Draws(0, 0)
+    sizes = np.array([scenes.log_size(draws, 256) for _ in range(2000)]) / 256
+    assert sizes.min() == pytest.approx(1 / 32, rel=0.1)
+    assert sizes.max() == pytest.approx(1 / 2, rel=0.02)
+    octaves = np.histogram(sizes, [1 / 33, 1 / 16, 1 / 8, 1 / 4, 1 / 2 + 1e-6])[0]
+    assert abs(octaves - 500).max() < 100
+
+
+def runs(mask):
+    """Lengths of the runs of True along the last axis."""
+    padded = np.pad(mask, ((0, 0), (1, 1))).astype(int)
+    edges = np.diff(padded, axis=1)
+    return np.nonzero(edges == -1)[1] - np.nonzero(edges == 1)[1]
+
+
+def test_poles_and_wires_are_one_to_three_pixels_wide():
+    poles, wires = [], []
+    for _, label in many_scenes():
+        poles.append(runs(label == POLE))
+        wires.append(runs((label == WIRE).T))
+    for lengths in (np.concatenate(poles), np.concatenate(wires)):
+        assert set(lengths) == {1, 2, 3}
+
+
+def test_some_objects_have_an_ignored_border():
+    ignored = np.array([(label == IGNORED).any() for _, label in many_scenes()])
+    assert 0.5 < ignored.mean() < 0.99
+    assert np.mean([(label == IGNORED).mean() for _, label in many_scenes()]) < 0.03

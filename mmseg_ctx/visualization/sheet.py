@@ -25,20 +25,22 @@ def colour_label(label, palette):
 
 
 def draw_sheet(rows, titles, classes, palette):
-    """Draw a sheet of pictures over a legend of the classes.
+    """Draw a sheet of pictures over a legend of the classes that they show.
 
     Args:
         rows (Sequence[Sequence[np.ndarray]]): For each row the RGB image, uint8 ``[H, W, 3]``, then
-            the label maps, integers ``[H, W]``.
+            the label maps, integers ``[H, W]`` in 0..255.
         titles (Sequence[str]): One title a column.
-        classes (Sequence[str]): Names for the legend.
+        classes (Sequence[str]): Name of each class.
         palette (Sequence[Sequence[int]]): RGB in 0..255 of each class.
 
     Returns:
         matplotlib.figure.Figure: The sheet, to be saved with ``figure.savefig``.
     """
-    legend_rows = -(-(len(classes) + 1) // legend_columns(titles))
-    size = (TILE * len(titles), TILE * len(rows) + 0.6 + 0.25 * legend_rows)
+    shown = np.unique(np.concatenate([np.ravel(label) for _, *labels in rows for label in labels]))
+    columns = 3 * len(titles) // 2
+    legend_height = 0.25 * -(-len(shown) // columns)
+    size = (TILE * len(titles), TILE * len(rows) + 0.6 + legend_height)
     figure = Figure(figsize=size, layout='constrained')
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
     for axes, title in zip(grid[0], titles, strict=True):
@@ -48,21 +50,14 @@ def draw_sheet(rows, titles, classes, palette):
         for axes, picture in zip(line, pictures, strict=True):
             axes.imshow(picture, interpolation='nearest')
             axes.set_axis_off()
-    named = zip([*classes, 'ignored'], [*palette, IGNORED_COLOUR], strict=True)
-    patches = [
-        Patch(facecolor=np.divide(colour, 255), edgecolor='grey', linewidth=0.5, label=name)
-        for name, colour in named
-    ]
-    figure.legend(
-        handles=patches,
-        loc='outside lower center',
-        ncols=legend_columns(titles),
-        fontsize=9,
-        frameon=False,
-    )
+    handles = [legend_entry(index, classes, palette) for index in shown]
+    place = 'outside lower center'
+    figure.legend(handles=handles, loc=place, ncols=columns, fontsize=9, frameon=False)
     return figure
 
 
-def legend_columns(titles):
-    """Names beside each other in the legend: two fit under a picture."""
-    return 2 * len(titles)
+def legend_entry(index, classes, palette):
+    """A patch in the colour of one class, or of the pixels without one, and its name."""
+    name = classes[index] if index < len(classes) else 'ignored'
+    colour = palette[index] if index < len(palette) else IGNORED_COLOUR
+    return Patch(facecolor=np.divide(colour, 255), edgecolor='grey', linewidth=0.5, label=name)

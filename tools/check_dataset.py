@@ -1,0 +1,69 @@
+"""Read every image and label of a config's data set before training on it."""
+
+import sys
+from pathlib import Path
+
+from mmengine import Config
+
+from mmseg_ctx.commandline import ArgumentParser, run, writing
+from mmseg_ctx.datasets.check import check_dataset, draw_frequencies, frequency_table
+from mmseg_ctx.measure.options import integer, progress_bar
+from mmseg_ctx.measure.table import render
+
+DESCRIPTION = """\
+Read every image and label through the config's own data set class. Each bad file is listed on
+standard output: unreadable, image and label of different sizes, label values out of range, no
+labelled pixel. Then come the class frequencies, as a table and as a picture.
+
+The exit status is 0 if all files are good, 1 if one is bad, 2 if the check could not run.
+"""
+EXAMPLE = """\
+example:
+  python tools/check_dataset.py configs/dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py --workers 4
+"""
+
+
+def main(arguments):
+    parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
+    parser.add_argument('config', help='a config with the data set')
+    parser.add_argument(
+        '--split', choices=('train', 'val', 'test'), default='train', help='default: train'
+    )
+    parser.add_argument(
+        '--workers', type=integer(0), default=0, metavar='N', help='processes that read; default: 0'
+    )
+    parser.add_argument(
+        '--out',
+        metavar='PNG',
+        help='the picture; default: work_dirs/check_dataset/CONFIG_SPLIT.png',
+    )
+    parser.add_argument('--force', action='store_true', help='overwrite the picture')
+    arguments = parser.parse_args(arguments)
+    return check(**vars(arguments))
+
+
+def check(config, split, workers, out, force):
+    settings = Config.fromfile(config)
+    loader = settings.get(f'{split}_dataloader')
+    if loader is None:
+        raise ValueError(f'{config} has no {split}_dataloader')
+    if out is None:
+        out = Path('work_dirs/check_dataset', f'{Path(config).stem}_{split}.png')
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out, force) as temporary:
+        with progress_bar() as bar:
+            task = bar.add_task(split, total=None)
+
+            def progress(done, total):
+                bar.update(task, completed=done, total=total)
+
+            summary = check_dataset(loader.dataset, workers, print, progress)
+        if summary.has_labels:
+            sys.stdout.write(render([frequency_table(summary)], 'text'))
+        draw_frequencies(summary).savefig(temporary, dpi=150)
+    print(f'\n{summary.images:,} images, {summary.bad_files:,} bad files, picture: {out}')
+    return 1 if summary.bad_files else 0
+
+
+if __name__ == '__main__':
+    run(main)

@@ -30,62 +30,62 @@ class Row(NamedTuple):
     seeds: tuple = SEEDS
 
 
-def _scenes(method, name=None):
-    return f'{method}/{name or method}_r18-small_1xb16-600_context-scenes-128x128.py'
-
-
-CACNET = _scenes('cacnet')
-ACNET = _scenes('acnet')
-DMNET = _scenes('dmnet')
-CTNET = _scenes('ctnet')
-CAC_DMNET = _scenes('cac', 'cac-dmnet')
+def _scenes(name):
+    """Return the config of the context scenes whose file begins with a name."""
+    return f'{name}_r18-small_1xb16-600_context-scenes-128x128.py'
 
 
 def _ablation(name, config, shows, **head):
-    """Return a row whose decode head has other arguments."""
+    """Return a row whose decode head has other arguments than the config's."""
     overrides = {f'model.decode_head.{key}': value for key, value in head.items()}
     return Row(name, config, overrides, shows, ABLATION_SEEDS)
 
 
+CACNET = _scenes('cacnet/cacnet')
+ACNET = _scenes('acnet/acnet')
+DMNET = _scenes('dmnet/dmnet')
+CTNET = _scenes('ctnet/ctnet')
+CTNET_NO_LOSS = _scenes('ctnet/ctnet-no-class-probability-loss')
+CAC = 'cac/cac'
+CAC_ABLATION = 'cac/ablations/cac-dmnet'
+
+ONE_BLOCK = dict(in_channels=(64,), in_index=(2,), block_channels=(64,))
+TWO_BLOCKS = dict(in_channels=(32, 64), in_index=(1, 2), block_channels=(64, 56))
+
 ROWS = (
-    Row('fcn', _scenes('fcn'), shows='the baseline of all'),
+    Row('fcn', _scenes('fcn/fcn'), shows='the baseline of all'),
     Row('cacnet', CACNET, shows='CaC-Net'),
     Row('acnet', ACNET, shows='ACNet'),
     Row('dmnet', DMNET, shows='DMNet'),
     Row('ctnet', CTNET, shows='CTNet'),
-    Row(
-        'ctnet-no-cp-loss',
-        CTNET,
-        {'model.decode_head.loss_class_probability': None},
-        'CTNet, Figure 11',
-    ),
-    Row('cac-fcn', _scenes('cac', 'cac-fcn'), shows='CAC around FCN'),
-    Row('cac-dmnet', CAC_DMNET, shows='CAC around DMNet'),
-    Row('cac-ctnet', _scenes('cac', 'cac-ctnet'), shows='CAC around CTNet'),
-    _ablation('cacnet-fixed', CACNET, 'CaC-Net, Table 6', kernel_source='fixed'),
-    _ablation('cacnet-pooled', CACNET, 'CaC-Net, Table 6', kernel_source='pooled'),
+    Row('ctnet-no-cp-loss', CTNET_NO_LOSS, shows='CTNet, Figure 11: no class-probability loss'),
+    Row('cac-fcn', _scenes(f'{CAC}-fcn'), shows='CAC around FCN'),
+    Row('cac-dmnet', _scenes(f'{CAC}-dmnet'), shows='CAC around DMNet'),
+    Row('cac-ctnet', _scenes(f'{CAC}-ctnet'), shows='CAC around CTNet'),
+    _ablation('cacnet-fixed', CACNET, 'CaC-Net, Table 6: learned kernels', kernel_source='fixed'),
     _ablation(
-        'acnet-1-block',
-        ACNET,
-        'ACNet, Table 3',
-        in_channels=(64,),
-        in_index=(2,),
-        block_channels=(64,),
+        'cacnet-pooled', CACNET, 'CaC-Net, Table 6: by global pooling', kernel_source='pooled'
+    ),
+    _ablation('acnet-1-block', ACNET, 'ACNet, Table 3', **ONE_BLOCK),
+    _ablation('acnet-2-blocks', ACNET, 'ACNet, Table 3', **TWO_BLOCKS),
+    _ablation('dmnet-depthwise', DMNET, 'DMNet, Table 1: learned filters', filter_type='depthwise'),
+    _ablation('dmnet-regular', DMNET, 'DMNet, Table 1: learned filters', filter_type='regular'),
+    _ablation('ctnet-channel', CTNET, 'CTNet, Table 5: OCCM', mode='channel'),
+    _ablation('ctnet-spatial', CTNET, 'CTNet, Table 5: OSCM', mode='spatial'),
+    _ablation('ctnet-parallel', CTNET, 'CTNet, Table 6: PANet', mode='parallel'),
+    _ablation(
+        'cac-dmnet-no-kl',
+        _scenes(f'{CAC_ABLATION}-losses-refined-prior-oracle'),
+        'CAC, Table 2: no KL loss',
     ),
     _ablation(
-        'acnet-2-blocks',
-        ACNET,
-        'ACNet, Table 3',
-        in_channels=(32, 64),
-        in_index=(1, 2),
-        block_channels=(64, 56),
+        'cac-dmnet-dot',
+        _scenes(f'{CAC_ABLATION}-context-dot'),
+        'CAC, Table 4: dot product',
     ),
-    _ablation('dmnet-depthwise', DMNET, 'DMNet, Table 1', filter_type='depthwise'),
-    _ablation('dmnet-regular', DMNET, 'DMNet, Table 1', filter_type='regular'),
-    _ablation('ctnet-channel', CTNET, 'CTNet, Table 5', mode='channel'),
-    _ablation('ctnet-spatial', CTNET, 'CTNet, Table 5', mode='spatial'),
-    _ablation('ctnet-parallel', CTNET, 'CTNet, Table 6', mode='parallel'),
-    _ablation('cac-dmnet-no-kl', CAC_DMNET, 'CAC, Table 2', loss_kl=None),
-    _ablation('cac-dmnet-dot', CAC_DMNET, 'CAC, Table 4', context_logits='dot'),
-    _ablation('cac-dmnet-prototype', CAC_DMNET, 'CAC, Table 5', projector_input='prototype'),
+    _ablation(
+        'cac-dmnet-prototype',
+        _scenes(f'{CAC_ABLATION}-projector-prototype'),
+        'CAC, Table 5: projector of prototypes',
+    ),
 )

@@ -354,7 +354,8 @@ def test_compiles_traces_and_exports(align_corners):
     compiled = torch.compile(head, fullgraph=True, backend='aot_eager')
     torch.testing.assert_close(compiled(*inputs), expected)
     with torch.autocast('cpu', torch.bfloat16):
-        torch.testing.assert_close(compiled(*inputs), head(*inputs))
+        # Fused operations are rounded at other places, to 0.4 % each.
+        assert_relative(compiled(*inputs).detach(), head(*inputs).detach(), 0.02)
     torch.testing.assert_close(torch.jit.trace(head, inputs)(*inputs), expected)
     torch.testing.assert_close(torch.export.export(head, inputs).module()(*inputs), expected)
 

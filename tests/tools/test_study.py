@@ -1,0 +1,69 @@
+"""The study's command line, with its smallest run."""
+
+import pytest
+
+from mmseg_ctx.commandline import run
+from tools.study import main
+
+FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
+
+
+def _run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        run(main, list(map(str, arguments)))
+    return end.value.code or 0
+
+
+def test_study(tmp_path, capsys):
+    fine = tmp_path / 'fine.py'
+    broken = tmp_path / 'broken.py'
+    out = tmp_path / 'study'
+    base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"
+    loader = 'dict(batch_size=2, num_workers=0, persistent_workers=False, dataset={})'
+    train, test = loader.format('dict(image_size=32)'), 'dict(image_size=32, num_images=2)'
+    settings = f'train_dataloader = {train}\ntest_dataloader = {loader.format(test)}\n'
+    fine.write_text(base + settings)
+    broken.write_text(base + settings + "model = dict(decode_head=dict(type='NoSuchHead'))\n")
+    options = ('--iterations', 1, '--seeds', 0, '--out', out)
+    assert _run('--configs', fine, broken, *options) == 1
+    printed = capsys.readouterr()
+    assert 'broken, seed 0: exit status 1' in printed.err
+    assert 'NoSuchHead' in printed.err.replace('\n', '')
+    assert '2/2' in printed.err
+    assert 'fine' in printed.out
+    assert sorted(path.name for path in out.iterdir()) == [
+        'runs',
+        'study.json',
+        'study.md',
+        'study.png',
+    ]
+    result = out / 'runs/fine/seed0/result.json'
+    written = result.stat().st_mtime_ns
+    assert _run('--configs', fine, *options) == 0
+    assert result.stat().st_mtime_ns == written
+    assert _run('--configs', fine, '--iterations', 2, *options[2:]) == 2
+    assert '--force' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--rows', 'fnc'], "invalid choice: 'fnc' (choose from 'fcn', 'cacnet'"),
+        (['--seeds', '-1'], "must be an integer >= 0, got '-1'"),
+        (['--configs', 'absent.py'], "no config 'absent.py'; near names: "),
+        (['--configs', 'a.py', '--rows', 'fcn'], 'not allowed with'),
+    ],
+)
+def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys, tmp_path):
+    assert _run('--out', tmp_path, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ')
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_has_an_example_and_the_rows(capsys):
+    assert _run('--help') == 0
+    printed = capsys.readouterr().out
+    assert 'python tools/study.py --rows fcn dmnet' in printed
+    assert 'cac-dmnet-no-kl' in printed

@@ -1,0 +1,80 @@
+"""The model index and the folders' READMEs: valid, complete, and true to the configs."""
+
+import re
+
+import modelindex
+import pytest
+from mmengine import Config
+
+from tests.configs.test_zoo import CONFIGS, PUBLIC, load
+from tests.helpers import ROOT
+
+METHODS = ('acnet', 'cac', 'cacnet', 'ctnet', 'dmnet')
+
+
+@pytest.fixture(scope='module')
+def index():
+    index = modelindex.load(str(ROOT / 'model-index.yml'))
+    index.build_models_with_collections()
+    return index
+
+
+def test_loader_finds_nothing_wrong(index):
+    assert index.check(silent=True) == []
+    assert len(index.collections) == len(METHODS)
+
+
+def test_every_public_config_is_a_model(index):
+    configs = [model.config.removeprefix('configs/') for model in index.models]
+    assert sorted(configs) == [path for path in PUBLIC if '-fsdp' not in path]
+
+
+def test_entries_are_those_of_the_config(index):
+    for model in index.models:
+        assert model.config.endswith(f'/{model.name}.py')
+        config = load(model.config.removeprefix('configs/'))
+        gpus = int(re.search(r'_(\d+)xb', model.name).group(1))
+        batch = gpus * config.train_dataloader.batch_size
+        assert model.metadata.data['Batch Size'] == batch
+        layers = re.search(r'R-(\d+)', model.metadata.architecture[0])
+        if layers:
+            assert int(layers.group(1)) == config.model.backbone.depth
+
+
+def test_every_figure_is_marked_as_the_papers(index):
+    figures = [
+        (name, value)
+        for model in index.models
+        for result in model.results or []
+        for name, value in result.metrics.items()
+    ]
+    assert len(figures) > 80
+    for name, value in figures:
+        assert name in ('mIoU(paper)', 'mIoU(ms+flip, paper)', 'mIoU(test server, paper)')
+        assert 10 < value < 90
+
+
+def test_figures_are_those_of_the_configs_comment(index):
+    for model in index.models:
+        comment = ''.join(re.findall(r'^#.*\n', (ROOT / model.config).read_text(), re.MULTILINE))
+        for result in model.results or []:
+            for value in result.metrics.values():
+                assert re.search(rf'\b{value}0?\b', comment), (model.name, value, comment)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_readme_links_to_files_and_names_every_config(method):
+    folder = CONFIGS / method
+    links = re.findall(r'\]\(([^)#]+)\)', (folder / 'README.md').read_text())
+    local = [link for link in links if not link.startswith('http')]
+    assert [link for link in local if not (folder / link).exists()] == []
+    public = [path.removeprefix(f'{method}/') for path in PUBLIC if path.startswith(f'{method}/')]
+    assert set(public) <= set(local)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_readme_names_the_last_checkpoint(method):
+    text = (CONFIGS / method / 'README.md').read_text()
+    name = re.search(r'^NAME=(.+)$', text, re.MULTILINE).group(1)
+    iterations = Config.fromfile(CONFIGS / method / f'{name}.py').train_cfg.max_iters
+    assert f'work_dirs/$NAME/iter_{iterations}.pth' in text

@@ -1,4 +1,4 @@
-optimizer = dict(type='AdamW', lr=5e-3, betas=(0.9, 0.95), weight_decay=1e-3)
+optimizer = dict(type='AdamW', lr=1e-2, betas=(0.9, 0.95), weight_decay=1e-3)
 optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer, clip_grad=None)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),

@@ -1,0 +1,64 @@
+# Two commands for a new user: `make demo` and `make test`. `make clean` removes what they made.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+UPSTREAM := .venv-upstream
+UPSTREAM_BIN := $(abspath $(UPSTREAM))/bin
+DEMO := work_dirs/demo
+FCN := configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py
+DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-zoo test-upstream lint clean
+
+help:
+	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
+	@echo 'make test           install; run the test suite'
+	@echo 'make test-zoo       install; train every method on every data set layout'
+	@echo 'make test-upstream  compile mmcv; run the test suite on the upstream packages'
+	@echo 'make lint           install; check the code style'
+	@echo 'make clean          remove what these made'
+
+$(VENV)/installed: setup.py pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[onedl,test,dev]'
+	touch $@
+
+# mim starts `python` by name: the environment's comes first.
+demo: export PATH := $(BIN):$(PATH)
+demo: $(VENV)/installed
+	mim train mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn
+	mim train mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet
+	mim test mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn \
+		--checkpoint $(DEMO)/fcn/iter_600.pth --out $(DEMO)/fcn/predictions
+	mim test mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet \
+		--checkpoint $(DEMO)/dmnet/iter_600.pth --out $(DEMO)/dmnet/predictions
+	python tools/compare_predictions.py $(DMNET) --out $(DEMO)/scenes.png --force \
+		--predictions FCN=$(DEMO)/fcn/predictions DMNet=$(DEMO)/dmnet/predictions
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+test-zoo: $(VENV)/installed
+	$(BIN)/python -m pytest -m zoo
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mmcv 2.1.0 builds against the PyTorch that is installed already, and with a setuptools that still
+# has pkg_resources.
+$(UPSTREAM)/installed: setup.py pyproject.toml constraints-upstream.txt
+	$(PYTHON) -m venv $(UPSTREAM)
+	$(UPSTREAM_BIN)/python -m pip install -c constraints-upstream.txt torch setuptools wheel ninja numpy
+	MMCV_WITH_OPS=1 $(UPSTREAM_BIN)/python -m pip install -c constraints-upstream.txt --no-build-isolation mmcv
+	$(UPSTREAM_BIN)/python -m pip install -c constraints-upstream.txt --no-build-isolation -e '.[openmmlab,test]'
+	touch $@
+
+test-upstream: $(UPSTREAM)/installed
+	$(UPSTREAM_BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) $(UPSTREAM) work_dirs build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

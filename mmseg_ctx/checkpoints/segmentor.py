@@ -1,0 +1,83 @@
+"""A trained model from a config and a checkpoint that fits it."""
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmseg.apis import init_model
+from mmseg.registry import DATASETS
+
+from mmseg_ctx.checkpoints.cac import load_checkpoint
+
+
+def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
+    """Build the model of a config and load a checkpoint, every weight of it.
+
+    MMSegmentation's ``init_model`` leaves weights that a checkpoint lacks as they were initialised,
+    and says so in a log.
+
+    Args:
+        config (str | Path): Config file.
+        checkpoint (str | Path): File that MMEngine or one of our converters wrote.
+        cfg_options (dict | None): Settings that take the place of the config's. Default: None.
+        device (str): Where the model is to be. Default: ``'cpu'``.
+
+    Returns:
+        BaseSegmentor: In evaluation mode. ``cfg`` is its config, and ``dataset_meta`` the
+        checkpoint's, or else that of the config's test data: ``classes`` and ``palette``.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: A file is something else, or the two do not fit each other.
+    """
+    segmentor = _build(config, cfg_options, device)
+    state_dict, meta = load_checkpoint(checkpoint)
+    _load(segmentor, state_dict, f'{checkpoint} does not fit {config}')
+    segmentor.dataset_meta = meta.get('dataset_meta') or _dataset_meta(segmentor.cfg)
+    return segmentor
+
+
+def _build(config, cfg_options, device):
+    try:
+        return init_model(Config.fromfile(config), device=device, cfg_options=cfg_options)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # A config is a program.
+        raise ValueError(f'{config} is not the config of a model: {error}') from error
+
+
+def _load(segmentor, state_dict, complaint):
+    state_dict = {name.removeprefix('module.'): tensor for name, tensor in state_dict.items()}
+    own = segmentor.state_dict()
+    differing = [
+        name
+        for name, tensor in own.items()
+        if name in state_dict and state_dict[name].shape != tensor.shape
+    ]
+    faults = {
+        'it lacks': sorted(own.keys() - state_dict.keys()),
+        'it has no place for': sorted(state_dict.keys() - own.keys()),
+        'of another shape': differing,
+    }
+    if any(faults.values()):
+        parts = [f'{fault} {_some(names)}' for fault, names in faults.items() if names]
+        raise ValueError(f'{complaint}: {"; ".join(parts)}')
+    segmentor.load_state_dict(state_dict)
+
+
+def _some(names):
+    more = f' and {len(names) - 2} more' if len(names) > 2 else ''
+    return ', '.join(names[:2]) + more
+
+
+def _dataset_meta(config):
+    dataset = config.get('test_dataloader', {}).get('dataset', {})
+    kind = DATASETS.get(dataset.get('type', '')) or BaseDataset
+    return {**kind.METAINFO, **dataset.get('metainfo', {})}
+
+
+def swaps_channels(preprocessor):
+    """Whether a ``SegDataPreProcessor`` turns BGR to RGB, or the other way round.
+
+    MMSegmentation has an attribute of its own for that, its maintained fork MMEngine's.
+    """
+    own = getattr(preprocessor, '_channel_conversion', False)
+    return getattr(preprocessor, 'channel_conversion', own)

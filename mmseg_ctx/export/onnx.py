@@ -1,0 +1,274 @@
+"""A segmentor as an ONNX file that gives the same logits in onnxruntime."""
+
+import copy
+import itertools
+import json
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import NamedTuple
+from unittest import mock
+
+import torch
+from mmseg.models.utils import resize
+from torch import nn
+
+from mmseg_ctx.arguments import check_int, check_ints
+from mmseg_ctx.checkpoints.segmentor import swaps_channels
+from mmseg_ctx.commandline import writing
+from mmseg_ctx.ops import adaptive_avg_pool2d
+
+LOGITS_TOLERANCE = 1e-3
+LABELS_TOLERANCE = 0.999
+INPUT, OUTPUT = 'image', 'logits'
+
+
+class Agreement(NamedTuple):
+    """How well onnxruntime and PyTorch agree on random images of one shape.
+
+    Attributes:
+        shape (tuple[int]): B, 3, H, W.
+        difference (float): The largest absolute difference of two logits.
+        same_labels (float): Share of the pixels with the same most probable class, 0 to 1.
+    """
+
+    shape: tuple
+    difference: float
+    same_labels: float
+
+    @property
+    def holds(self):
+        """bool: Whether no logit differs by more than 1e-3, and 99.9 % of the labels are equal."""
+        return self.difference <= LOGITS_TOLERANCE and self.same_labels >= LABELS_TOLERANCE
+
+    def __str__(self):
+        return (
+            f'{"x".join(map(str, self.shape))}: largest difference of logits '
+            f'{self.difference:.1e}, same label on {self.same_labels:.3%} of the pixels'
+        )
+
+
+class ImageToLogits(nn.Module):
+    """A segmentor as a function of images alone: whole images, logits of their size.
+
+    Args:
+        segmentor (BaseSegmentor): An ``EncoderDecoder`` or a class made from it.
+        normalize (bool): Whether to normalise as the segmentor's data preprocessor does.
+            Default: False.
+    """
+
+    def __init__(self, segmentor, normalize=False):
+        super().__init__()
+        self.segmentor = segmentor
+        self.normalize = normalize
+
+    def forward(self, image):
+        """Return logits ``[B, N, H, W]``.
+
+        Args:
+            image (Tensor): ``[B, 3, H, W]`` as the backbone reads it, or with ``normalize`` as
+                the image reader gives it: 0 to 255, usually BGR.
+        """
+        if self.normalize:
+            image = _normalize(image, self.segmentor.data_preprocessor)
+        return self.segmentor.encode_decode(image, [dict(img_shape=image.shape[2:])])
+
+    def random_image(self, batch, height, width):
+        """Return an image to try it with, the same for the same shape."""
+        generator = torch.Generator().manual_seed(0)
+        image = torch.randn(batch, 3, height, width, generator=generator)
+        return (127.5 + 60 * image).clamp(0, 255) if self.normalize else image
+
+
+def _normalize(image, preprocessor):
+    """Do what a ``SegDataPreProcessor`` does before it pads."""
+    if swaps_channels(preprocessor):
+        image = image.flip(1)
+    if not hasattr(preprocessor, 'mean'):
+        return image
+    return (image - preprocessor.mean) / preprocessor.std
+
+
+class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+    """PyTorch's module in a form that ONNX can express; MMSegmentation's heads have PyTorch's."""
+
+    def forward(self, input):
+        """Return the averages over a grid of regions."""
+        return adaptive_avg_pool2d(input, self.output_size)
+
+
+def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=False, force=False):
+    """Write a segmentor as an ONNX file, once onnxruntime and PyTorch agree on random images.
+
+    The graph's input ``image`` is ``[B, 3, H, W]``, float32; its output ``logits``
+    ``[B, N, H, W]`` has the size of the image. The names and colours of the classes are in the
+    file's metadata as JSON, ``classes`` and ``palette``.
+
+    Args:
+        segmentor (BaseSegmentor): An ``EncoderDecoder`` in evaluation mode, on the CPU.
+        path (str | Path): The file to write.
+        shape (Sequence[int]): Height and width of the images in pixels.
+        dynamic (bool): Whether the file is for images of any size in batches of any size; else
+            for one image of that shape. Default: False.
+        opset (int | None): Version of ONNX's operators, PyTorch's choice if None. Default: None.
+        normalize (bool): Whether normalisation is part of the graph. Default: False.
+        force (bool): Whether an existing file may be replaced. Default: False.
+
+    Returns:
+        list[Agreement]: For each shape that was tried; with ``dynamic`` three sizes in two batch
+        sizes each.
+
+    Raises:
+        OSError: The file cannot be written.
+        TypeError: An argument of the wrong type.
+        ValueError: An argument out of range, the model cannot be exported, or the two do not
+            agree.
+
+    Example:
+        >>> from mmseg_ctx.checkpoints.segmentor import load_segmentor
+        >>> export_onnx(load_segmentor(config, checkpoint), 'model.onnx', (512, 512))
+    """
+    height, width = _check_shape(shape)
+    if opset is not None:
+        check_int('opset', opset)
+    model = ImageToLogits(_exportable(segmentor), normalize).eval()
+    with writing(path, force) as temporary:
+        _write(model, temporary, (height, width), dynamic, opset, segmentor)
+        shapes = _shapes_to_try(height, width) if dynamic else [(1, height, width)]
+        agreements = compare(model, temporary, shapes)
+        for agreement in agreements:
+            if not agreement.holds:
+                raise ValueError(
+                    f'onnxruntime and PyTorch do not agree, so {path} is not written: {agreement}; '
+                    f'needed: at most {LOGITS_TOLERANCE}, at least {LABELS_TOLERANCE:.1%}'
+                )
+    return agreements
+
+
+def compare(model, path, shapes):
+    """Run an ONNX file and the model it was made from on the same random images.
+
+    Args:
+        model (ImageToLogits): The model.
+        path (str | Path): The ONNX file.
+        shapes (Iterable[tuple[int]]): B, H and W of each batch.
+
+    Returns:
+        list[Agreement]: One for each shape.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
+    return [_compare(model, session, model.random_image(*shape)) for shape in shapes]
+
+
+def _compare(model, session, image):
+    with torch.no_grad():
+        expected = model(image)
+    try:
+        (actual,) = session.run([OUTPUT], {INPUT: image.numpy()})
+    except Exception as error:  # onnxruntime has a class of its own for each status.
+        raise ValueError(f'onnxruntime fails on {tuple(image.shape)}: {error}') from error
+    actual = torch.from_numpy(actual)
+    if actual.shape != expected.shape:
+        raise ValueError(
+            f'onnxruntime gives {tuple(actual.shape)} where PyTorch gives {tuple(expected.shape)}'
+        )
+    same = actual.argmax(dim=1) == expected.argmax(dim=1)
+    difference = (actual - expected).abs().max().item()
+    return Agreement(tuple(image.shape), difference, same.float().mean().item())
+
+
+def _check_shape(shape):
+    shape = check_ints('shape', shape)
+    if len(shape) != 2:
+        raise ValueError(f'shape must be height and width, got {shape!r}')
+    return shape
+
+
+def _shapes_to_try(height, width):
+    """Three sizes, two of which no stride divides, in two batch sizes each."""
+    sizes = [(height, width), (height * 3 // 4 + 1, width), (height // 2 + 3, width * 5 // 8 + 1)]
+    return [(batch, *size) for size, batch in itertools.product(sizes, (1, 2))]
+
+
+def _exportable(segmentor):
+    segmentor = copy.deepcopy(segmentor)
+    for module in segmentor.modules():
+        if type(module) is nn.AdaptiveAvgPool2d:
+            module.__class__ = AdaptiveAvgPool2d
+    return segmentor
+
+
+def _write(model, path, size, dynamic, opset, segmentor):
+    # A batch of one would be taken for a batch that is always one.
+    image = model.random_image(2 if dynamic else 1, *size)
+    dimensions = {
+        axis: torch.export.Dim(name) for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))
+    }
+    try:
+        with torch.no_grad():
+            model(image)
+    except Exception as error:  # Whichever layer the size does not suit.
+        raise ValueError(f'the model cannot read images of {size}: {error}') from error
+    try:
+        with _quiet(), _resize_of_any_size():
+            program = torch.onnx.export(
+                model,
+                (image,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=(dimensions,) if dynamic else None,
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ValueError(f'the model cannot be exported: {error.__cause__ or error}') from error
+    if dynamic:
+        _check_dynamic(program.model.graph.inputs[0].shape)
+    written = program.model.opset_imports['']
+    if opset not in (None, written):
+        raise ValueError(f'opset must be one that PyTorch can write, got {opset}; {written} is one')
+    for key in ('classes', 'palette'):
+        if key in getattr(segmentor, 'dataset_meta', {}):
+            program.model.metadata_props[key] = json.dumps(segmentor.dataset_meta[key])
+    program.save(path, external_data=False)
+
+
+def _check_dynamic(shape):
+    """Refuse a graph of which PyTorch fixed a dimension, which it does without a word."""
+    names = 'batch', 'channels', 'height', 'width'
+    fixed = [
+        f'{name} {size}'
+        for name, size in zip(names, shape, strict=True)
+        if name != 'channels' and isinstance(size, int)
+    ]
+    if fixed:
+        raise ValueError(
+            f'the model can only be exported without dynamic shapes: it fixes {", ".join(fixed)}'
+        )
+
+
+@contextmanager
+def _quiet():
+    """Leave out what the exporter says about its own parts."""
+    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript')]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _resize_of_any_size():
+    """Leave out the warning of MMSegmentation's ``resize``, for which it fixes the sizes."""
+    *others, _ = resize.__defaults__
+    return mock.patch.object(resize, '__defaults__', (*others, False))

@@ -24,7 +24,7 @@ def cosine_logits(features, classifier, temperature):
     features, classifier = widen(features), widen(classifier)
     direction = classifier * (temperature / _norm(classifier, dim=2))  # [B, N, d]
     with autocast_off(features):
-        return _DividedByNorm.apply(features, direction.expand(len(features), -1, -1))
+        return _DividedByNorm.apply(features, direction.expand(features.size(0), -1, -1))
 
 
 def dot_logits(features, classifier):

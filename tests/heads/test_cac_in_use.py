@@ -1,0 +1,377 @@
+"""The context-aware classifier in use: graphs, processes, test loops, memory and cost."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine import Config
+from mmengine.config import ConfigDict
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmseg.registry import MODELS
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmseg_ctx.heads import EvaluatedClassifierHook
+from mmseg_ctx.measure.benchmark import peak_memory
+from mmseg_ctx.measure.complexity import build, count
+from mmseg_ctx.measure.complexity_tables import mmseg_model, with_cac
+from tests.helpers import ROOT, assert_relative, data_samples, run_processes
+
+RUNS = itertools.count()
+FCN = dict(
+    type='FCNHead',
+    in_channels=8,
+    channels=8,
+    num_convs=1,
+    concat_input=False,
+    num_classes=5,
+    dropout_ratio=0,
+)
+
+
+@pytest.fixture(autouse=True)
+def _scope_and_seed():
+    torch.manual_seed(0)
+    init_default_scope('mmseg')
+
+
+def wrap(head=FCN, **arguments):
+    return MODELS.build(dict(type='ContextAwareClassifierHead', head=head, **arguments))
+
+
+def total(losses):
+    return sum(value for name, value in losses.items() if 'loss' in name)
+
+
+class TestGraphs:
+    """One graph without a value that Python reads or a shape that depends on data."""
+
+    def test_losses_under_fake_tensors(self):
+        with FakeTensorMode():
+            head = wrap()
+            x = torch.randn(2, 8, 8, 8, requires_grad=True)
+            label = torch.zeros(2, 30, 34, dtype=torch.long)
+            losses = head.loss([x], data_samples(label), ConfigDict())
+            total(losses).backward()
+        assert x.grad.shape == x.shape
+        assert all(parameter.grad is not None for parameter in head.parameters())
+
+    def test_losses_compile(self):
+        head = wrap()
+
+        def losses(x, label):
+            return head.loss([x], data_samples(label), ConfigDict())
+
+        x, label = torch.randn(2, 8, 8, 8), torch.randint(0, 5, (2, 30, 34))
+        compiled = torch.compile(losses, fullgraph=True, backend='aot_eager')
+        results = []
+        for function in (losses, compiled):
+            result = function(x, label)
+            results.append((result, torch.autograd.grad(total(result), list(head.parameters()))))
+        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+    def test_forward_compiles_traces_and_exports(self):
+        head = wrap().eval()
+        x, other = torch.randn(2, 2, 8, 6, 7)
+        expected = head([other])
+        compiled = torch.compile(head, fullgraph=True, backend='aot_eager')
+        traced = torch.jit.trace(head, ([x],))
+        exported = torch.export.export(head, ([x],)).module()
+        for function in (compiled, traced, exported):
+            torch.testing.assert_close(function([other]), expected)
+        names = torch.export.export(head, ([x],)).state_dict
+        assert set(names) == set(head.state_dict())
+
+
+# Arguments, and whether an image is ignored, which is all that one of the processes has.
+VARIANTS = {
+    'default': (dict(), False),
+    'nothing labelled': (dict(), True),
+    'oracle not trained': (dict(loss_oracle_weight=0), False),
+    'cosine prior': (dict(prior_logits='cosine', projector_input='none'), False),
+}
+
+
+def make_batch(ignored):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 8, 6, 7, generator=generator)
+    label = torch.randint(0, 5, (2, 24, 28), generator=generator)
+    label[0, :, :14] = 2  # other classes, and other shares of them, on each process
+    label[1, :3] = 255
+    if ignored:
+        label[1] = 255
+    return x, label
+
+
+class Model(torch.nn.Module):
+    """A head as DDP sees it: called through ``forward``."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, x, label):
+        return self.head.loss([x], data_samples(label), ConfigDict())
+
+
+def make_model(variant):
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    return Model(wrap(oracle_scope='image', **variant))
+
+
+def step(model, x, label):
+    """Return the losses and gradients of the second of two steps: DDP checks the first one then."""
+    for _ in range(2):
+        model.zero_grad()
+        losses = model(x, label)
+        total(losses).backward()
+    gradients = {
+        name.removeprefix('module.'): parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    return {name: value.detach() for name, value in losses.items()}, gradients
+
+
+def train_on_one_of_two(rank):
+    results = {}
+    for name, (variant, ignored) in VARIANTS.items():
+        x, label = make_batch(ignored)
+        model = MMDistributedDataParallel(make_model(variant))
+        results[name] = step(model, x[rank, None], label[rank, None])
+    return results
+
+
+def test_two_processes_equal_one(tmp_path):
+    ranks = run_processes(train_on_one_of_two, folder=tmp_path)
+    for name, (variant, ignored) in VARIANTS.items():
+        expected = step(make_model(variant), *make_batch(ignored))
+        both = [results[name] for results in ranks]
+        for loss, value in expected[0].items():
+            if loss != 'acc_seg':  # which is of labelled pixels, of which ranks have not the same
+                mean = sum(losses[loss] for losses, _ in both) / 2
+                torch.testing.assert_close(mean, value, rtol=1e-5, atol=1e-6, msg=f'{name} {loss}')
+        for _, gradients in both:
+            torch.testing.assert_close(gradients, expected[1], rtol=1e-4, atol=1e-6)
+
+
+SCENES = 'configs/cac/cac-fcn_r18-small_1xb16-600_context-scenes-128x128.py'
+
+
+class TestEvaluatedClassifier:
+    """Evaluating with another classifier, through MMEngine's own loops."""
+
+    @staticmethod
+    def runner(folder, path=SCENES, hook=None, augmented=None):
+        """Return a runner of two scenes, its model with fixed random weights."""
+        config = Config.fromfile(ROOT / path)
+        for loader in (config.test_dataloader, config.val_dataloader):
+            loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+            loader.dataset.num_images = 2
+        config.default_hooks.pop('visualization')
+        if hook:
+            config.default_hooks.classifier = hook
+        if augmented:
+            config.test_dataloader.dataset.pipeline = augmented(config.tta_pipeline)
+            config.model = dict(type='SegTTAModel', module=config.model)
+        config.update(work_dir=str(folder), experiment_name=f'run{next(RUNS)}')
+        runner = Runner.from_cfg(config)
+        torch.manual_seed(0)
+        for parameter in runner.model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.2)
+        return runner
+
+    def evaluate(self, loop, *arguments):
+        """Return the metrics, and of each image the classifier's features and the result."""
+        runner = self.runner(*arguments)
+        model, features, results = runner.model, [], []
+        model.decode_head.conv_seg.register_forward_pre_hook(
+            lambda _, inputs: features.extend(inputs[0])
+        )
+        predict = model.predict
+        model.predict = lambda *inputs: [results.append(each) or each for each in predict(*inputs)]
+        return getattr(runner, loop)(), model.decode_head, list(zip(features, results, strict=True))
+
+    @staticmethod
+    def oracle_by_equations(head, f, label):
+        """Eqs. 1 to 3 of one image, at the label's size."""
+        C = head.conv_seg.weight.flatten(1)
+        small = F.interpolate(label[None].float(), f.shape[1:])[0, 0]
+        classes = [f[:, small == k] for k in range(head.num_classes)]
+        C_y = [each.mean(1) if each.shape[1] else C[k] for k, each in enumerate(classes)]
+        A = head.oracle_projector(torch.cat([torch.stack(C_y), C], dim=1))
+        p_y = 15 * torch.einsum('nd,dhw->nhw', F.normalize(A, dim=1), F.normalize(f, dim=0))
+        return F.interpolate(p_y[None], label.shape[1:], mode='bilinear')[0]
+
+    def test_one_switch(self, tmp_path):
+        oracle_hook = dict(type='EvaluatedClassifierHook')
+        prior_hook = dict(type='EvaluatedClassifierHook', classifier='prior')
+        refined, _, before = self.evaluate('test', tmp_path)
+        oracle, head, images = self.evaluate('test', tmp_path, SCENES, oracle_hook)
+        prior, _, others = self.evaluate('val', tmp_path, SCENES, prior_hook)
+        assert set(refined) == set(oracle) == set(prior)
+        assert refined['mIoU'] != oracle['mIoU'] != prior['mIoU']
+        for (f, result), (_, other), (_, plain) in zip(images, others, before, strict=True):
+            assert 'evaluated_classifier' not in plain.metainfo
+            p_y = self.oracle_by_equations(head, f, result.gt_sem_seg.data)
+            assert_relative(result.seg_logits.data, p_y.detach(), 1e-4)
+            p = F.conv2d(f[None], head.conv_seg.weight, head.conv_seg.bias)
+            p = F.interpolate(p, p_y.shape[1:], mode='bilinear')[0]
+            assert_relative(other.seg_logits.data, p.detach(), 1e-4)
+        assert head._evaluated == ('refined', None)
+
+    def test_scales_but_not_flips(self, tmp_path):
+        hook = dict(type='EvaluatedClassifierHook')
+
+        def scales(pipeline):
+            augment = pipeline[-1]
+            augment['transforms'] = [augment['transforms'][index] for index in (0, 2, 3)]
+            return pipeline
+
+        assert 'mIoU' in self.runner(tmp_path, SCENES, hook, scales).test()
+        with pytest.raises(ValueError, match='images that are not flipped'):
+            self.runner(tmp_path, SCENES, hook, lambda pipeline: pipeline).test()
+
+    def test_sliding_windows_are_refused(self, tmp_path):
+        runner = self.runner(tmp_path, SCENES, dict(type='EvaluatedClassifierHook'))
+        runner.model.test_cfg.update(mode='slide', crop_size=(64, 64), stride=(32, 32))
+        with pytest.raises(ValueError, match=r"test_cfg mode 'whole'.*got 'slide'"):
+            runner.test()
+
+    def test_needs_a_wrapped_head(self, tmp_path):
+        path = 'configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
+        runner = self.runner(tmp_path, path, dict(type='EvaluatedClassifierHook'))
+        with pytest.raises(TypeError, match='needs a model with a ContextAwareClassifierHead'):
+            runner.test()
+        with pytest.raises(ValueError, match=r"classifier must be one of .*got 'refined'"):
+            EvaluatedClassifierHook('refined')
+
+    def test_label_of_a_resized_and_padded_image(self):
+        head = wrap(dict(FCN, num_convs=0)).eval()
+        f = torch.randn(1, 8, 8, 8)
+        label = torch.randint(0, 5, (1, 20, 24))
+        original = label.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+        meta = dict(
+            img_shape=(20, 24), pad_shape=(32, 32), evaluated_classifier=('oracle', original)
+        )
+        padded = F.pad(label, (0, 8, 0, 12), value=255)
+        small = F.interpolate(padded[None].float(), (8, 8))[0].long()
+        expected = head._oracle_logits(f, small, 'image')
+        actual = head.predict([f], [meta], ConfigDict(mode='whole'))
+        torch.testing.assert_close(actual, F.interpolate(expected, (32, 32), mode='bilinear'))
+
+
+class Written(TorchDispatchMode):
+    """Counts the values that operations write."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            made = [each for each in tree_leaves(out) if isinstance(each, torch.Tensor)]
+            self.values += sum(map(torch.numel, made))
+        return out
+
+
+class TestCost:
+    """The sizes that the paper's models have on ADE20K; times are the benchmark's."""
+
+    B, d, N = 2, 512, 150
+
+    def heads(self, h):
+        """Return a wrapped head and a plain one; a sum takes the place of each cross-entropy."""
+        fcn = dict(FCN, in_channels=self.d, channels=self.d, num_convs=0, num_classes=self.N)
+        wrapped, plain = wrap(fcn), MODELS.build(fcn)
+        gradient = torch.randn(self.B, self.N, h, h)
+        wrapped._extra_losses = lambda name, logits, *_: {f'loss_{name}': (logits * gradient).sum()}
+        for head in (wrapped, plain):
+            head.loss_by_feat = lambda logits, _: dict(loss=(logits * gradient).sum())
+        return wrapped, plain
+
+    def step(self, head, h):
+        x = torch.randn(self.B, self.d, h, h, requires_grad=True)
+        blocks = torch.randint(0, 12, (self.B, 8, 8)).repeat_interleave(h, 1)
+        samples = data_samples(blocks.repeat_interleave(h, 2))  # [8h, 8h]
+
+        def step():
+            total(head.loss([x], samples, ConfigDict())).backward()
+            x.grad = None
+            head.zero_grad()
+
+        return step
+
+    def test_memory(self):
+        wrapped, plain = (peak_memory(self.step(head, 64)) for head in self.heads(64))
+        logits_and_features = self.B * 64 * 64 * (self.N + self.d)
+        assert wrapped - plain <= 2 * 4 * logits_and_features
+
+    def test_work(self):
+        h = 32
+        written, multiply_adds = [], []
+        for head in self.heads(h):
+            step = self.step(head, h)
+            with Written() as mode:
+                step()
+            written.append(mode.values)
+            with FlopCounterMode(display=False) as counter:
+                step()
+            multiply_adds.append(counter.get_total_flops() // 2)
+        # Prototypes and logits of two classifiers, once forward and twice backward, but for the
+        # masks of the ground truth, which need no gradient.
+        products = 11 * self.B * self.N * self.d * h**2
+        # Projectors of the classifiers of each image and of the batch's oracle, likewise.
+        projector = 2 * self.d * (self.d // 2) + (self.d // 2) * self.d
+        projections = 3 * (self.B + 1) * self.N * projector
+        assert multiply_adds[0] - multiply_adds[1] == products + projections
+        logits = torch.randn(self.B, self.N, h, h, requires_grad=True)
+        label = torch.randint(0, 12, (self.B, 8 * h, 8 * h))
+        with Written() as mode:
+            full = F.interpolate(logits, label.shape[1:], mode='bilinear')
+            F.cross_entropy(full, label, ignore_index=255).backward()
+        assert written[0] - written[1] <= 0.5 * mode.values
+
+    def test_whole_step(self):
+        fcn = dict(FCN, in_channels=64, channels=64, num_convs=0, num_classes=50)
+        x = torch.randn(2, 64, 32, 32, requires_grad=True)
+        samples = data_samples(torch.randint(0, 50, (2, 256, 256)))
+
+        def step(head):
+            return lambda: total(head.loss([x], samples, ConfigDict())).backward()
+
+        wrapped, plain = (peak_memory(step(head)) for head in (wrap(fcn), MODELS.build(fcn)))
+        assert wrapped <= 1.3 * plain
+
+    @pytest.mark.parametrize(
+        ('name', 'added'),
+        [
+            ('mobilenet_v2/mobilenet-v2-d8_fcn_4xb4-160k', 10.61 - 9.82),
+            ('mobilenet_v2/mobilenet-v2-d8_deeplabv3plus_4xb4-160k', 16.13 - 15.35),
+            ('ocrnet/ocrnet_hr18_4xb4-80k', 12.97 - 12.18),
+            ('upernet/upernet_r50_4xb4-160k', 67.30 - 66.52),
+        ],
+    )
+    def test_parameters_of_table_1(self, name, added):
+        baseline = mmseg_model(name)
+        with_, without = (
+            sum(parameter.numel() for parameter in build(model).parameters()) / 1e6
+            for model in (with_cac(baseline), baseline)
+        )
+        assert abs(with_ - without - added) <= 0.01
+
+    def test_inference(self):
+        baseline = mmseg_model('upernet/upernet_r50_4xb4-160k')
+        image = torch.empty(1, 3, 512, 512, device='meta')
+        with_, without = (
+            count(build(model), image).multiply_adds for model in (with_cac(baseline), baseline)
+        )
+        assert without < with_ <= 1.02 * without

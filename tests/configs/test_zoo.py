@@ -11,7 +11,7 @@ import torch
 from mmengine import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import FUNCTIONS, RUNNERS, STRATEGIES, init_default_scope
 from mmengine.utils import get_installed_path
 from mmseg.registry import DATASETS, METRICS, MODELS, PARAM_SCHEDULERS
 
@@ -70,6 +70,9 @@ PAPERS = {
         for model in models.split()
         for dataset, classes in (('ade20k', 150), ('coco-stuff164k', 171))
     },
+    'cac/cac-upernet_swin-l-384_8xb2-fsdp-160k_ade20k-512x512': (
+        *(150, (512, 512), 16, 6e-5, 160000),
+    ),
     'cac/cac-upernet_r50_4xb2-80k_cityscapes-512x1024': (19, (512, 1024), 8, 0.01, 80000),
     'cac/cac-ocrnet_hr48_4xb2-160k_cityscapes-512x1024': (19, (512, 1024), 8, 0.01, 160000),
     'cac/cac-upernet_r50_4xb4-80k_pascal-context-59-480x480': (59, (480, 480), 16, 0.004, 80000),
@@ -161,8 +164,8 @@ def test_numbers_are_the_papers(path):
     assert config.model.data_preprocessor.size == crop
     assert config.optim_wrapper.optimizer.lr == rate
     assert config.train_cfg.max_iters == config.param_scheduler[-1].end == iterations
-    name, training, data = re.fullmatch(r'(.+?)_(\d+xb\d+-\w+?)_(.+)', Path(path).name).groups()
-    gpus, a_gpu, schedule = re.fullmatch(r'(\d+)xb(\d+)-(\w+)', training).groups()
+    name, training, data = re.fullmatch(r'(.+?)_(\d+xb\d+-[\w-]+?)_(.+)', Path(path).name).groups()
+    gpus, a_gpu, schedule = re.fullmatch(r'(\d+)xb(\d+)-(?:fsdp-)?(\w+)', training).groups()
     assert int(gpus) * int(a_gpu) == batch
     assert int(a_gpu) == config.train_dataloader.batch_size
     if schedule.endswith('k'):
@@ -255,6 +258,29 @@ def test_acnet_encoder():
         assert dilations == ([4, 8, 16] if 'mg4816' in path else [2, 2, 2])
         [*features] = backbone(torch.empty(1, 3, 64, 64, device='meta'))
         assert [feature.shape[-1] for feature in features] == [16, 8, 4, 4]
+
+
+def test_sharding_gathers_stages_and_no_head():
+    config = load('cac/cac-upernet_swin-l-384_8xb2-fsdp-160k_ade20k-512x512.py')
+    assert config.runner_type in RUNNERS
+    assert config.strategy.type in STRATEGIES
+    policy = config.strategy.model_wrapper.auto_wrap_policy
+    wraps = functools.partial(FUNCTIONS.get(policy.pop('type')), recurse=False, **policy)
+    model = build(config)
+    sizes = {
+        name: sum(parameter.numel() for parameter in module.parameters())
+        for name, module in model.named_modules()
+    }
+    for name, gathered in {
+        'backbone.stages.0': False,
+        'backbone.stages.1': False,
+        'backbone.stages.2': True,
+        'backbone.stages.3': True,
+        'decode_head': False,
+        'auxiliary_head': False,
+    }.items():
+        module = model.get_submodule(name)
+        assert wraps(module=module, nonwrapped_numel=sizes[name]) is gathered, name
 
 
 # What a row of CAC's Table 1 is called in MMSegmentation's own configs.

@@ -1,0 +1,60 @@
+"""What `mim test` writes for the test servers of PASCAL VOC and Cityscapes."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mmseg_ctx.datasets.toy import CITYSCAPES_LABEL_IDS
+from mmseg_ctx.datasets.voc_results import VOCResultsMetric, voc_palette
+from tests.configs.training import prepare, runner, with_scales_and_flip
+from tests.helpers import ROOT
+
+
+def write_results(path, layout):
+    """Test a config's shrunken model, at one scale and at several, and return the images' names."""
+    config = prepare(ROOT / 'configs' / path, layout)
+    config.load_from = None
+    for settings in (with_scales_and_flip(config), config):
+        assert runner(settings).test() == {}
+    return config.dataset.data_root
+
+
+def test_voc_results_are_palette_pngs(folder):
+    root = write_results(
+        'dmnet/dmnet_r101-d8_4xb4-20k_voc12trainval-512x512.py', 'pascal_voc12_aug'
+    )
+    names = (folder / root / 'ImageSets/Segmentation/test.txt').read_text().split()
+    results = folder / 'work_dirs/voc_results/results/VOC2012/Segmentation/comp6_test_cls'
+    assert sorted(path.name for path in results.iterdir()) == [f'{name}.png' for name in names]
+    for name in names:
+        with Image.open(results / f'{name}.png') as result:
+            assert result.mode == 'P'
+            assert result.size == Image.open(folder / root / f'JPEGImages/{name}.jpg').size
+            assert np.array_equal(np.reshape(result.getpalette(), (-1, 3)), voc_palette())
+            assert np.array(result).max() < 21
+
+
+def test_cityscapes_results_are_label_ids(folder):
+    root = write_results(
+        'acnet/acnet_r101-d16-mg4816-ohem_4xb4-20k_cityscapestrainval-512x1024.py', 'cityscapes'
+    )
+    images = sorted((folder / root / 'leftImg8bit/test').rglob('*.png'))
+    results = sorted((folder / 'work_dirs/cityscapes_results').iterdir())
+    assert [path.name for path in results] == [path.name for path in images]
+    for result, image in zip(results, images, strict=True):
+        assert Image.open(result).size == Image.open(image).size
+        assert set(np.unique(Image.open(result))) <= set(CITYSCAPES_LABEL_IDS)
+
+
+def test_voc_metric_writes_the_predictions(tmp_path):
+    metric = VOCResultsMetric(tmp_path / 'new/folder')
+    labels = torch.randint(0, 21, (2, 1, 5, 7), generator=torch.Generator().manual_seed(0))
+    samples = [
+        dict(pred_sem_seg=dict(data=label), img_path=f'somewhere/{name}.jpg')
+        for name, label in zip(('2008_000006', '2008_000008'), labels, strict=True)
+    ]
+    metric.process({}, samples)
+    assert metric.evaluate(size=2) == {}
+    for sample, label in zip(('2008_000006', '2008_000008'), labels, strict=True):
+        result = np.array(Image.open(tmp_path / f'new/folder/{sample}.png'))
+        assert np.array_equal(result, label[0].numpy())

@@ -123,7 +123,7 @@ class ContextAwareClassifierHead:
         head (dict): Config of a ``BaseDecodeHead`` that classifies once, through ``cls_seg``.
         temperature (float): τ of the cosines. Default: 15.0, the paper's.
         projector_channels (int | None): Hidden width of the projectors. Default: half of the
-            head's ``channels``.
+            classifier's width.
         oracle_scope (str): Average oracle prototypes, and L_KL, over the ``'batch'``, as the
             released code does, or over each ``'image'``, as in the paper. Default: ``'batch'``.
         loss_prior_weight (float): Weight of the losses of p; 0 skips them. Default: 1.0.
@@ -182,14 +182,16 @@ class ContextAwareClassifierHead:
         self.loss_prior_weight = check_number('loss_prior_weight', loss_prior_weight)
         self.loss_oracle_weight = check_number('loss_oracle_weight', loss_oracle_weight)
         self.loss_kl = None if loss_kl is None else MODELS.build(loss_kl)
+        width = self.conv_seg.in_channels
         if projector_channels is None:
-            projector_channels = max(self.channels // 2, 1)
-        widths = self.conv_seg.in_channels, check_int('projector_channels', projector_channels)
-        self.estimate_projector = self.context_classifier.projector(*widths)
-        self.oracle_projector = self.context_classifier.projector(*widths)
+            projector_channels = max(width // 2, 1)
+        check_int('projector_channels', projector_channels)
+        self.estimate_projector = self.context_classifier.projector(width, projector_channels)
+        self.oracle_projector = self.context_classifier.projector(width, projector_channels)
         # Distributed training waits for the gradient of every parameter that asks for one.
         self.oracle_projector.requires_grad_(loss_oracle_weight > 0)
-        self.conv_seg.bias.requires_grad_(prior_logits == 'dot')
+        if prior_logits == 'cosine' and self.conv_seg.bias is not None:
+            self.conv_seg.bias.requires_grad_(False)
         self._classified = None  # what cls_seg saw, while losses are computed
         self._evaluated = 'refined', None  # the classifier that predicts, and its labels
 
@@ -345,6 +347,10 @@ class EvaluatedClassifierHook(Hook):
                 f'{type(runner.model).__name__}'
             )
         for sample in _flatten(data_batch['data_samples']):
+            if self.classifier == 'oracle' and 'gt_sem_seg' not in sample:
+                raise ValueError(
+                    'the oracle classifier needs labels, got images without gt_sem_seg'
+                )
             label = sample.gt_sem_seg.data if self.classifier == 'oracle' else None
             sample.set_metainfo(dict(evaluated_classifier=(self.classifier, label)))
 

@@ -23,8 +23,12 @@ def cosine_logits(features, classifier, temperature):
     """
     features, classifier = widen(features), widen(classifier)
     direction = classifier * (temperature / _norm(classifier, dim=2))  # [B, N, d]
+    direction = direction.expand(features.size(0), -1, -1)
     with autocast_off(features):
-        return _DividedByNorm.apply(features, direction.expand(features.size(0), -1, -1))
+        # A trace could not be saved with a Python function in it.
+        if torch.is_grad_enabled() and not torch.jit.is_tracing():
+            return _DividedByNorm.apply(features, direction)
+        return _divided_by_norm(features, direction)[0]
 
 
 def dot_logits(features, classifier):
@@ -48,6 +52,11 @@ def _norm(vectors, dim):
     return norm.masked_fill(norm == 0, torch.inf)
 
 
+def _divided_by_norm(features, direction):
+    norm = _norm(features, dim=1)  # [B, 1, h, w]
+    return dot_logits(features, direction).div_(norm), norm  # [B, N, h, w]
+
+
 class _DividedByNorm(torch.autograd.Function):
     """``direction @ features / |features|``; its backward makes one tensor of the features' size.
 
@@ -56,8 +65,7 @@ class _DividedByNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, features, direction):
-        norm = _norm(features, dim=1)  # [B, 1, h, w]
-        logits = dot_logits(features, direction).div_(norm)  # [B, N, h, w]
+        logits, norm = _divided_by_norm(features, direction)
         ctx.save_for_backward(features, direction, norm, logits)
         return logits
 

@@ -60,6 +60,15 @@ class UsersHead(BaseDecodeHead):
 
 
 @MODELS.register_module()
+class UsersPlainHead(FCNHead):
+    """A head whose classifier has no bias."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv_seg = nn.Conv2d(self.channels, self.num_classes, 1, bias=False)
+
+
+@MODELS.register_module()
 class UsersMaskHead(BaseDecodeHead):
     """A mask classifier that has a conv_seg, and leaves it alone."""
 
@@ -860,6 +869,13 @@ class TestCorners:
         actual = losses_of(head.to(memory_format=torch.channels_last), last, label)
         torch.testing.assert_close(actual, expected)
         total(actual).backward()
+
+
+@pytest.mark.parametrize('prior_logits', ['dot', 'cosine'])
+def test_classifier_without_bias(prior_logits):
+    head = wrap(dict(FCN, type='UsersPlainHead'), prior_logits=prior_logits)
+    total(losses_of(head, features(12), labels())).backward()
+    assert head.conv_seg.weight.grad is not None
 
 
 def test_wrapped_class_is_made_once():

@@ -1,6 +1,7 @@
 """The context-aware classifier in use: graphs, processes, test loops, memory and cost."""
 
 import itertools
+from types import SimpleNamespace as Namespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -75,12 +77,13 @@ class TestGraphs:
             results.append((result, torch.autograd.grad(total(result), list(head.parameters()))))
         torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
 
-    def test_forward_compiles_traces_and_exports(self):
+    def test_forward_compiles_traces_and_exports(self, tmp_path):
         head = wrap().eval()
         x, other = torch.randn(2, 2, 8, 6, 7)
         expected = head([other])
         compiled = torch.compile(head, fullgraph=True, backend='aot_eager')
-        traced = torch.jit.trace(head, ([x],))
+        torch.jit.save(torch.jit.trace(head, ([x],)), tmp_path / 'traced.pt')
+        traced = torch.jit.load(tmp_path / 'traced.pt')
         exported = torch.export.export(head, ([x],)).module()
         for function in (compiled, traced, exported):
             torch.testing.assert_close(function([other]), expected)
@@ -245,7 +248,10 @@ class TestEvaluatedClassifier:
         with pytest.raises(ValueError, match=r"test_cfg mode 'whole'.*got 'slide'"):
             runner.test()
 
-    def test_needs_a_wrapped_head(self, tmp_path):
+    def test_needs_a_wrapped_head_and_labels(self, tmp_path):
+        hook = EvaluatedClassifierHook()
+        with pytest.raises(ValueError, match='needs labels, got images without gt_sem_seg'):
+            hook.before_test_iter(Namespace(model=wrap()), 0, dict(data_samples=[SegDataSample()]))
         path = 'configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
         runner = self.runner(tmp_path, path, dict(type='EvaluatedClassifierHook'))
         with pytest.raises(TypeError, match='needs a model with a ContextAwareClassifierHead'):

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmseg_ctx.measure.complexity import build, count
 from mmseg_ctx.measure.heads import (
     COMPARED,
+    STRIDES_8,
     STRIDES_16,
     backbone_features,
     head_config,
@@ -63,7 +64,6 @@ def _cacnet_rows():
         norm_cfg=dict(type='BN'),
         contract_dilation=True,
     )
-    strides = (4, 8, 8, 8)
     source = 'CaC-Net, Table 7'
     yield _Row(source, 'ResNet-101, dilated', 'backbone', backbone, 56, 225)
     for name, fusion, parameters, multiply_adds in (
@@ -78,10 +78,10 @@ def _cacnet_rows():
             parameters,
             multiply_adds,
             without=('bottleneck', 'conv_seg'),
-            strides=strides,
+            strides=STRIDES_8,
         )
     config = head_config('ContextAdaptiveConvHead')
-    yield _Row(source, 'ContextAdaptiveConvHead', 'whole head', config, 5, 21, strides=strides)
+    yield _Row(source, 'ContextAdaptiveConvHead', 'whole head', config, 5, 21, strides=STRIDES_8)
 
 
 def _dmnet_rows():
@@ -104,13 +104,13 @@ def _dmnet_rows():
             parameters,
             multiply_adds,
             without=('bottleneck', 'conv_seg'),
-            strides=(4, 8, 8, 8),
+            strides=STRIDES_8,
         )
 
 
 def _ctnet_rows():
     """CTNet, Table 3: 513×513, dilated ResNet, PASCAL-Context."""
-    common = dict(source='CTNet, Table 3', image=513, strides=(4, 8, 8, 8))
+    common = dict(source='CTNet, Table 3', image=513, strides=STRIDES_8)
     aspp = dict(dilations=(1, 12, 24, 36), width=256)
     for name, config, parameters, multiply_adds in (
         ('PSPHead', head_config('PSPHead'), 23.09, 79.88),

@@ -33,11 +33,11 @@ def backbone_features(batch=1, image=512, channels=2048, strides=STRIDES_8, devi
     ]
 
 
-def head_config(type, channels=2048, width=512, classes=CLASSES, **options):
+def head_config(name, channels=2048, width=512, classes=CLASSES, **options):
     """Return the config of a head on the last stage, with the settings of its paper.
 
     Args:
-        type (str): Registry name of the head, one of ``COMPARED`` or another that reads one map.
+        name (str): Of the head in the registry, one of ``COMPARED`` or another that reads one map.
         channels (int): C of the backbone's last stage. Default: 2048.
         width (int): Width of the head. Default: 512.
         classes (int): N. Default: 60.
@@ -48,7 +48,7 @@ def head_config(type, channels=2048, width=512, classes=CLASSES, **options):
     """
     stages = stage_channels(channels)
     settings = dict(
-        type=type,
+        type=name,
         in_channels=channels,
         in_index=3,
         channels=width,
@@ -57,11 +57,11 @@ def head_config(type, channels=2048, width=512, classes=CLASSES, **options):
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     )
-    if type == 'EncHead':
+    if name == 'EncHead':
         settings.update(in_channels=stages[1:], in_index=(1, 2, 3))
-    if type == 'OCRHead':
+    if name == 'OCRHead':
         settings.update(ocr_channels=width // 2)
-    if type == 'AdaptiveContextHead':
+    if name == 'AdaptiveContextHead':
         widths = (width, width * 7 // 8, width // 2)
         settings.update(
             in_channels=[stages[0], stages[1], stages[3]],

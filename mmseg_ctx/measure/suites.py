@@ -189,9 +189,8 @@ def cac_loss(setting, channels=512, classes=150):
             Case('cross-entropy', partial(_cross_entropy, classes, size, samples, setting)),
             case('plain head', head),
             case('with CAC', wrapped(head)),
-            case(
-                'with CAC, its cross-entropies left out', wrapped(head), alter=_skip_cross_entropy
-            ),
+            case('plain head, no cross-entropy', head, alter=_skip_cross_entropy),
+            case('with CAC, no cross-entropy', wrapped(head), alter=_skip_cross_entropy),
         )
         title = f'Losses and gradients: {list(shape)}, {classes} classes, labels {_STRIDE * size}²'
         floats = [2 * classes * size**2, 2 * channels * size**2]

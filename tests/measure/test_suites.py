@@ -6,6 +6,8 @@ import torch
 from mmseg_ctx.measure.benchmark import Setting, compare
 from mmseg_ctx.measure.heads import COMPARED
 from mmseg_ctx.measure.suites import (
+    cac_inference,
+    cac_loss,
     ctnet_linear,
     heads,
     labelled_samples,
@@ -74,6 +76,26 @@ def test_spatial_context_grows_linearly_and_non_local_quadratically():
     ours, theirs = zip(*memory, strict=True)
     assert ours[2] / ours[0] < 17
     assert theirs[2] / theirs[0] > 100
+
+
+def test_losses_of_cac_are_measured_with_and_without_cross_entropies():
+    (comparison,) = cac_loss(Setting(sizes=(8,)), channels=16, classes=20)
+    rows = {row['case']: row for row in compare(comparison, Setting(), repeats=1).rows}
+    assert not any(row['error'] for row in rows.values())
+    full_size = 4 * 2 * 20 * 64**2  # bytes of the logits at the label's size
+    peak = {name: row['peak_bytes'] for name, row in rows.items()}
+    assert peak['cross-entropy'] > full_size
+    assert peak['plain head'] > full_size
+    assert peak['plain head, no cross-entropy'] < full_size
+    assert peak['with CAC, no cross-entropy'] < full_size
+
+
+def test_inference_with_and_without_cac():
+    (comparison,) = cac_inference(Setting(sizes=(64,)))
+    without, with_ = compare(comparison, Setting(), repeats=1).rows
+    assert without['error'] is with_['error'] is None
+    assert 0 < with_['parameters'] - without['parameters'] <= 800_000
+    assert list(with_['ratios']) == [without['case']]
 
 
 def test_too_large_a_non_local_block_is_not_tried():

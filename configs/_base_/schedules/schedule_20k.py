@@ -24,3 +24,5 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
+# After a kill, `mim train … --resume` goes on with the losses of an unbroken run.
+custom_hooks = [dict(type='ExactResumeHook')]

@@ -19,3 +19,5 @@ model = dict(
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     )
 )
+# Half the other heads' rate: at theirs the globally pooled feature is not learned to be used.
+optim_wrapper = dict(optimizer=dict(lr=5e-3))

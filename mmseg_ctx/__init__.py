@@ -10,7 +10,7 @@ from mmseg_ctx.stack import require_mmseg
 
 require_mmseg()
 
-from mmseg_ctx import datasets, heads, losses
+from mmseg_ctx import datasets, heads, losses, visualization
 from mmseg_ctx.checkpoints.safe_globals import register_safe_globals
 from mmseg_ctx.config_files import config_path, register_config_package
 from mmseg_ctx.version import __version__
@@ -18,4 +18,4 @@ from mmseg_ctx.version import __version__
 register_safe_globals()
 register_config_package()
 
-__all__ = ['__version__', 'config_path', 'datasets', 'heads', 'losses']
+__all__ = ['__version__', 'config_path', 'datasets', 'heads', 'losses', 'visualization']

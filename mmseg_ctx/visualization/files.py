@@ -1,0 +1,135 @@
+"""From image files, as a config's test pipeline prepares them, to files of sheets."""
+
+from pathlib import Path
+
+from mmengine.dataset import Compose
+from mmseg.registry import DATASETS
+
+from mmseg_ctx.commandline import writing
+from mmseg_ctx.visualization.context import draw_context
+
+TEST_PREFIX = 'test:'
+DPI = 120
+LOADS_IMAGE = ('LoadImageFromFile', 'RenderContextScene')
+
+
+def read_items(config, images, labels=None):
+    """Return functions that read images, each as a test data set gives it.
+
+    Args:
+        config (Config): With ``test_dataloader``.
+        images (Sequence[str]): Image files, or ``'test:3'`` for the image 3, counted from 0, of the
+            config's test data set, with its label.
+        labels (Sequence[str] | None): For each image the file of its ground truth, in the format
+            of the config's data set. Default: None.
+
+    Returns:
+        list[Callable[[], dict]]: Each returns ``inputs``, uint8 ``[3, H, W]``, and
+        ``data_samples``, a ``SegDataSample``. It raises ValueError for a file that is no image.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: The numbers of images and labels differ, or the data set has no such image.
+    """
+    labels = [None] * len(images) if labels is None else labels
+    if len(images) != len(labels):
+        raise ValueError(
+            f'labels must be one file for each of the {len(images)} images, got {len(labels)}'
+        )
+    dataset_config = config.test_dataloader.dataset
+    # Without reading what lies on the disk, which files of one's own do not need.
+    dataset = DATASETS.build({**dataset_config, 'lazy_init': True})
+    return [
+        _reader(dataset, dataset_config.pipeline, image, label)
+        for image, label in zip(images, labels, strict=True)
+    ]
+
+
+def _reader(dataset, pipeline, image, label):
+    if image.startswith(TEST_PREFIX):
+        return _test_reader(dataset, image)
+    for path in (image, label):
+        if path is not None and not Path(path).is_file():
+            raise FileNotFoundError(
+                f'{path} is neither a file nor {TEST_PREFIX}N, an image of the test data set'
+            )
+    transform = Compose(_file_pipeline(pipeline, label is not None))
+    results = dict(
+        img_path=image,
+        seg_map_path=label,
+        label_map=dataset.label_map,
+        reduce_zero_label=dataset.reduce_zero_label,
+        seg_fields=[],
+    )
+
+    def read():
+        try:
+            return transform(dict(results, seg_fields=[]))
+        except Exception as error:  # Readers fail in many ways on what is no image.
+            raise ValueError(f'{image} cannot be read as an image: {error}') from error
+
+    return read
+
+
+def _test_reader(dataset, name):
+    text = name.removeprefix(TEST_PREFIX)
+    dataset.full_init()
+    if not text.isdecimal() or int(text) >= len(dataset):
+        raise ValueError(
+            f'an image of the test data set must be {TEST_PREFIX}0 to '
+            f'{TEST_PREFIX}{len(dataset) - 1}, got {name!r}'
+        )
+    return lambda: dataset[int(text)]
+
+
+def _file_pipeline(pipeline, with_label):
+    """Return a test pipeline for files: one that renders its images reads them instead."""
+    steps = [
+        dict(type='LoadImageFromFile') if step['type'] in LOADS_IMAGE else step
+        for step in pipeline
+        if step['type'] != 'LoadAnnotations'
+    ]
+    if with_label:
+        # As in MMSegmentation's test pipelines: behind what resizes, so the label keeps its size.
+        steps.insert(len(steps) - 1, dict(type='LoadAnnotations'))
+    return steps
+
+
+def sheet_paths(images, folder, force=False):
+    """Return the file of each image's sheet.
+
+    Args:
+        images (Sequence[str]): As of :func:`read_items`.
+        folder (str | Path): Where the sheets are to be.
+        force (bool): Whether existing files may be replaced. Default: False.
+
+    Returns:
+        list[Path]: Named after the images, with the suffix ``.png``.
+
+    Raises:
+        FileExistsError: A file exists, and ``force`` is False.
+        ValueError: Two images have one name.
+    """
+    paths = [Path(folder) / f'{Path(image.replace(":", "-")).stem}.png' for image in images]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f'images must differ in their names, but {path} would be of several')
+        if path.exists() and not force:
+            raise FileExistsError(f'{path} exists; --force overwrites it')
+    return paths
+
+
+def write_sheet(segmentor, item, path, force=False):
+    """Draw an image's sheet into a file.
+
+    Args:
+        segmentor (BaseSegmentor): See :func:`mmseg_ctx.visualization.context.draw_context`; its
+            ``dataset_meta`` has the classes.
+        item (dict): Likewise.
+        path (Path): The file; its folder is made if it is not there.
+        force (bool): Whether an existing file may be replaced. Default: False.
+    """
+    figure = draw_context(segmentor, item, segmentor.dataset_meta)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, force) as temporary:
+        figure.savefig(temporary, dpi=DPI)

@@ -1,0 +1,68 @@
+"""Show what the context of a trained model looks like, one sheet an image."""
+
+from mmengine.config import DictAction
+
+from mmseg_ctx.checkpoints.segmentor import load_segmentor
+from mmseg_ctx.commandline import ArgumentParser, run
+from mmseg_ctx.measure.options import device, progress_bar
+from mmseg_ctx.visualization.context import find_context
+from mmseg_ctx.visualization.files import read_items, sheet_paths, write_sheet
+
+DESCRIPTION = """\
+Show what the context of a trained model looks like, one sheet an image.
+
+CaC-Net: features, weights and predicted kernels; ACNet: the gates of global and local context;
+DMNet: generated filters and each scale's response; CTNet: class probabilities and attention;
+context-aware classifier: prior, refined and oracle prediction, and where the weights went.
+"""
+EXAMPLE = """\
+example:
+  python tools/visualize_context.py \\
+      configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py \\
+      work_dirs/dmnet/iter_600.pth test:0 test:3 --out work_dirs/dmnet/context
+  python tools/visualize_context.py CONFIG CHECKPOINT street.jpg --labels street.png --out context
+"""
+
+
+def main(arguments):
+    parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
+    parser.add_argument('config', metavar='CONFIG', help='config of the model')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
+    parser.add_argument(
+        'images',
+        nargs='+',
+        metavar='IMAGE',
+        help="image file, or test:N for the image N, from 0, of the config's test data set",
+    )
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder of the sheets')
+    parser.add_argument(
+        '--labels',
+        nargs='+',
+        metavar='FILE',
+        help="ground truth of each image file, in the format of the config's data set",
+    )
+    parser.add_argument('--device', type=device, default='cpu', help='cpu or cuda (default: cpu)')
+    parser.add_argument('--force', action='store_true', help='overwrite sheets that exist')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help="settings that take the place of the config's",
+    )
+    options = parser.parse_args(arguments)
+    segmentor = load_segmentor(
+        options.config, options.checkpoint, options.cfg_options, options.device
+    )
+    find_context(segmentor)
+    readers = read_items(segmentor.cfg, options.images, options.labels)
+    paths = sheet_paths(options.images, options.out, options.force)
+    with progress_bar() as bar:
+        sheets = list(zip(paths, readers, strict=True))
+        for path, read in bar.track(sheets, description='sheets'):
+            write_sheet(segmentor, read(), path, options.force)
+    print('\n'.join(map(str, paths)))
+
+
+if __name__ == '__main__':
+    run(main)

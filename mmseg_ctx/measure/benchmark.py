@@ -140,9 +140,19 @@ def peak_memory(step, device='cpu'):
         with open(path) as file:
             events = json.load(file)['traceEvents']
     changes = [event for event in events if event['name'] == '[memory]']
-    held = peak = 0
-    for change in sorted(changes, key=lambda event: event['ts']):
-        held += change['args']['Bytes']
+    return _peak([event['args'] for event in sorted(changes, key=lambda event: event['ts'])])
+
+
+def _peak(changes):
+    """Return the most bytes that were held at once, of what was allocated in these changes."""
+    live, held, peak = {}, 0, 0
+    for change in changes:
+        address, size = change['Addr'], change['Bytes']
+        if size > 0:
+            live[address] = size
+            held += size
+        else:
+            held -= live.pop(address, 0)  # nothing for a block from before the profile
         peak = max(peak, held)
     return peak
 

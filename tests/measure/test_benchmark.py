@@ -120,6 +120,17 @@ def test_peak_memory_leaves_out_what_was_there_before():
     assert peak_memory(step) == MIB // 2
 
 
+def test_a_block_from_an_earlier_profile_is_left_out_too():
+    held = []
+    peak_memory(lambda: held.append(torch.empty(MIB, dtype=torch.uint8)))
+
+    def step():
+        held.clear()
+        held.append(torch.empty(MIB // 2, dtype=torch.uint8))
+
+    assert peak_memory(step) == MIB // 2
+
+
 def test_seconds_are_those_of_the_step(clock):
     assert seconds(lambda: clock(0.25)) == 0.25
 

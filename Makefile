@@ -37,27 +37,30 @@ demo: $(VENV)/installed
 	python tools/compare_predictions.py $(DMNET) --out $(DEMO)/scenes.png --force \
 		--predictions FCN=$(DEMO)/fcn/predictions DMNet=$(DEMO)/dmnet/predictions
 
+# Two processes of one thread each: most tests are too small to share a tensor among cores.
+test test-zoo test-upstream: export OMP_NUM_THREADS = 1
+
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-zoo: $(VENV)/installed
-	$(BIN)/python -m pytest -m zoo
+	$(BIN)/python -m pytest -n 2 -m zoo
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mmcv 2.1.0 builds against the PyTorch that is installed already, and with a setuptools that still
-# has pkg_resources.
+# mmcv 2.1.0 builds against the PyTorch that is installed already, with a setuptools that still has
+# pkg_resources.
 $(UPSTREAM)/installed: setup.py pyproject.toml constraints-upstream.txt
 	$(PYTHON) -m venv $(UPSTREAM)
-	$(UPSTREAM_BIN)/python -m pip install -c constraints-upstream.txt torch setuptools wheel ninja numpy
+	$(UPSTREAM_BIN)/python -m pip install -c constraints-upstream.txt torch setuptools ninja numpy
 	MMCV_WITH_OPS=1 $(UPSTREAM_BIN)/python -m pip install -c constraints-upstream.txt --no-build-isolation mmcv
 	$(UPSTREAM_BIN)/python -m pip install -c constraints-upstream.txt --no-build-isolation -e '.[openmmlab,test]'
 	touch $@
 
 test-upstream: $(UPSTREAM)/installed
-	$(UPSTREAM_BIN)/python -m pytest
+	$(UPSTREAM_BIN)/python -m pytest -n 2
 
 clean:
 	rm -rf $(VENV) $(UPSTREAM) work_dirs build dist *.egg-info .pytest_cache .ruff_cache

@@ -11,7 +11,7 @@ VERSION = re.search(
 ).group(1)
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 VISUALIZE = ['scikit-learn', 'tensorboard']
-TEST = ['pytest', *EXPORT, *VISUALIZE]
+TEST = ['pytest', 'pytest-xdist', 'scipy', *EXPORT, *VISUALIZE]
 
 setup(
     name='mmseg-ctx',
@@ -34,7 +34,7 @@ setup(
             'onedl-mim>=0.5.1',
         ],
         'openmmlab': [
-            'mmcv>=2.0.0',
+            'mmcv>=2.0.0,<2.2.0',
             'mmengine>=0.10.7',
             'mmsegmentation>=1.2.2',
             'openmim>=0.3.9',

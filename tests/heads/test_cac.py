@@ -675,7 +675,7 @@ SWITCHES = [
 
 
 class TestSwitches:
-    @pytest.mark.parametrize(('switch', 'names'), SWITCHES, ids=str)
+    @pytest.mark.parametrize(('switch', 'names'), SWITCHES, ids=[str(switch) for switch, _ in SWITCHES])
     def test_each_trains_all_that_wants_a_gradient(self, switch, names):
         head = wrap(**switch)
         losses = losses_of(head, features(12), labels())

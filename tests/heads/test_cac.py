@@ -675,7 +675,7 @@ SWITCHES = [
 
 
 class TestSwitches:
-    @pytest.mark.parametrize(('switch', 'names'), SWITCHES, ids=[str(switch) for switch, _ in SWITCHES])
+    @pytest.mark.parametrize(('switch', 'names'), SWITCHES, ids=[str(case[0]) for case in SWITCHES])
     def test_each_trains_all_that_wants_a_gradient(self, switch, names):
         head = wrap(**switch)
         losses = losses_of(head, features(12), labels())

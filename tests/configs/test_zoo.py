@@ -11,9 +11,9 @@ import torch
 from mmengine import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import FUNCTIONS, HOOKS, RUNNERS, STRATEGIES, init_default_scope
+from mmengine.registry import FUNCTIONS, RUNNERS, STRATEGIES, init_default_scope
 from mmengine.utils import get_installed_path
-from mmseg.registry import DATASETS, METRICS, MODELS, PARAM_SCHEDULERS
+from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
 
 from tests.helpers import ROOT
 
@@ -153,7 +153,8 @@ def test_everything_it_names_can_be_built(path, tmp_path, monkeypatch):
     Compose(config.tta_pipeline)
     for evaluator in (config.val_evaluator, config.test_evaluator):
         METRICS.build(evaluator)
-    for hook in [*config.default_hooks.values(), *config.get('custom_hooks', [])]:
+    assert all(hook.type in HOOKS for hook in config.default_hooks.values())
+    for hook in config.get('custom_hooks', []):
         HOOKS.build(hook)
     assert config.tta_model.type in MODELS
 

@@ -1,12 +1,25 @@
 """Configs on toy data sets: train, validate, save, resume, test, each through MMEngine's runner."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine import Config
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmseg_ctx.datasets.toy import LAYOUTS
-from tests.configs.training import prepare, runner, with_scales_and_flip
+from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
+from tests.configs.training import (
+    load_lightly,
+    prepare,
+    runner,
+    schedule,
+    shrink,
+    with_scales_and_flip,
+)
 from tests.datasets.test_toy import CLASSES
 from tests.helpers import ROOT
 
@@ -40,6 +53,11 @@ HEAD = {
 def train_resume_test(config):
     first = runner(config)
     first.train()
+    # Configs ask for SyncBN; on one device it is plain batch norm.
+    assert 'SyncBN' in str(config.model)
+    norms = [module for module in first.model.modules() if isinstance(module, _BatchNorm)]
+    assert norms
+    assert not any(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
     assert torch.load('work_dir/iter_2.pth', weights_only=True)['meta']['iter'] == 2
     resumed = runner(config, resume=True, **{'train_cfg.max_iters': 3})
     resumed.train()
@@ -78,3 +96,31 @@ model = dict(
 )
 """)
     train_resume_test(prepare(folder / 'config.py', layout))
+
+
+@pytest.mark.zoo
+def test_mim_trains_and_tests(folder):
+    """The same with the commands that a user types."""
+    path = ROOT / 'configs' / ZOO['pascal_voc12_aug']
+    config = Config.fromfile(path)
+    make_toy_dataset('pascal_voc12_aug', config.dataset.data_root, num_images=1)
+    options = {**shrink(config), **schedule(2), **load_lightly()}
+    settings = [f'{key}={value}'.replace(' ', '') for key, value in options.items()]
+
+    def mim(command, *arguments):
+        # mim starts `python` by name.
+        search = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+        target = ['mmseg', str(path), '--gpus', '0', '--work-dir', 'work_dir']
+        done = subprocess.run(
+            ['mim', command, *target, *arguments, '--cfg-options', *settings],
+            env={**os.environ, 'PATH': search},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    mim('train')
+    assert (folder / 'work_dir/iter_2.pth').exists()
+    for several in ([], ['--tta']):
+        assert 'mIoU' in mim('test', '--checkpoint', 'work_dir/iter_2.pth', *several)

@@ -42,8 +42,7 @@ def class_prototypes(features, membership, absent=None, scope='image'):
     with autocast_off(features):
         features = widen(features).flatten(2)  # [B, d, hw]
         membership = membership.to(features.dtype).flatten(2)  # [B, N, hw]
-        # In this order the features' gradient comes out in their own layout.
-        sums = (features @ membership.transpose(1, 2)).transpose(1, 2)  # [B, N, d]
+        sums = membership @ features.transpose(1, 2)  # [B, N, d]
         weights = membership.sum(dim=2, keepdim=True)  # [B, N, 1]
         if scope == 'batch':
             sums = sums.sum(dim=0, keepdim=True)  # [1, N, d]

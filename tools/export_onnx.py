@@ -5,6 +5,7 @@ from mmengine.config import DictAction
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.commandline import ArgumentParser, run
 from mmseg_ctx.export import export_onnx
+from mmseg_ctx.measure.options import integer
 
 DESCRIPTION = """\
 Export a trained model to ONNX: image [B, 3, H, W] to logits [B, N, H, W], whole images.
@@ -26,7 +27,7 @@ def main(arguments):
     parser.add_argument('out', metavar='OUT.onnx', help='file to write')
     parser.add_argument(
         '--shape',
-        type=int,
+        type=integer(1),
         nargs=2,
         required=True,
         metavar=('H', 'W'),
@@ -37,7 +38,7 @@ def main(arguments):
         action='store_true',
         help='images of any size in batches of any size; checked at three sizes in two batch sizes',
     )
-    parser.add_argument('--opset', type=int, metavar='N', help="default: PyTorch's choice")
+    parser.add_argument('--opset', type=integer(1), metavar='N', help="default: PyTorch's choice")
     parser.add_argument(
         '--normalize',
         action='store_true',

@@ -1,0 +1,129 @@
+"""Whole models in onnxruntime, also on sizes that neither the exporter nor its check has seen."""
+
+import json
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from mmseg_ctx.export import Agreement, export_onnx
+from mmseg_ctx.export import onnx as onnx_export
+from tests.segmentors import HEADS, build_segmentor
+
+
+def run(path, image):
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    (logits,) = session.run(['logits'], {'image': image.numpy()})
+    return torch.from_numpy(logits)
+
+
+def expected_logits(segmentor, image):
+    with torch.no_grad():
+        return segmentor.encode_decode(image, [dict(img_shape=tuple(image.shape[2:]))] * len(image))
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_one_file_for_any_size(head, tmp_path):
+    segmentor = build_segmentor(head)
+    path = tmp_path / 'model.onnx'
+    agreements = export_onnx(segmentor, path, (48, 56), dynamic=True)
+    shapes = [agreement.shape for agreement in agreements]
+    assert len({shape[0] for shape in shapes}) == 2
+    assert len({shape[2:] for shape in shapes}) == 3
+    assert all(agreement.holds for agreement in agreements)
+    for shape in ((3, 3, 41, 90), (1, 3, 64, 33)):
+        image = torch.randn(shape)
+        expected = expected_logits(segmentor, image)
+        assert expected.std() > 0.05  # or any file would agree
+        torch.testing.assert_close(run(path, image), expected, rtol=0, atol=1e-3)
+
+
+def test_one_size(tmp_path):
+    segmentor = build_segmentor('DMNet')
+    path = tmp_path / 'model.onnx'
+    (agreement,) = export_onnx(segmentor, path, (40, 64), opset=19)
+    assert agreement.shape == (1, 3, 40, 64)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert [entry.version for entry in model.opset_import if entry.domain == ''] == [19]
+    metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert metadata['classes'] == list(segmentor.dataset_meta['classes'])
+    assert metadata['palette'] == [list(colour) for colour in segmentor.dataset_meta['palette']]
+    # Dynamic filters and their pooling, without a loop over images.
+    operators = {node.op_type for node in model.graph.node}
+    assert not operators & {'Scan', 'Loop', 'GatherND'}
+    image = torch.randn(1, 3, 40, 64)
+    torch.testing.assert_close(
+        run(path, image), expected_logits(segmentor, image), rtol=0, atol=1e-3
+    )
+
+
+def test_normalization_in_the_graph(tmp_path):
+    segmentor = build_segmentor('CTNet')
+    path = tmp_path / 'model.onnx'
+    export_onnx(segmentor, path, (32, 48), normalize=True)
+    image = torch.randint(0, 256, (1, 3, 32, 48))
+    batch = segmentor.data_preprocessor(dict(inputs=[image[0]], data_samples=None))
+    expected = expected_logits(segmentor, batch['inputs'])
+    torch.testing.assert_close(run(path, image.float()), expected, rtol=0, atol=1e-3)
+
+
+def test_leaves_the_model_as_it_was(tmp_path):
+    segmentor = build_segmentor('CAC')
+    kinds = [type(module) for module in segmentor.modules()]
+    weights = {name: tensor.clone() for name, tensor in segmentor.state_dict().items()}
+    export_onnx(segmentor, tmp_path / 'model.onnx', (32, 40))
+    assert [type(module) for module in segmentor.modules()] == kinds
+    torch.testing.assert_close(segmentor.state_dict(), weights, rtol=0, atol=0)
+
+
+def test_no_file_where_the_logits_differ(tmp_path, monkeypatch):
+    write = onnx_export._write
+
+    def write_then_change(model, *args):
+        write(model, *args)
+        with torch.no_grad():
+            model.segmentor.decode_head.conv_seg.bias[0] += 0.01
+
+    monkeypatch.setattr(onnx_export, '_write', write_then_change)
+    with pytest.raises(ValueError, match=r'do not agree.*1x3x32x40: .* 1.0e-02') as error:
+        export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', (32, 40))
+    assert '\n' not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_file_where_a_dimension_is_fixed(tmp_path, monkeypatch):
+    def forward(self, image):
+        features = self.segmentor.backbone(image)[2]
+        return features.reshape(int(image.size(0)), *features.shape[1:])
+
+    monkeypatch.setattr(onnx_export.ImageToLogits, 'forward', forward)
+    with pytest.raises(ValueError, match=r'without dynamic shapes: it fixes batch 2$'):
+        export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', (32, 40), dynamic=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('difference', 'same_labels', 'holds'),
+    [(1e-3, 0.999, True), (1.1e-3, 1.0, False), (0.0, 0.9989, False), (float('nan'), 1.0, False)],
+)
+def test_what_counts_as_agreement(difference, same_labels, holds):
+    assert Agreement((1, 3, 8, 8), difference, same_labels).holds == holds
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(shape=(32,)), r'shape must be height and width, got \(32,\)'),
+        (dict(shape=(32, 0)), r'shape must be .* integers >= 1, got \(32, 0\)'),
+        (dict(opset=0), 'opset must be an integer >= 1, got 0'),
+        (dict(opset=3), 'opset must be one that PyTorch can write, got 3; .* is one'),
+    ],
+)
+def test_bad_arguments(arguments, message, tmp_path):
+    arguments = dict(dict(shape=(32, 40)), **arguments)
+    with pytest.raises(ValueError, match=message) as error:
+        export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', **arguments)
+    assert '\n' not in str(error.value)
+    assert not list(tmp_path.iterdir())

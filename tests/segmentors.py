@@ -1,0 +1,105 @@
+"""Small segmentors with each of the heads, for tests of what works on whole models."""
+
+import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
+
+HEAD = dict(in_channels=16, in_index=2, channels=8, num_classes=14, norm_cfg=dict(type='BN'))
+HEADS = {
+    'CaC-Net': dict(type='ContextAdaptiveConvHead', kernel_sizes=(3,), dilations=(1, 3), **HEAD),
+    'ACNet': dict(
+        type='AdaptiveContextHead',
+        **{
+            **HEAD,
+            'in_channels': (4, 8, 16),
+            'in_index': (0, 1, 2),
+            'channels': 6,
+            'block_channels': (8, 7, 6),
+            'num_local_fusions': 1,
+            # Where MMSegmentation's resize fixes the sizes of an exported graph.
+            'align_corners': True,
+        },
+    ),
+    'DMNet': dict(type='DynamicMultiScaleHead', filter_sizes=(2, 5), **HEAD),
+    'CTNet': dict(type='ContextTandemHead', key_channels=4, kernel_sizes=(3, 5), **HEAD),
+}
+HEADS['CAC'] = dict(
+    type='ContextAwareClassifierHead',
+    head=dict(type='PSPHead', **HEAD),
+    # With few of them all may be zero for several classes, which then share their logits.
+    projector_channels=32,
+)
+HEADS['CAC on DMNet'] = dict(HEADS['CAC'], head={**HEADS['DMNet'], 'filter_sizes': (3,)})
+
+
+@MODELS.register_module(force=True)
+class SmallBackbone(nn.Module):
+    """Three maps, at 1/4, 1/8 and 1/8 of the image's side."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 5, stride=4, padding=2)
+        self.down = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(8, 16, 3, padding=1)
+
+    def forward(self, image):
+        """Return the maps, finest first."""
+        stem = self.stem(image).relu()
+        down = self.down(stem).relu()
+        return stem, down, self.last(down).relu()
+
+
+def model_config(head):
+    """Return the config of a segmentor with a head of ``HEADS``."""
+    return dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(
+            type='mmseg.SegDataPreProcessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            bgr_to_rgb=True,
+        ),
+        backbone=dict(type='SmallBackbone'),
+        decode_head=HEADS[head],
+        test_cfg=dict(mode='whole'),
+    )
+
+
+def build_segmentor(head):
+    """Return such a segmentor in evaluation mode, with weights that are not the trivial ones."""
+    segmentor = MODELS.build(model_config(head)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in segmentor.parameters():
+            tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+        for name, tensor in segmentor.named_buffers():
+            if name.endswith('running_var'):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+    segmentor.dataset_meta = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
+    return segmentor
+
+
+def write_model(head, folder):
+    """Write such a segmentor as config and checkpoint, with test data; return their paths."""
+    config = Config(
+        dict(
+            default_scope='mmseg',
+            model=model_config(head),
+            test_dataloader=dict(
+                dataset=dict(
+                    type='ContextScenesDataset',
+                    num_images=3,
+                    image_size=(40, 64),
+                    pipeline=[dict(type='RenderContextScene'), dict(type='PackSegInputs')],
+                )
+            ),
+        )
+    )
+    config.dump(folder / 'config.py')
+    segmentor = build_segmentor(head)
+    meta = dict(dataset_meta=segmentor.dataset_meta)
+    torch.save(dict(state_dict=segmentor.state_dict(), meta=meta), folder / 'model.pth')
+    return folder / 'config.py', folder / 'model.pth'

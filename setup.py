@@ -25,7 +25,7 @@ setup(
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
     package_data={'mmseg_ctx': ['.mim/**/*']},
-    install_requires=['numpy', 'torch'],
+    install_requires=['numpy', 'torch>=2.4'],
     extras_require={
         'onedl': [
             'onedl-mmcv>=2.3.6',

@@ -1,13 +1,14 @@
 """Small segmentors with each of the heads, for tests of what works on whole models."""
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
 
 HEAD = dict(in_channels=16, in_index=2, channels=8, num_classes=14, norm_cfg=dict(type='BN'))
+FCN = dict(type='FCNHead', **HEAD)
 HEADS = {
     'CaC-Net': dict(type='ContextAdaptiveConvHead', kernel_sizes=(3,), dilations=(1, 3), **HEAD),
     'ACNet': dict(
@@ -53,7 +54,7 @@ class SmallBackbone(nn.Module):
 
 
 def model_config(head):
-    """Return the config of a segmentor with a head of ``HEADS``."""
+    """Return the config of a segmentor with a head of ``HEADS``, or MMSegmentation's ``'FCN'``."""
     return dict(
         type='EncoderDecoder',
         data_preprocessor=dict(
@@ -63,8 +64,8 @@ def model_config(head):
             bgr_to_rgb=True,
         ),
         backbone=dict(type='SmallBackbone'),
-        decode_head=HEADS[head],
-        test_cfg=dict(mode='whole'),
+        decode_head=FCN if head == 'FCN' else HEADS[head],
+        test_cfg=ConfigDict(mode='whole'),
     )
 
 
@@ -82,21 +83,23 @@ def build_segmentor(head):
     return segmentor
 
 
+def scenes_loader(num_images):
+    """Return the config of a loader of small context scenes."""
+    pipeline = [dict(type='RenderContextScene'), dict(type='PackSegInputs')]
+    dataset = dict(
+        type='ContextScenesDataset',
+        num_images=num_images,
+        image_size=(40, 64),
+        seed=1,
+        pipeline=pipeline,
+    )
+    return dict(dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))
+
+
 def write_model(head, folder):
     """Write such a segmentor as config and checkpoint, with test data; return their paths."""
     config = Config(
-        dict(
-            default_scope='mmseg',
-            model=model_config(head),
-            test_dataloader=dict(
-                dataset=dict(
-                    type='ContextScenesDataset',
-                    num_images=3,
-                    image_size=(40, 64),
-                    pipeline=[dict(type='RenderContextScene'), dict(type='PackSegInputs')],
-                )
-            ),
-        )
+        dict(default_scope='mmseg', model=model_config(head), test_dataloader=scenes_loader(3))
     )
     config.dump(folder / 'config.py')
     segmentor = build_segmentor(head)

@@ -25,6 +25,7 @@ def draw(figure, head, records, scene):
     for block, (gate, (above, below)) in enumerate(zip(gates, grid.T, strict=True), start=1):
         scale = f'1/{round(scene.image.shape[0] / gate.size(0))}'
         title = f'block {block} at {scale}'
-        shown = show_map(above, gate, f'{title}: global gate w', scene.image, (0, 1))
-        show_map(below, 1 - gate, f'{title}: local gate 1 − w', scene.image, (0, 1))
-    add_colour_bar(grid, shown, 'share of the context')
+        kinds = (above, gate, 'global gate w'), (below, 1 - gate, 'local gate 1 − w')
+        for axes, values, kind in kinds:
+            shown = show_map(axes, values, f'{title}: {kind}', scene.image, (0, 1))
+            add_colour_bar(shown)

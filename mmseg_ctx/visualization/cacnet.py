@@ -49,7 +49,7 @@ def _draw_module(figure, dilations, x, weights, weighted, kernels):
         grid[0, column].set_title(f'channel {channel}')
         kernel = kernels[channel : channel + 1]
         shown = show_kernels(grid[-1, column], kernel, '', limit=limit)
-    add_colour_bar(grid[-1], shown)
+    add_colour_bar(shown)
     # Channels differ in size by orders of magnitude; weights have a range of their own.
     rows = (
         (relative(x[channels]), (0, 1), 'of the maximum'),
@@ -59,6 +59,6 @@ def _draw_module(figure, dilations, x, weights, weighted, kernels):
     for row, (maps, limits, unit) in zip(grid[:-1], rows, strict=True):
         for axes, values in zip(row, maps, strict=True):
             shown = show_map(axes, values, axes.get_title(), limits=limits)
-        add_colour_bar(row, shown, unit)
+        add_colour_bar(shown, unit)
     for axes, title in zip(grid[:, 0], ROWS, strict=True):
         axes.set_ylabel(title, fontsize=SMALL + 1)

@@ -93,6 +93,7 @@ def draw_context(segmentor, item, dataset_meta):
     legend = _legend(scene)
     legend_height = 0.3 + 0.22 * -(-len(legend) // LEGEND_COLUMNS)
     figure = Figure(figsize=(WIDTH, sum(heights) + legend_height), layout='constrained')
+    figure.get_layout_engine().set(h_pad=0.07)
     parts = figure.subfigures(
         len(heights) + 1, 1, height_ratios=[*heights, legend_height], squeeze=False
     )[:, 0]

@@ -70,4 +70,4 @@ def _draw_attention(figure, order, attention, scene):
     for axes, index in zip(grid.ravel(), order, strict=False):
         title = f'share of attention: {scene.classes[index]}'
         limits = 0, attention[index].max().item()
-        add_colour_bar(axes, show_map(axes, attention[index], title, scene.image, limits))
+        add_colour_bar(show_map(axes, attention[index], title, scene.image, limits))

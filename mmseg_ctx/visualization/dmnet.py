@@ -37,6 +37,6 @@ def draw(figure, head, records, scene):
             filters, kind = head.dcm_modules[index].filter_conv.weight[:, 0], 'learned'
         channels = most_varied(response, FILTERS)
         shown = show_map(above, response.mean(dim=0), f'response of k = {size}', scene.image)
-        add_colour_bar(above, shown)
+        add_colour_bar(shown)
         shown = show_kernels(below, filters[channels], f'{size}×{size} filters, {kind}')
-        add_colour_bar(below, shown)
+        add_colour_bar(shown)

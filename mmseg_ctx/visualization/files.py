@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 from mmengine.dataset import Compose
 from mmseg.registry import DATASETS
 
@@ -25,11 +26,12 @@ def read_items(config, images, labels=None):
 
     Returns:
         list[Callable[[], dict]]: Each returns ``inputs``, uint8 ``[3, H, W]``, and
-        ``data_samples``, a ``SegDataSample``. It raises ValueError for a file that is no image.
+        ``data_samples``, a ``SegDataSample``.
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: The numbers of images and labels differ, or the data set has no such image.
+        ValueError: The numbers of images and labels differ, a file is no image, or the data set
+            has no such image.
     """
     labels = [None] * len(images) if labels is None else labels
     if len(images) != len(labels):
@@ -53,22 +55,16 @@ def _reader(dataset, pipeline, image, label):
             raise FileNotFoundError(
                 f'{path} is neither a file nor {TEST_PREFIX}N, an image of the test data set'
             )
+        if path is not None and not cv2.haveImageReader(str(path)):
+            raise ValueError(f'{path} is not an image of a format that OpenCV reads')
     transform = Compose(_file_pipeline(pipeline, label is not None))
     results = dict(
         img_path=image,
         seg_map_path=label,
         label_map=dataset.label_map,
         reduce_zero_label=dataset.reduce_zero_label,
-        seg_fields=[],
     )
-
-    def read():
-        try:
-            return transform(dict(results, seg_fields=[]))
-        except Exception as error:  # Readers fail in many ways on what is no image.
-            raise ValueError(f'{image} cannot be read as an image: {error}') from error
-
-    return read
+    return lambda: transform(dict(results, seg_fields=[]))
 
 
 def _test_reader(dataset, name):

@@ -146,10 +146,15 @@ def changes_legend(with_label):
     ]
 
 
-def add_colour_bar(axes, shown, label=None):
-    """Put a colour bar beside axes, one or several in a row that share it."""
-    figure = shown.axes.get_figure(root=False)
-    bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02, aspect=18)
+def add_colour_bar(shown, label=None):
+    """Put a colour bar beside a picture, as high as the picture.
+
+    Args:
+        shown (matplotlib.image.AxesImage): What drew the picture returned.
+        label (str | None): What the numbers are. Default: None.
+    """
+    axes = shown.axes
+    bar = axes.figure.colorbar(shown, cax=axes.inset_axes((1.04, 0, 0.06, 1)))
     bar.solids.set_alpha(1)
     bar.ax.tick_params(labelsize=SMALL)
     bar.locator = MaxNLocator(4)

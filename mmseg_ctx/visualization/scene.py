@@ -81,14 +81,22 @@ def look(segmentor, item, dataset_meta, modules):
 
     Returns:
         tuple[Scene, dict]: The scene, and the records of :func:`recording`.
+
+    Raises:
+        ValueError: The label is not of the size of the image.
     """
     with recording(modules) as records:
         prediction = _predict(segmentor, item, 'refined')
     label = item['data_samples'].get('gt_sem_seg')
+    label = None if label is None else label.data[0].cpu().numpy()
+    if label is not None and label.shape != prediction.shape:
+        raise ValueError(
+            f'the label must be of the size of the image, {prediction.shape}, got {label.shape}'
+        )
     scene = Scene(
         image=_rgb(item['inputs'], segmentor.data_preprocessor),
         prediction=prediction,
-        label=None if label is None else label.data[0].cpu().numpy(),
+        label=label,
         classes=tuple(dataset_meta['classes']),
         palette=tuple(dataset_meta['palette']),
         predict=lambda classifier: _predict(segmentor, item, classifier),

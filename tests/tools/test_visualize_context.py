@@ -1,0 +1,122 @@
+"""The command line of the context's sheets; what they show is tested with the package."""
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmseg_ctx.commandline import run
+from mmseg_ctx.datasets.scenes import render_scene
+from mmseg_ctx.visualization.files import read_items
+from tests.segmentors import write_model
+from tools.visualize_context import main
+
+
+def run_tool(*arguments):
+    with pytest.raises(SystemExit) as end:
+        run(main, list(map(str, arguments)))
+    return end.value.code or 0
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    return write_model('ACNet', tmp_path_factory.mktemp('model'))
+
+
+@pytest.fixture
+def files(tmp_path):
+    image, label = render_scene(1, 1, 48, 64)
+    paths = tmp_path / 'street.png', tmp_path / 'label.png'
+    for path, array in zip(paths, (image, label), strict=True):
+        Image.fromarray(array).save(path)
+    return paths
+
+
+def test_sheets(model, files, tmp_path, capsys):
+    out = tmp_path / 'new' / 'folder'
+    assert run_tool(*model, files[0], 'test:2', '--out', out) == 0
+    printed = capsys.readouterr()
+    assert '2/2' in printed.err
+    assert printed.out.split() == [str(out / 'street.png'), str(out / 'test-2.png')]
+    assert sorted(out.iterdir()) == [out / 'street.png', out / 'test-2.png']
+    for path in out.iterdir():
+        assert Image.open(path).size[0] == 1440
+    before = (out / 'street.png').read_bytes()
+    assert run_tool(*model, files[0], '--out', out) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f'error: {out / "street.png"} exists; --force overwrites it'
+    # With the ground truth there is another picture.
+    assert run_tool(*model, files[0], '--labels', files[1], '--out', out, '--force') == 0
+    assert (out / 'street.png').read_bytes() != before
+
+
+def test_items(model, files):
+    config = Config.fromfile(model[0])
+    image, label = (np.array(Image.open(path)) for path in files)
+    (read,) = read_items(config, [str(files[0])], [str(files[1])])
+    item = read()
+    np.testing.assert_array_equal(item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1], image)
+    np.testing.assert_array_equal(item['data_samples'].gt_sem_seg.data[0].numpy(), label)
+    (read,) = read_items(config, [str(files[0])])
+    assert 'gt_sem_seg' not in read()['data_samples']
+    (read,) = read_items(config, ['test:1'])
+    image, label = render_scene(1, 1, 40, 64)
+    np.testing.assert_array_equal(read()['data_samples'].gt_sem_seg.data[0].numpy(), label)
+
+
+def test_items_of_a_data_set_without_its_files(files, tmp_path):
+    # As ADE20K's: labels count from one, a pipeline resizes, and nothing of it lies on the disk.
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(128, 96), keep_ratio=True),
+        dict(type='LoadAnnotations', reduce_zero_label=True),
+        dict(type='PackSegInputs'),
+    ]
+    dataset = dict(type='ADE20KDataset', data_root=str(tmp_path / 'absent'), pipeline=pipeline)
+    config = Config(dict(test_dataloader=dict(dataset=dataset)))
+    (read,) = read_items(config, [str(files[0])], [str(files[1])])
+    item = read()
+    assert item['inputs'].shape == (3, 96, 128)
+    label = np.array(Image.open(files[1])).astype(int)
+    expected = np.where((label == 0) | (label == 255), 255, label - 1)
+    np.testing.assert_array_equal(item['data_samples'].gt_sem_seg.data[0].numpy(), expected)
+
+
+def test_help_has_an_example(capsys):
+    assert run_tool('--help') == 0
+    assert 'python tools/visualize_context.py CONFIG CHECKPOINT' in capsys.readouterr().out
+
+
+def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
+    config, checkpoint = model
+    image, label = files
+    twin = tmp_path / 'twin' / image.name
+    twin.parent.mkdir()
+    twin.hardlink_to(image)
+    out = '--out', tmp_path / 'out'
+    cases = [
+        ((config, checkpoint, image), '--out'),
+        ((config, checkpoint, *out), 'IMAGE'),
+        ((config, checkpoint, 'absent.jpg', *out), 'absent.jpg is neither a file nor test:N'),
+        ((config, checkpoint, config, *out), 'config.py is not an image'),
+        ((config, checkpoint, 'test:3', *out), "must be test:0 to test:2, got 'test:3'"),
+        ((config, checkpoint, 'test:x', *out), "got 'test:x'"),
+        ((config, checkpoint, image, '--labels', label, label, *out), 'of the 1 images, got 2'),
+        ((config, checkpoint, image, '--labels', 'no.png', *out), 'no.png is neither a file'),
+        ((config, checkpoint, image, twin, *out), 'images must differ in their names'),
+        ((config, checkpoint, image, '--device', 'tpu', *out), "got 'tpu'"),
+        ((config, tmp_path / 'no.pth', image, *out), 'no.pth'),
+    ]
+    for arguments, message in cases:
+        assert run_tool(*arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith('error: ')
+        assert message in line
+    assert not (tmp_path / 'out').exists()
+
+
+def test_head_without_context(tmp_path, capsys):
+    config, checkpoint = write_model('FCN', tmp_path)
+    assert run_tool(config, checkpoint, 'test:0', '--out', tmp_path / 'out') == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: the decode head must be one of ContextAdaptiveConvHead')

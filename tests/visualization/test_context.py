@@ -1,0 +1,264 @@
+"""What sheets show is read off the figure and compared with the model's own functions."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from mmseg_ctx.ops import dynamic_depthwise_conv2d
+from mmseg_ctx.visualization.context import draw_context, to_picture
+from mmseg_ctx.visualization.panels import CHANGES
+from tests.segmentors import HEADS, build_segmentor, model_config
+
+HEIGHT, WIDTH = 40, 64
+
+
+def make_item(with_label=True):
+    sample = SegDataSample(
+        metainfo=dict(img_shape=(HEIGHT, WIDTH), ori_shape=(HEIGHT, WIDTH), img_path='scene.png')
+    )
+    generator = torch.Generator().manual_seed(1)
+    if with_label:
+        label = torch.randint(0, 4, (1, HEIGHT // 8, WIDTH // 8), generator=generator)
+        label = label.repeat_interleave(8, 1).repeat_interleave(8, 2)
+        label[:, :3] = 255
+        sample.gt_sem_seg = PixelData(data=label)
+    image = torch.randint(0, 256, (3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
+    return dict(inputs=image, data_samples=sample)
+
+
+def draw(segmentor, item):
+    return draw_context(segmentor, item, segmentor.dataset_meta)
+
+
+def all_axes(figure):
+    """The axes of a figure and of its parts, by title; one without a title is left out."""
+    found = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    return {title.splitlines()[0]: axes for title, axes in found.items()}
+
+
+def shown(axes):
+    """The numbers of the uppermost picture of axes."""
+    return np.asarray(axes.images[-1].get_array())
+
+
+def features(segmentor, item):
+    """What the decode head reads."""
+    data = segmentor.data_preprocessor(dict(inputs=[item['inputs']]), False)
+    return segmentor.extract_feat(data['inputs'])
+
+
+@pytest.mark.parametrize('with_label', [True, False])
+@pytest.mark.parametrize('head', HEADS)
+def test_sheet(head, with_label):
+    segmentor = build_segmentor(head)
+    item = make_item(with_label)
+    figure = draw(segmentor, item)
+    axes = all_axes(figure)
+    image = item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1]
+    np.testing.assert_array_equal(shown(axes['image']), image)
+    assert ('ground truth' in axes) == with_label
+    (result,) = segmentor.test_step(
+        dict(inputs=[item['inputs']], data_samples=[make_item()['data_samples']])
+    )
+    prediction = result.pred_sem_seg.data[0].numpy()
+    palette = np.array(segmentor.dataset_meta['palette'])
+    np.testing.assert_array_equal(shown(axes['prediction']), palette[prediction])
+    if with_label:
+        label = item['data_samples'].gt_sem_seg.data[0].numpy()
+        colours = np.vstack([palette, np.full((256 - len(palette), 3), 255)])
+        np.testing.assert_array_equal(shown(axes['ground truth']), colours[label])
+    legend = {text.get_text() for text in figure.subfigs[-1].legends[0].get_texts()}
+    names = [*segmentor.dataset_meta['classes'], 'ignored']
+    classes = set(prediction.ravel()) | (set(label.ravel()) if with_label else set())
+    assert legend == {names[min(index, 14)] for index in classes}
+    # Hooks and what the sheet asked of the model are gone.
+    assert not any(module._forward_hooks for module in segmentor.modules())
+    assert segmentor.test_cfg == dict(mode='whole')
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_text_does_not_overlap(head):
+    figure = draw(build_segmentor(head), make_item())
+    to_picture(figure)
+    renderer = figure.canvas.get_renderer()
+    texts = [part._suptitle for part in figure.subfigs]
+    for axes in (each for top in figure.axes for each in (top, *top.child_axes)):
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
+        texts += axes.get_xticklabels() + axes.get_yticklabels()
+    boxes = [
+        (text.get_text(), text.get_window_extent(renderer))
+        for text in texts
+        if text is not None and text.get_text() and text.get_visible()
+    ]
+    for index, (name, box) in enumerate(boxes):
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width, name
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.height, name
+        for other_name, other in boxes[index + 1 :]:
+            assert not box.overlaps(other), (name, other_name)
+
+
+def test_context_adaptive_convolution():
+    segmentor, item = build_segmentor('CaC-Net'), make_item()
+    figure = draw(segmentor, item)
+    head = segmentor.decode_head
+    with torch.no_grad():
+        x = head.reductions[0](head._transform_inputs(features(segmentor, item)))
+        kernels = head.context_convs[0].predict_kernels(x)
+        maps = [dynamic_depthwise_conv2d(x, kernels, d).sigmoid() for d in (1, 3)]
+    weights = sum(maps)[0]
+    variation = [weights[channel].std().item() for channel in range(8)]
+    channels = sorted(range(8), key=lambda channel: -variation[channel])[:4]
+    rows = {axes.get_ylabel(): index for index, axes in enumerate(figure.axes) if axes.get_ylabel()}
+    for column, channel in enumerate(channels):
+        axes = [figure.axes[rows[name] + column] for name in ('features X', 'weights W', 'kernel')]
+        assert axes[0].get_title() == f'channel {channel}'
+        relative = x[0, channel] / x[0, channel].abs().max().clamp(min=1e-12)
+        np.testing.assert_allclose(shown(axes[0]), relative, atol=1e-6)
+        np.testing.assert_allclose(shown(axes[1]), weights[channel], atol=1e-5)
+        np.testing.assert_allclose(shown(axes[2]), kernels[0, channel], atol=1e-6)
+
+
+def test_gates():
+    segmentor, item = build_segmentor('ACNet'), make_item()
+    axes = all_axes(draw(segmentor, item))
+    gates = []
+    head = segmentor.decode_head
+    for module in (*(block.global_context for block in head.blocks), head.global_context):
+        module.register_forward_hook(lambda module, inputs, output: gates.append(output[1]))
+    with torch.no_grad():
+        head(features(segmentor, item))
+    for block, (gate, scale) in enumerate(zip(gates, (8, 8, 4), strict=True), start=1):
+        gate = gate[0, 0].numpy()
+        above = axes[f'block {block} at 1/{scale}: global gate w']
+        below = axes[f'block {block} at 1/{scale}: local gate 1 − w']
+        np.testing.assert_allclose(shown(above), gate, atol=1e-6)
+        np.testing.assert_allclose(shown(below), 1 - gate, atol=1e-6)
+        assert above.images[-1].get_clim() == below.images[-1].get_clim() == (0, 1)
+
+
+def test_filters_and_responses():
+    segmentor, item = build_segmentor('DMNet'), make_item()
+    axes = all_axes(draw(segmentor, item))
+    x = features(segmentor, item)[2]
+    for branch, size in zip(segmentor.decode_head.dcm_modules, (2, 5), strict=True):
+        with torch.no_grad():
+            response, filters = branch(x, x)[0], branch.generate_filters(x)[0]
+        picture = shown(axes[f'response of k = {size}'])
+        np.testing.assert_allclose(picture, response.mean(dim=0), atol=1e-5)
+        # All eight channels, the most varied first, four in a row.
+        best = response.flatten(1).std(dim=1).argmax()
+        sheet = shown(axes[f'{size}×{size} filters, generated'])
+        np.testing.assert_allclose(sheet[:size, :size], filters[best], atol=1e-5)
+        assert np.isfinite(sheet).sum() == 8 * size**2
+
+
+def test_class_probabilities_and_attention():
+    segmentor, item = build_segmentor('CTNet'), make_item()
+    axes = all_axes(draw(segmentor, item))
+    head = segmentor.decode_head
+    with torch.no_grad():
+        x = head.input_conv(features(segmentor, item)[2])
+        middle, probabilities, class_features = head.channel_context(x)
+        spatial = head.spatial_context
+        query, key = spatial.query(middle)[0], spatial.key(class_features[..., None])[0, ..., 0]
+        energy = torch.einsum('chw,cn->nhw', query, key) / 4**0.5
+    attention = energy.softmax(dim=0)
+    order = probabilities[0].argsort(descending=True).tolist()
+    bars = axes['class probabilities (● in the ground truth)']
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx(
+        probabilities[0, order[:12]].tolist()
+    )
+    names = segmentor.dataset_meta['classes']
+    labels = [text.get_text() for text in bars.get_yticklabels()]
+    assert labels == [f'{names[i]} ●' if i < 4 else names[i] for i in order[:12]]
+    for index in order[:6]:
+        picture = shown(axes[f'share of attention: {names[index]}'])
+        np.testing.assert_allclose(picture, attention[index], atol=1e-6)
+
+
+def test_context_aware_classifier():
+    segmentor, item = build_segmentor('CAC'), make_item()
+    axes = all_axes(draw(segmentor, item))
+    head = segmentor.decode_head
+    palette = np.array(segmentor.dataset_meta['palette'])
+    label = item['data_samples'].gt_sem_seg.data[0].numpy()
+    predictions = {}
+    for classifier in ('prior', 'oracle', 'refined'):
+        data = make_item()
+        meta = (classifier, data['data_samples'].gt_sem_seg.data)
+        data['data_samples'].set_metainfo(dict(evaluated_classifier=meta))
+        (result,) = segmentor.test_step({name: [value] for name, value in data.items()})
+        predictions[classifier] = result.pred_sem_seg.data[0].numpy()
+        right = (predictions[classifier] == label)[label != 255].mean()
+        picture = shown(axes[f'{classifier}, {right:.1%} right'])
+        np.testing.assert_array_equal(picture, palette[predictions[classifier]])
+    before, after = predictions['prior'], predictions['refined']
+    kinds = list(CHANGES)
+    picture = shown(axes['prior → refined'])
+    np.testing.assert_array_equal(picture != kinds.index('same class'), before != after)
+    better = (before != label) & (after == label)
+    np.testing.assert_array_equal(picture == kinds.index('better'), better)
+    worse = (before == label) & (after != label)
+    np.testing.assert_array_equal(picture == kinds.index('worse'), worse)
+    # The weights: what the projector makes of the prototypes of the prior's probabilities.
+    seen = []
+    head.estimate_projector.register_forward_hook(lambda *record: seen.append(record[2][0]))
+    head(features(segmentor, item))
+    original = head.conv_seg.weight.flatten(1)
+    moves = 1 - torch.cosine_similarity(seen[0], original, dim=1)
+    bars = axes['how far each class’s weights moved']
+    classes = set(predictions['refined'].ravel().tolist()) | set(range(4))
+    expected = sorted((moves[index].item() for index in classes), reverse=True)[:12]
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx(expected, abs=1e-5)
+    # Dots for the pixels that have a class, a circle and a star for each class.
+    pixels, circles, stars = axes['features and weights in two dimensions (t-SNE)'].collections
+    assert len(circles.get_offsets()) == len(stars.get_offsets()) == len(classes)
+    assert len(pixels.get_offsets()) == (label[::8, ::8] != 255).sum()
+
+
+@pytest.mark.parametrize(
+    ('base', 'changes', 'title'),
+    [
+        ('CaC-Net', dict(kernel_source='fixed'), 'channel'),
+        ('CaC-Net', dict(kernel_source='pooled', kernel_sizes=(3, 5, 3)), 'channel'),
+        ('DMNet', dict(filter_type='depthwise'), '5×5 filters, learned'),
+        ('DMNet', dict(filter_type='regular'), '5×5 filters, learned'),
+        ('CTNet', dict(mode='parallel'), 'share of attention'),
+        ('CTNet', dict(mode='channel', loss_class_probability=None), 'class probabilities'),
+        ('CTNet', dict(mode='spatial'), 'mean attention'),
+        ('CAC', dict(prior_logits='cosine', context_logits='dot'), 'how far'),
+        ('CAC', dict(projector_input='none', residual='classifier'), 'how far'),
+        ('CAC', dict(head=dict(HEADS['CAC']['head'], dropout_ratio=0)), 'features and weights'),
+    ],
+)
+def test_other_settings_of_the_heads(base, changes, title):
+    config = model_config(base)
+    config['decode_head'] = {**config['decode_head'], **changes}
+    segmentor = MODELS.build(config).eval()
+    segmentor.dataset_meta = build_segmentor('CTNet').dataset_meta
+    axes = all_axes(draw(segmentor, make_item()))
+    assert any(name.startswith(title) for name in axes)
+
+
+def test_windows_are_not_shown():
+    segmentor = build_segmentor('ACNet')
+    segmentor.test_cfg = dict(mode='slide', crop_size=(16, 16), stride=(8, 8))
+    axes = all_axes(draw(segmentor, make_item()))
+    assert shown(axes['block 3 at 1/4: global gate w']).shape == (HEIGHT // 4, WIDTH // 4)
+    assert segmentor.test_cfg['mode'] == 'slide'
+
+
+def test_head_without_context():
+    segmentor = build_segmentor('FCN')
+    with pytest.raises(ValueError, match=r'must be one of ContextAdaptiveConvHead.* got FCNHead$'):
+        draw_context(segmentor, make_item(), {})
+
+
+def test_label_of_another_size():
+    item = make_item()
+    item['data_samples'].set_metainfo(dict(ori_shape=(20, 32)))
+    with pytest.raises(ValueError, match=r'size of the image, \(20, 32\), got \(40, 64\)'):
+        draw(build_segmentor('CTNet'), item)

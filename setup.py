@@ -11,7 +11,7 @@ VERSION = re.search(
 ).group(1)
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 VISUALIZE = ['scikit-learn', 'tensorboard']
-TEST = ['pytest', 'pytest-xdist', 'scipy', *EXPORT, *VISUALIZE]
+TEST = ['cityscapesscripts', 'pytest', 'pytest-xdist', 'scipy', *EXPORT, *VISUALIZE]
 
 setup(
     name='mmseg-ctx',

@@ -27,6 +27,8 @@ $(VENV)/installed: setup.py pyproject.toml constraints.txt
 
 # mim starts `python` by name: the environment's comes first.
 demo: export PATH := $(BIN):$(PATH)
+# Threads that wait would otherwise spin, which costs a busy machine several times the training.
+demo: export OMP_WAIT_POLICY := passive
 demo: $(VENV)/installed
 	mim train mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn
 	mim train mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet

@@ -62,7 +62,8 @@ def load_lightly():
 def prepare(path, layout, iterations=2):
     """Read a config, shrink its model and put a toy data set where it looks, below the folder."""
     config = Config.fromfile(path)
-    make_toy_dataset(layout, config.dataset.data_root, num_images=1)
+    # Square: pipelines give the short side its length.
+    make_toy_dataset(layout, config.dataset.data_root, num_images=1, size=(64, 64))
     config.merge_from_dict(shrink(config))
     config.merge_from_dict(schedule(iterations))
     config.merge_from_dict(load_lightly())

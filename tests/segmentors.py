@@ -2,6 +2,7 @@
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmseg.models.utils import Upsample, resize
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -38,19 +39,26 @@ HEADS['CAC on DMNet'] = dict(HEADS['CAC'], head={**HEADS['DMNet'], 'filter_sizes
 
 @MODELS.register_module(force=True)
 class SmallBackbone(nn.Module):
-    """Three maps, at 1/4, 1/8 and 1/8 of the image's side."""
+    """Three maps, at 1/4, 1/8 and 1/8 of the image's side, the last joined with one at 1/16.
+
+    Joined as in MMSegmentation's HRNet: upsampled by 2, then resized to the size of the other.
+    """
 
     def __init__(self):
         super().__init__()
         self.stem = nn.Conv2d(3, 4, 5, stride=4, padding=2)
         self.down = nn.Conv2d(4, 8, 3, stride=2, padding=1)
         self.last = nn.Conv2d(8, 16, 3, padding=1)
+        self.coarse = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.upsample = Upsample(scale_factor=2, mode='bilinear', align_corners=False)
 
     def forward(self, image):
         """Return the maps, finest first."""
         stem = self.stem(image).relu()
         down = self.down(stem).relu()
-        return stem, down, self.last(down).relu()
+        coarse = self.upsample(self.coarse(down))
+        coarse = resize(coarse, down.shape[2:], mode='bilinear', align_corners=False)
+        return stem, down, (self.last(down) + coarse).relu()
 
 
 def model_config(head):

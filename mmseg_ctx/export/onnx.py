@@ -10,7 +10,8 @@ from typing import NamedTuple
 from unittest import mock
 
 import torch
-from mmseg.models.utils import resize
+import torch.nn.functional as F
+from mmseg.models.utils import resize, wrappers
 from torch import nn
 
 from mmseg_ctx.arguments import check_int, check_ints
@@ -95,6 +96,23 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     def forward(self, input):
         """Return the averages over a grid of regions."""
         return adaptive_avg_pool2d(input, self.output_size)
+
+
+class Upsample(wrappers.Upsample):
+    """MMSegmentation's module, whose own way to a size freezes it in an exported graph."""
+
+    def forward(self, x):
+        """Return ``x``, upsampled by a factor or to a size."""
+        size = self.size or [_times(length, self.scale_factor) for length in x.shape[-2:]]
+        return F.interpolate(x, size, mode=self.mode, align_corners=self.align_corners)
+
+
+def _times(length, factor):
+    return length * int(factor) if factor == int(factor) else torch.sym_int(length * factor)
+
+
+# What cannot be exported for any size, and what takes its place.
+EXPORTABLE = {nn.AdaptiveAvgPool2d: AdaptiveAvgPool2d, wrappers.Upsample: Upsample}
 
 
 def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=False, force=False):
@@ -197,8 +215,7 @@ def _shapes_to_try(height, width):
 def _exportable(segmentor):
     segmentor = copy.deepcopy(segmentor)
     for module in segmentor.modules():
-        if type(module) is nn.AdaptiveAvgPool2d:
-            module.__class__ = AdaptiveAvgPool2d
+        module.__class__ = EXPORTABLE.get(type(module), type(module))
     return segmentor
 
 

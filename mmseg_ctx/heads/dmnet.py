@@ -13,7 +13,14 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.arguments import check_bool, check_choice, check_decode_head, check_int, check_ints
+from mmseg_ctx.arguments import (
+    check_bool,
+    check_choice,
+    check_decode_head,
+    check_int,
+    check_ints,
+    check_one_map,
+)
 from mmseg_ctx.ops import adaptive_avg_pool2d, dynamic_depthwise_conv2d
 
 
@@ -170,11 +177,7 @@ class DynamicMultiScaleHead(BaseDecodeHead):
         check_choice('filter_type', filter_type, ('dynamic', 'depthwise', 'regular'))
         dilations = _check_dilations(dilations, filter_sizes, filter_type)
         _check_context(context_index, context_channels, filter_type)
-        if kwargs.get('input_transform') == 'multiple_select':
-            raise ValueError(
-                "input_transform must be None or 'resize_concat', since the head reads one map, "
-                "got 'multiple_select'"
-            )
+        check_one_map(kwargs.get('input_transform'))
         super().__init__(in_channels, channels, **kwargs)
         self.filter_sizes = filter_sizes
         self.fusion = fusion

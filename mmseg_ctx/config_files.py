@@ -32,4 +32,6 @@ def config_path(name):
 
 def register_config_package():
     """Let MMEngine resolve ``_base_ = 'mmseg_ctx::…'``, which it does for the packages it knows."""
-    MODULE2PACKAGE['mmseg_ctx'] = 'mmseg_ctx'
+    # A module's folder is found where the package's own is not: upstream MMEngine takes a package
+    # that is installed in editable mode to lie in site-packages.
+    MODULE2PACKAGE['mmseg_ctx'] = __name__

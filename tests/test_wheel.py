@@ -1,16 +1,25 @@
 """What a user gets: the plugin from a built wheel, in an environment and a folder of their own."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import zipfile
 
+import cv2
+import numpy as np
 import pytest
+from PIL import Image
 
+from tests.configs.training import load_lightly, schedule
 from tests.helpers import ROOT
 
+README = (ROOT / 'README.md').read_text()
+# The README's Python files: each block whose first line is the file's name.
+EXAMPLES = dict(re.findall(r'^```python\n# (\S+\.py)\n(.*?)^```', README, re.MULTILINE | re.DOTALL))
 CONFIG = 'dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
 SMALL = dict(
     train_cfg=dict(max_iters=2, val_interval=2),
@@ -46,19 +55,54 @@ def project(wheel, tmp_path_factory):
     return folder
 
 
-def run(project, *command):
+def run(project, *command, **variables):
     """Run the project's Python in its folder; return the last line that it printed."""
     env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
     env['PATH'] = f'{project / "venv/bin"}{os.pathsep}{env["PATH"]}'
     result = subprocess.run(
         [project / 'venv/bin/python', *command],
         cwd=project,
-        env=env,
+        env=env | variables,
         capture_output=True,
         text=True,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope='module')
+def examples(project):
+    """The project with the files that the README shows, and the data set that it describes."""
+    for name, code in EXAMPLES.items():
+        (project / name).write_text(code)
+    for name in ('train/0', 'train/1', 'val/0'):
+        write_image_and_label(project / 'data/mine', name)
+    return project
+
+
+def write_image_and_label(folder, name):
+    cells = np.random.default_rng(0).permutation(12).reshape(3, 4) % 4
+    label = cells.astype(np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+    label[0] = 255
+    image = Image.fromarray(60 * label).convert('RGB')
+    label = Image.fromarray(label)
+    if name.endswith('0'):  # with a palette, which a reader has to leave alone
+        label.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 90, 90, 90])
+    for part, picture, suffix in (('images', image, 'jpg'), ('labels', label, 'png')):
+        path = folder / part / f'{name}.{suffix}'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+
+
+def mim_train(project, config, options=None, **variables):
+    """Train the config for two iterations, and leave the checkpoint where the README has it."""
+    options = schedule(2) | load_lightly() | (options or {})
+    options = [f'{name}={value}'.replace(' ', '') for name, value in options.items()]
+    command = ['-m', 'mim', 'train', 'mmseg', config, '--gpus', '0', '--cfg-options', *options]
+    run(project, *command, **variables)
+    folder = project / 'work_dirs' / config.removesuffix('.py')
+    (folder / 'iter_2.pth').rename(folder / 'iter_160000.pth')
+    return folder
 
 
 def test_configs_and_index_lie_in_the_wheel(wheel):
@@ -85,7 +129,9 @@ def test_package_bases_and_config_path_in_python(project):
     assert run(project, '-c', code) == 'DynamicMultiScaleHead DynamicMultiScaleHead'
 
 
-def test_installed_path_bases_under_mim(project):
+@pytest.fixture(scope='module')
+def trained_scenes(project):
+    """A config that inherits one of ours by its place, trained: what it is, and its checkpoint."""
     # Nothing has imported the plugin when mim's training script reads the bases.
     installed = "__import__('mmengine').utils.get_installed_path('mmseg_ctx')"
     base = f"{installed} + '/.mim/configs/{CONFIG}'"
@@ -94,7 +140,103 @@ def test_installed_path_bases_under_mim(project):
     command = ['-m', 'mim', 'train', 'mmseg', 'by_path.py', '--gpus', '0', '--work-dir', 'out']
     run(project, *command)
     assert (project / 'out/iter_2.pth').is_file()
-    command = ['-m', 'mim', 'test', 'mmseg', 'by_path.py', '--gpus', '0', '--work-dir', 'out']
-    run(project, *command, '--checkpoint', 'out/iter_2.pth')
+    return 'by_path.py', 'out/iter_2.pth'
+
+
+def test_installed_path_bases_under_mim(project, trained_scenes):
+    config, checkpoint = trained_scenes
+    command = ['-m', 'mim', 'test', 'mmseg', config, '--gpus', '0', '--work-dir', 'out']
+    run(project, *command, '--checkpoint', checkpoint)
     results = list((project / 'out').glob('*/*.json'))
     assert any('mIoU_context' in path.read_text() for path in results)
+
+
+def test_segmenting_a_file_with_a_model_of_the_context_scenes(examples, trained_scenes):
+    image = np.random.default_rng(0).integers(256, size=(40, 56, 3), dtype=np.uint8)
+    Image.fromarray(image).save(examples / 'scene.png')
+    checkpoint = examples / 'work_dirs/demo/dmnet/iter_600.pth'
+    checkpoint.parent.mkdir(parents=True)
+    shutil.copy(examples / trained_scenes[1], checkpoint)
+    code = EXAMPLES['segment_scene.py'].replace("'segmented'", "'segmented_scene'")
+    names = 'print("\\n" + " ".join(inferencer.model.dataset_meta["classes"]))'
+    assert run(examples, '-c', f'{code}\n{names}').startswith('sky ')
+    drawn = cv2.imread(str(examples / 'segmented_scene/vis/scene.png'))
+    assert drawn.shape == image.shape
+    assert (drawn != image[..., ::-1]).any()
+    label = cv2.imread(str(examples / 'segmented_scene/pred/00000000_pred.png'), 0)
+    assert label.shape == image.shape[:2]
+    assert label.max() < 14
+
+
+def test_heads_put_into_a_config_of_the_project(examples):
+    fcn = dict(type='FCNHead', in_channels=2048, channels=512, num_classes=4, _delete_=True)
+    base = f"_base_ = './my_acnet.py'\nmodel = dict(decode_head={fcn})\n"
+    (examples / 'fcn_r50-d8_my-data.py').write_text(base)
+    code = """
+import torch
+from mmengine import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+init_default_scope('mmseg')
+torch.set_default_device('meta')
+ctnet, cac = (
+    type(MODELS.build(Config.fromfile(f'{name}_r50-d8_my-data.py').model).decode_head)
+    for name in ('ctnet', 'cac-fcn')
+)
+print(ctnet.__name__, *[base.__name__ for base in cac.__bases__])
+"""
+    heads = run(examples, '-c', code).split()
+    assert heads == ['ContextTandemHead', 'ContextAwareClassifierHead', 'FCNHead']
+
+
+def test_own_data_set_of_four_classes_and_inference(examples):
+    small = {
+        'model.pretrained': None,
+        'model.backbone.depth': 18,
+        'model.backbone.base_channels': 8,
+        'model.backbone.stem_channels': 8,
+        'model.decode_head.in_channels': (8, 16, 64),
+        'model.decode_head.block_channels': (16, 12, 8),
+    }
+    folder = mim_train(examples, 'my_acnet.py', small)
+    assert mentions_classes_and_score(folder)
+    save = 'import numpy; numpy.save("label.npy", result.pred_sem_seg.data[0].numpy())'
+    meta = 'print("\\n" + " ".join(model.dataset_meta["classes"]))'
+    classes = run(examples, '-c', '\n'.join([EXAMPLES['segment.py'], save, meta]))
+    assert classes == 'ground road roof tree'
+    label = np.load(examples / 'label.npy')
+    assert label.shape == (48, 64)
+    assert label.max() < 4
+    written = cv2.imread(str(examples / 'segmented/pred/00000000_pred.png'), 0)
+    np.testing.assert_array_equal(written, label)
+    image = cv2.imread(str(examples / 'data/mine/images/val/0.jpg'))
+    drawn = cv2.imread(str(examples / 'segmented/vis/0.jpg'))
+    assert drawn.shape == image.shape
+    assert (drawn != image).any()
+
+
+def mentions_classes_and_score(folder):
+    """Whether the log of a training or test in the folder has all four classes and their score."""
+    logs = [path.read_text() for path in folder.glob('*/*.log')]
+    words = ('ground', 'road', 'roof', 'tree', 'mIoU:')
+    return any(all(word in log for word in words) for log in logs)
+
+
+def test_own_backbone(examples):
+    folder = mim_train(examples, 'my_ctnet.py', PYTHONPATH='.')
+    assert mentions_classes_and_score(folder)
+
+
+def test_own_backbone_with_context_aware_classifier_by_the_commands_shown(examples):
+    block = re.search(r'^```bash\n(export PYTHONPATH.*?)^```', README, re.MULTILINE | re.DOTALL)
+    export, train, test = (shlex.split(line) for line in block[1].splitlines())
+    variables = dict([export[1].split('=')])
+    assert train[:3] == ['mim', 'train', 'mmseg']
+    folder = mim_train(examples, *train[3:], **variables)
+    test += ['--gpus', '0', '--work-dir', 'tested', '--cfg-options']
+    test += ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
+    run(examples, '-m', *test, **variables)
+    assert mentions_classes_and_score(examples / 'tested')
+    log = next(folder.glob('*/*.log')).read_text()
+    assert 'loss_kl' in log
+    assert 'MyBackbone' in log

@@ -588,6 +588,9 @@ class TestLosses:
     def test_fallback_has_the_same_result(self, loss_decode, align_corners, monkeypatch):
         head = wrap(dict(FCN, loss_decode=loss_decode, align_corners=align_corners)).eval()
         inputs, label = features(12), labels(size=(37, 53))
+        if 'class_weight' in loss_decode:
+            # Upstream MMSegmentation looks for the class weight of an ignored pixel, and stops.
+            label = label.clamp(max=CLASSES - 1)
         results = []
         for plain in (True, False):
             calls = []

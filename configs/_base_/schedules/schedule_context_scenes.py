@@ -17,3 +17,4 @@ default_hooks = dict(
 )
 # 600 iterations are few: another seed may come out at another place.
 randomness = dict(seed=0)
+custom_hooks = [dict(type='ExactResumeHook')]

@@ -6,6 +6,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmengine.config import DictAction
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """``argparse.ArgumentParser`` whose errors are one line, without the usage before them.
@@ -21,6 +23,27 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f'error: {one_line(message)} (see {self.prog} --help)\n')
+
+
+class _Settings(DictAction):
+    """MMEngine's action, with an error that says what was wrong."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} must be KEY=VALUE, got {value!r}')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_cfg_options(parser):
+    """Give a tool's argument parser ``--cfg-options``, as MMSegmentation's own tools have it."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_Settings,
+        metavar='KEY=VALUE',
+        help="settings that take the place of the config's",
+    )
 
 
 def one_line(error):

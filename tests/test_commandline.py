@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from mmseg_ctx.commandline import ArgumentParser, run, writing
+from mmseg_ctx.commandline import ArgumentParser, add_cfg_options, run, writing
 
 
 def status_of(main, arguments=()):
@@ -52,6 +52,18 @@ def test_wrong_input_is_one_line_and_status_two(error, text, capsys):
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run(raising(ZeroDivisionError()), [])
+
+
+def test_cfg_options(capsys):
+    parser = ArgumentParser(prog='tool.py')
+    add_cfg_options(parser)
+    options = parser.parse_args(['--cfg-options', 'a.b=1', 'c=[2,3]', 'd=x=y'])
+    assert options.cfg_options == {'a.b': 1, 'c': [2, 3], 'd': 'x=y'}
+    with pytest.raises(SystemExit) as exit_:
+        parser.parse_args(['--cfg-options', 'a=1', 'foo'])
+    assert exit_.value.code == 2
+    error = "error: --cfg-options must be KEY=VALUE, got 'foo' (see tool.py --help)\n"
+    assert capsys.readouterr().err == error
 
 
 @pytest.mark.parametrize('arguments', [[], ['--wrong', '1'], ['sub'], ['other']])

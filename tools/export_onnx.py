@@ -1,9 +1,8 @@
 """Export a trained model to ONNX, checked against PyTorch in onnxruntime."""
 
-from mmengine.config import DictAction
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
-from mmseg_ctx.commandline import ArgumentParser, run
+from mmseg_ctx.commandline import ArgumentParser, add_cfg_options, run
 from mmseg_ctx.export import export_onnx
 from mmseg_ctx.measure.options import integer
 
@@ -47,13 +46,7 @@ def main(arguments):
         'preprocessor, and normalises them itself',
     )
     parser.add_argument('--force', action='store_true', help='overwrite OUT.onnx')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help="settings that take the place of the config's",
-    )
+    add_cfg_options(parser)
     options = parser.parse_args(arguments)
     segmentor = load_segmentor(options.config, options.checkpoint, options.cfg_options)
     agreements = export_onnx(

@@ -1,9 +1,8 @@
 """Show what the context of a trained model looks like, one sheet an image."""
 
-from mmengine.config import DictAction
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
-from mmseg_ctx.commandline import ArgumentParser, run
+from mmseg_ctx.commandline import ArgumentParser, add_cfg_options, run
 from mmseg_ctx.measure.options import device, progress_bar
 from mmseg_ctx.visualization.context import find_context
 from mmseg_ctx.visualization.files import read_items, sheet_paths, write_sheet
@@ -43,13 +42,7 @@ def main(arguments):
     )
     parser.add_argument('--device', type=device, default='cpu', help='cpu or cuda (default: cpu)')
     parser.add_argument('--force', action='store_true', help='overwrite sheets that exist')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help="settings that take the place of the config's",
-    )
+    add_cfg_options(parser)
     options = parser.parse_args(arguments)
     segmentor = load_segmentor(
         options.config, options.checkpoint, options.cfg_options, options.device

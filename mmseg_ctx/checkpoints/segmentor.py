@@ -5,7 +5,7 @@ from mmengine.dataset import BaseDataset
 from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 
-from mmseg_ctx.checkpoints.cac import load_checkpoint
+from mmseg_ctx.checkpoints.loading import load_checkpoint
 
 
 def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):

@@ -136,3 +136,31 @@ def check_one_map(input_transform):
             "input_transform must be None or 'resize_concat', since the head reads one map, "
             "got 'multiple_select'"
         )
+
+
+def check_features(inputs, index, channels, prefix='in'):
+    """Check that the backbone's outputs are those that a head was built for.
+
+    Args:
+        inputs (Sequence[Tensor]): The outputs, each ``[B, C, h, w]``.
+        index (int | Sequence[int]): Which of them are read.
+        channels (int | Sequence[int]): Their channels; one integer for several is their sum.
+        prefix (str): The arguments' names begin with it. Default: ``'in'``.
+
+    Raises:
+        ValueError: There is no such output, or it has another number of channels.
+    """
+    several = isinstance(index, (list, tuple))
+    for each in index if several else [index]:
+        if not -len(inputs) <= each < len(inputs):
+            raise ValueError(
+                f"{prefix}_index must be among the backbone's {len(inputs)} outputs, got {index!r}"
+            )
+    found = [inputs[each].size(1) for each in index] if several else inputs[index].size(1)
+    if several and is_int(channels):
+        found = sum(found)
+    if found != (list(channels) if isinstance(channels, (list, tuple)) else channels):
+        raise ValueError(
+            f"{prefix}_channels must be {found}, those of the backbone's outputs at "
+            f'{prefix}_index={index!r}, got {channels!r}'
+        )

@@ -15,7 +15,14 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.arguments import check_decode_head, check_int, check_ints, check_number, is_int
+from mmseg_ctx.arguments import (
+    check_decode_head,
+    check_features,
+    check_int,
+    check_ints,
+    check_number,
+    is_int,
+)
 from mmseg_ctx.ops import autocast_off, widen
 
 
@@ -255,6 +262,7 @@ class AdaptiveContextHead(BaseDecodeHead):
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]`` for the backbone's outputs, h×w the finest's size."""
+        check_features(inputs, self.in_index, self.in_channels)
         *finer, x = self._transform_inputs(inputs)
         x = self.reduce(x)
         for block, feature in zip(self.blocks, reversed(finer), strict=True):

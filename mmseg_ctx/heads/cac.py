@@ -20,6 +20,7 @@ from mmseg.registry import HOOKS, MODELS
 from torch import nn
 
 from mmseg_ctx.arguments import check_choice, check_int, check_number
+from mmseg_ctx.losses import ClassEntropyKLLoss
 from mmseg_ctx.ops import (
     autocast_off,
     check_labels,
@@ -90,7 +91,10 @@ class ContextAwareClassifier:
 
     def prior(self, features, conv):
         """Return the original classifier's logits p, ``[B, N, h, w]``."""
-        return PRIOR_LOGITS[self.prior_logits](features, conv, self.temperature)
+        # In float16 they overflow, and no prototype is finite then.
+        with autocast_off(features):
+            features = features.to(conv.weight.dtype)
+            return PRIOR_LOGITS[self.prior_logits](features, conv, self.temperature)
 
     def __call__(self, features, prototypes, weight, projector):
         """Return the logits of the classifier A = θ(prototypes ⊕ C) (Eqs. 2 and 3, or 5 and 6).
@@ -173,15 +177,17 @@ class ContextAwareClassifierHead:
         projector_input='concat',
         residual='none',
     ):
-        super().__init__(**{name: value for name, value in head.items() if name != 'type'})
+        kind = ('type', '_scope_')
+        super().__init__(**{name: value for name, value in head.items() if name not in kind})
         _check_classifier(self)
+        _check_losses(self)
         self.context_classifier = ContextAwareClassifier(
             temperature, prior_logits, context_logits, projector_input, residual
         )
         self.oracle_scope = check_choice('oracle_scope', oracle_scope, ('batch', 'image'))
         self.loss_prior_weight = check_number('loss_prior_weight', loss_prior_weight)
         self.loss_oracle_weight = check_number('loss_oracle_weight', loss_oracle_weight)
-        self.loss_kl = None if loss_kl is None else MODELS.build(loss_kl)
+        self.loss_kl = None if loss_kl is None else _build_loss_kl(loss_kl)
         width = self.conv_seg.in_channels
         if projector_channels is None:
             projector_channels = max(width // 2, 1)
@@ -311,7 +317,7 @@ class ContextAwareClassifierHead:
             Tensor: ``[B, N, H, W]``.
         """
         metas = kwargs.get('batch_img_metas') or args[-1 if 'test_cfg' in kwargs else -2]
-        test_cfg = kwargs.get('test_cfg', args[-1])
+        test_cfg = kwargs['test_cfg'] if 'test_cfg' in kwargs else args[-1]
         self._evaluated = _evaluated(metas, test_cfg, self)
         try:
             return super().predict(*args, **kwargs)
@@ -450,18 +456,20 @@ def _head_class(config):
     if not isinstance(config, dict) or 'type' not in config:
         raise TypeError(f"head must be a dict with a 'type', got {config!r}")
     kind = config['type']
-    head_class = kind if inspect.isclass(kind) else MODELS.get(kind)
-    if head_class is None:
+    head_class = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not inspect.isclass(head_class):
         raise ValueError(
             f"head must be of a type in MMSegmentation's MODELS registry, got {kind!r}"
         )
     name = head_class.__name__
-    if not (inspect.isclass(head_class) and issubclass(head_class, BaseDecodeHead)):
+    if not issubclass(head_class, BaseDecodeHead):
         _refuse(name, 'it is no BaseDecodeHead')
     if head_class.cls_seg is not BaseDecodeHead.cls_seg:
         _refuse(name, 'it has a cls_seg of its own, so what classifies is not conv_seg')
-    if not _calls_cls_seg(head_class):
+    if not any(_names_cls_seg(method) for method in _methods(head_class)):
         _refuse(name, 'it does not classify through cls_seg')
+    if head_class._stack_batch_gt is not BaseDecodeHead._stack_batch_gt:
+        _refuse(name, 'it has a _stack_batch_gt of its own, so it learns from more than classes')
     return head_class
 
 
@@ -472,22 +480,60 @@ def _check_classifier(head):
     if not isinstance(conv, nn.Conv2d) or conv.kernel_size != (1, 1) or conv.groups != 1:
         _refuse(name, f'its conv_seg must be a 1×1 Conv2d, got {conv}')
     if head.out_channels == 1:
-        _refuse(name, 'out_channels=1 leaves no classes to compare; set out_channels=2')
+        _refuse(name, 'one output leaves no classes to compare; it needs two or more out_channels')
 
 
 def _refuse(name, reason):
     raise TypeError(f'ContextAwareClassifierHead cannot wrap {name}: {reason}')
 
 
-def _calls_cls_seg(head_class):
-    """Whether a method of the class, or of a base before ``BaseDecodeHead``, names ``cls_seg``."""
+def _check_losses(head):
+    """Refuse a loss that only a ``loss_by_feat`` of the head's own can call, not that of CAC."""
+    for criterion in _loss_modules(head):
+        parameters = inspect.signature(criterion.forward).parameters.values()
+        names = {parameter.name for parameter in parameters}
+        anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if not anything and not {'weight', 'ignore_index'} <= names:
+            _refuse(
+                type(head).__bases__[-1].__name__,
+                f'its loss {type(criterion).__name__} takes no weight and ignore_index',
+            )
+
+
+def _build_loss_kl(config):
+    if not isinstance(config, dict) or 'type' not in config:
+        raise TypeError(f"loss_kl must be None or a dict with a 'type', got {config!r}")
+    loss = MODELS.build(config)
+    if not isinstance(loss, ClassEntropyKLLoss):
+        raise TypeError(f'loss_kl must be a ClassEntropyKLLoss, got {config["type"]!r}')
+    return loss
+
+
+def _methods(head_class):
+    """Yield the functions that run for a head, of its class and the bases before the base class.
+
+    An override hides what it overrides, unless it calls that: then it has its name in its code.
+    """
     own = [base for base in head_class.__mro__ if base not in BaseDecodeHead.__mro__]
-    methods = [
-        inspect.unwrap(value) for base in own for value in vars(base).values() if callable(value)
+    for name in {name for base in own for name in vars(base)}:
+        for base in own:
+            method = (
+                inspect.unwrap(vars(base).get(name)) if callable(vars(base).get(name)) else None
+            )
+            if inspect.isfunction(method):
+                yield method
+                if not _names(method.__code__, name):
+                    break
+
+
+def _names_cls_seg(function):
+    """Whether a function names ``cls_seg``, or what it wraps, or one of its module's it calls."""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    called = [
+        function.__globals__.get(name) for name in function.__code__.co_names if name != 'cls_seg'
     ]
-    return any(
-        _names(method.__code__, 'cls_seg') for method in methods if inspect.isfunction(method)
-    )
+    inner = [each for each in [*cells, *called] if inspect.isfunction(each)]
+    return any(_names(each.__code__, 'cls_seg') for each in [function, *inner])
 
 
 def _names(code, name):

@@ -21,6 +21,7 @@ from mmseg_ctx.arguments import (
     check_bool,
     check_choice,
     check_decode_head,
+    check_features,
     check_int,
     check_ints,
     check_one_map,
@@ -181,6 +182,7 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]`` for the backbone's outputs."""
+        check_features(inputs, self.in_index, self.in_channels)
         x = self._transform_inputs(inputs)  # [B, in_channels, h, w]
         branches = [
             context_conv(reduction(x))  # [B, C, h, w]

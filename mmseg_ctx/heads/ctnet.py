@@ -19,7 +19,14 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.arguments import check_choice, check_decode_head, check_int, check_ints
+from mmseg_ctx.arguments import (
+    check_choice,
+    check_decode_head,
+    check_features,
+    check_int,
+    check_ints,
+    check_one_map,
+)
 from mmseg_ctx.ops import autocast_off, widen
 
 POOLINGS = ('avg', 'max', 'mix')
@@ -201,11 +208,7 @@ class ContextTandemHead(BaseDecodeHead):
         check_decode_head(in_channels, channels, **kwargs)
         check_int('key_channels', key_channels)
         check_choice('mode', mode, MODES)
-        if kwargs.get('input_transform') == 'multiple_select':
-            raise ValueError(
-                "input_transform must be None or 'resize_concat', since the head reads one map, "
-                "got 'multiple_select'"
-            )
+        check_one_map(kwargs.get('input_transform'))
         if not isinstance(loss_class_probability, (dict, type(None))):
             raise TypeError(
                 f'loss_class_probability must be a dict or None, got {loss_class_probability!r}'
@@ -242,6 +245,7 @@ class ContextTandemHead(BaseDecodeHead):
             tuple[Tensor, Tensor | None]: Features ``[B, C, h, w]``, and P_p ``[B, N]``, or None
             where ``mode`` is ``'spatial'``.
         """
+        check_features(inputs, self.in_index, self.in_channels)
         x = self.input_conv(self._transform_inputs(inputs))  # [B, C, h, w]
         middle, probabilities, class_features = x, None, None
         if self.mode != 'spatial':

@@ -17,9 +17,11 @@ from mmseg_ctx.arguments import (
     check_bool,
     check_choice,
     check_decode_head,
+    check_features,
     check_int,
     check_ints,
     check_one_map,
+    is_int,
 )
 from mmseg_ctx.ops import adaptive_avg_pool2d, dynamic_depthwise_conv2d
 
@@ -183,6 +185,7 @@ class DynamicMultiScaleHead(BaseDecodeHead):
         self.fusion = fusion
         self.filter_type = filter_type
         self.context_index = context_index
+        self.context_channels = context_channels
         layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
         common = dict(in_channels=self.in_channels, channels=channels, fusion=fusion, **layers)
         if filter_type == 'dynamic':
@@ -203,8 +206,11 @@ class DynamicMultiScaleHead(BaseDecodeHead):
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]`` for the backbone's outputs."""
-        x = self._transform_inputs(inputs)  # [B, in_channels, h, w]
-        context = x if self.context_index is None else inputs[self.context_index]
+        check_features(inputs, self.in_index, self.in_channels)
+        x = context = self._transform_inputs(inputs)  # [B, in_channels, h, w]
+        if self.context_index is not None:
+            check_features(inputs, self.context_index, self.context_channels, prefix='context')
+            context = inputs[self.context_index]
         scales = [branch(x, context) for branch in self.dcm_modules]  # each [B, C, h, w]
         return self.cls_seg(self.bottleneck(torch.cat([x, *scales], dim=1)))
 
@@ -235,5 +241,6 @@ def _check_context(context_index, context_channels, filter_type):
             "context_index must be None where filter_type is not 'dynamic': fixed filters are not "
             f'generated, got {context_index!r}'
         )
-    check_int('context_index', context_index, minimum=-4)
+    if not is_int(context_index):
+        raise TypeError(f'context_index must be an integer, got {context_index!r}')
     check_int('context_channels', context_channels)

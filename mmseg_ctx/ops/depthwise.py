@@ -23,7 +23,8 @@ def dynamic_depthwise_conv2d(x, kernels, dilation=1):
         Tensor: ``[B, C, h, w]``, contiguous.
 
     Raises:
-        ValueError: ``kernels`` is not ``[B, C, k, k]`` for the ``B`` and ``C`` of ``x``.
+        ValueError: ``kernels`` is not ``[B, C, k, k]`` for the ``B`` and ``C`` of ``x``, or k or
+            ``dilation`` is not positive.
 
     Example:
         >>> dynamic_depthwise_conv2d(torch.rand(2, 8, 5, 7), torch.rand(2, 8, 3, 3)).shape
@@ -33,6 +34,10 @@ def dynamic_depthwise_conv2d(x, kernels, dilation=1):
         raise ValueError(
             f'kernels must be [B, C, k, k] with B, C = {tuple(x.shape[:2])} as x has them, '
             f'got {tuple(kernels.shape)}'
+        )
+    if kernels.size(2) < 1 or dilation < 1:
+        raise ValueError(
+            f'kernels and dilation must be of at least 1, got {tuple(kernels.shape)} and {dilation}'
         )
     if torch.onnx.is_in_onnx_export() and isinstance(x.size(0), torch.SymInt):
         return _image_by_image(x, kernels, dilation)

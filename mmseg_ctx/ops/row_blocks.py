@@ -1,4 +1,4 @@
-"""Products of one image's features with classes, a few rows at a time, for inference on the CPU.
+"""Products of one image's features with classes, a few rows at a time, on the CPU.
 
 Both are a convolution with a kernel of 1×1, or the gradient of one, which oneDNN computes faster
 than a matrix product so long as the copies that it makes of the features stay in the cache.
@@ -12,12 +12,13 @@ BLOCK = 2**19  # features that are worked on at a time: 2 MiB in float32
 
 
 def fits_row_blocks(features):
-    """Return whether features ``[B, d, h, w]`` are one image's, for inference on the CPU.
+    """Return whether features ``[B, d, h, w]`` are one image's, on the CPU.
 
-    Never where a graph is recorded, which is to serve any size.
+    Never where autograd records, which has no use for blocks, nor in a graph, which fits any size.
     """
-    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not recorded and features.device.type == 'cpu' and features.size(0) == 1
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return features.device.type == 'cpu' and features.size(0) == 1 and features.numel() > 0
 
 
 def pixel_products(features, weight):

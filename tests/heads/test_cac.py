@@ -89,6 +89,50 @@ class UsersTwiceHead(UsersHead):
         return self.cls_seg(x) + self.cls_seg(x.flip(3))
 
 
+@MODELS.register_module()
+class UsersBypassHead(FCNHead):
+    """A head whose forward does without the cls_seg that its base would call."""
+
+    def forward(self, inputs):
+        return self.conv_seg(self._forward_feature(inputs))
+
+
+def classify(head, x):
+    return head.cls_seg(x)
+
+
+@MODELS.register_module()
+class UsersHelperHead(UsersHead):
+    """A head that classifies in a function of its module."""
+
+    def forward(self, inputs):
+        return classify(self, self.reduce(self._transform_inputs(inputs)))
+
+
+def counted(function):
+    def call(*args):
+        return function(*args)
+
+    return call
+
+
+@MODELS.register_module()
+class UsersDecoratedHead(UsersHead):
+    """A head whose forward is hidden by a decorator, and calls that of its base."""
+
+    @counted
+    def forward(self, inputs):
+        return self.cls_seg(self.reduce(self._transform_inputs(inputs)))
+
+
+@MODELS.register_module()
+class UsersSuperHead(FCNHead):
+    """A head that leaves classifying to its base."""
+
+    def forward(self, inputs):
+        return super().forward(inputs).clone()
+
+
 @pytest.fixture(autouse=True)
 def _scope_and_seed():
     torch.manual_seed(0)
@@ -282,9 +326,13 @@ HEADS = {
     'CTNet': (dict(FCN, type='ContextTandemHead', key_channels=4, kernel_sizes=(3, 5)), (12,)),
     "a user's": (dict(FCN, type='UsersHead', margin=0.3), (12,)),
     "a user's class": (dict(FCN, type=UsersHead), (12,)),
+    'in a helper': (dict(FCN, type='UsersHelperHead'), (12,)),
+    'decorated': (dict(FCN, type='UsersDecoratedHead'), (12,)),
+    'in the base': (dict(FCN, type='UsersSuperHead', num_convs=1, concat_input=False), (12,)),
+    'with a scope': (dict(FCN, type='mmseg.UsersHead', _scope_='mmseg'), (12,)),
 }
 for _config, _ in HEADS.values():
-    if _config['type'] not in ('FCNHead', 'DepthwiseSeparableFCNHead'):
+    if _config['type'] not in ('FCNHead', 'DepthwiseSeparableFCNHead', 'UsersSuperHead'):
         for _name in ('num_convs', 'concat_input'):
             _config.pop(_name)
 
@@ -414,9 +462,15 @@ class TestRefuses:
             (dict(type='VPDDepthHead'), 'not classify through cls_seg'),
             (dict(type='PointHead'), 'cls_seg of its own'),
             (dict(type='UsersMaskHead'), 'not classify through cls_seg'),
+            (dict(FCN, type='UsersBypassHead'), 'not classify through cls_seg'),
+            (dict(type='PIDHead', in_channels=12, channels=8, num_classes=5), '_stack_batch_gt'),
+            (
+                dict(FCN, loss_decode=dict(type='OhemCrossEntropy')),
+                'its loss OhemCrossEntropy takes',
+            ),
             (dict(type='ContextAwareClassifierHead', head=FCN), 'no BaseDecodeHead'),
             (dict(type='ResNet', depth=18), 'no BaseDecodeHead'),
-            (dict(FCN, num_classes=2, out_channels=1, threshold=0.3), 'out_channels=1'),
+            (dict(FCN, num_classes=2, out_channels=1, threshold=0.3), 'one output leaves no'),
         ],
         ids=lambda value: value['type'] if isinstance(value, dict) else '',
     )
@@ -445,6 +499,18 @@ class TestRefuses:
         [
             (dict(head='FCNHead'), TypeError, "head must be a dict with a 'type', got 'FCNHead'"),
             (dict(head=dict(type='NoSuchHead')), ValueError, "head.*'NoSuchHead'"),
+            (dict(head=dict(type=3)), ValueError, 'head must be of a type.*got 3'),
+            (
+                dict(loss_kl='kl'),
+                TypeError,
+                "loss_kl must be None or a dict with a 'type', got 'kl'",
+            ),
+            (dict(loss_kl={}), TypeError, "loss_kl must be None or a dict with a 'type', got {}"),
+            (
+                dict(loss_kl=dict(type='CrossEntropyLoss')),
+                TypeError,
+                "loss_kl must be a ClassEntropyKLLoss, got 'CrossEntropyLoss'",
+            ),
             (dict(temperature=0), ValueError, 'temperature.*got 0'),
             (dict(temperature='hot'), TypeError, "temperature.*got 'hot'"),
             (dict(projector_channels=0), ValueError, 'projector_channels.*got 0'),
@@ -837,7 +903,6 @@ class TestCorners:
             losses = self.train(head, [x], label)
             refined = head([x])
         assert torch.isfinite(x.grad).all()
-        # Only the prior's convolution computes in half precision, and what depends on it.
         wide = copy.deepcopy(head).double()
         expected = losses_of(wide, [x.double()], label)
         assert refined.dtype == torch.float32
@@ -845,7 +910,17 @@ class TestCorners:
         assert_relative(
             losses['loss_oracle_ce'].detach(), expected['loss_oracle_ce'].detach(), 1e-5
         )
-        assert_relative(losses['loss_ce'].detach(), expected['loss_ce'].detach(), 0.05)
+        assert_relative(losses['loss_ce'].detach(), expected['loss_ce'].detach(), 1e-3)
+
+    @pytest.mark.parametrize('deviation', [0.1, 1.0])
+    def test_float16_autocast_where_the_prior_would_overflow(self, deviation):
+        head = wrap(dict(BARE, in_channels=512, channels=512))
+        nn.init.normal_(head.conv_seg.weight, std=deviation)
+        x = (1e4 * torch.randn(2, 512, 9, 11)).requires_grad_()
+        with torch.autocast('cpu', torch.float16):
+            self.train(head, [x], labels())
+            assert torch.isfinite(head.eval()([x])).all()
+        assert torch.isfinite(x.grad).all()
 
     @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
     def test_half_precision_weights(self, dtype):

@@ -199,3 +199,28 @@ def test_bad_arguments(arguments, message):
     with pytest.raises((TypeError, ValueError), match=message) as error:
         DynamicMultiScaleHead(**dict(SMALL, **arguments))
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(in_index=3), "in_index must be among the backbone's 3 outputs, got 3"),
+        (dict(in_index=0), 'in_channels must be 6, those of .* in_index=0, got 12'),
+        (
+            dict(context_index=-4, context_channels=6),
+            "context_index must be among the backbone's 3 outputs, got -4",
+        ),
+        (
+            dict(context_index=2, context_channels=6),
+            'context_channels must be 9, those of .* context_index=2, got 6',
+        ),
+        (
+            dict(in_channels=[6, 9], in_index=[0, 1], input_transform='resize_concat'),
+            r'in_channels must be 18, those of .* in_index=\[0, 1\], got 15',
+        ),
+    ],
+)
+def test_outputs_of_another_backbone(arguments, message):
+    head = DynamicMultiScaleHead(**{**SMALL, 'in_channels': 12, 'in_index': 1, **arguments})
+    with pytest.raises(ValueError, match=message):
+        head([torch.randn(1, width, 8, 8) for width in (6, 12, 9)])

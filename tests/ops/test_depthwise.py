@@ -83,3 +83,9 @@ def test_one_kernel_for_all_is_an_ordinary_convolution():
 def test_kernels_of_a_wrong_shape(shape):
     with pytest.raises(ValueError, match=r'kernels must be \[B, C, k, k\].*got \('):
         dynamic_depthwise_conv2d(torch.rand(2, 4, 5, 5), torch.rand(shape))
+
+
+@pytest.mark.parametrize(('size', 'dilation'), [(0, 1), (3, 0), (3, -1)])
+def test_sizes_that_are_not_positive(size, dilation):
+    with pytest.raises(ValueError, match='kernels and dilation must be of at least 1, got'):
+        dynamic_depthwise_conv2d(torch.rand(2, 4, 5, 5), torch.rand(2, 4, size, size), dilation)

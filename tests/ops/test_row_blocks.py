@@ -45,6 +45,7 @@ def test_serves_only_one_image_without_gradients():
     with torch.no_grad():
         assert not row_blocks.fits_row_blocks(features.to('meta'))
         assert not row_blocks.fits_row_blocks(make(batch=2)[0])
+        assert not row_blocks.fits_row_blocks(features[:, :, :0])
 
 
 class ConvolutionSizes(TorchDispatchMode):

@@ -51,9 +51,9 @@ class ContextIoUMetric(IoUMetric):
         index_of = {name: index for index, name in enumerate(self.dataset_meta['classes'])}
         groups = {}
         for key, names in self.dataset_meta.items():
-            if not key.endswith(GROUP_SUFFIX) or isinstance(names, str):
+            if not key.endswith(GROUP_SUFFIX) or not isinstance(names, (list, tuple)):
                 continue
-            indices = [index_of[name] for name in names if name in index_of]
+            indices = [index for name, index in index_of.items() if name in names]
             if indices:
                 groups[key.removesuffix(GROUP_SUFFIX)] = indices
         return groups

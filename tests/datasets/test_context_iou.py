@@ -116,3 +116,10 @@ def evaluate_part(rank):
 def test_two_processes_report_what_one_does(tmp_path):
     expected = evaluate(ContextIoUMetric(), META, *pictures(6))
     assert run_processes(evaluate_part, folder=tmp_path) == [expected, expected]
+
+
+@pytest.mark.parametrize('value', [2, None, 'water', [['water']], ['no such class']])
+def test_entries_that_name_no_class_are_no_groups(value):
+    metric = ContextIoUMetric()
+    metric.dataset_meta = dict(classes=('water', 'sand'), num_classes=value, rare_classes=['sand'])
+    assert metric.groups() == {'rare': [1]}

@@ -3,6 +3,7 @@
 import io
 import warnings
 from contextlib import redirect_stdout
+from importlib import metadata
 
 ONEDL = "pip install 'mmseg-ctx[onedl]'"
 OPENMMLAB = "pip install 'mmseg-ctx[openmmlab]'"
@@ -21,14 +22,26 @@ def require_mmseg():
 
         if int(mmseg.__version__.split('.')[0]) >= 1:
             _import_quietly()
-    except ImportError as error:
+    except (ImportError, AssertionError) as error:
+        # MMSegmentation asserts, before it has its version, that MMCV is one that it knows.
+        if (found := _installed_version()) and int(found.split('.')[0]) < 1:
+            raise ImportError(_too_old(found)) from error
         raise ImportError(
             f'mmseg_ctx plugs into MMSegmentation, which cannot be imported ({error}). {INSTALL}'
         ) from error
     if int(mmseg.__version__.split('.')[0]) < 1:
-        raise ImportError(
-            f'mmseg_ctx needs MMSegmentation >= 1.0, found {mmseg.__version__}. {INSTALL}'
-        )
+        raise ImportError(_too_old(mmseg.__version__))
+
+
+def _installed_version():
+    try:
+        return metadata.version('mmsegmentation')
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _too_old(version):
+    return f'mmseg_ctx needs MMSegmentation >= 1.0, found {version}. {INSTALL}'
 
 
 def _import_quietly():

@@ -39,6 +39,20 @@ def test_with_an_old_mmsegmentation_the_error_says_so(tmp_path):
     assert error.startswith('ImportError: mmseg_ctx needs MMSegmentation >= 1.0, found 0.30.0.')
 
 
+def test_an_old_mmsegmentation_beside_a_new_mmcv(tmp_path):
+    (tmp_path / 'mmseg.py').write_text('raise AssertionError("MMCV==2.1.0 is incompatible")')
+    code, (error,) = run_python('import mmseg_ctx', tmp_path, [tmp_path])
+    assert code == 1
+    assert error.startswith('ImportError: mmseg_ctx plugs into MMSegmentation, which cannot')
+    assert 'MMCV==2.1.0 is incompatible' in error
+    info = tmp_path / 'mmsegmentation-0.30.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: mmsegmentation\nVersion: 0.30.0\n')
+    code, (error,) = run_python('import mmseg_ctx', tmp_path, [tmp_path])
+    assert code == 1
+    assert error.startswith('ImportError: mmseg_ctx needs MMSegmentation >= 1.0, found 0.30.0.')
+
+
 def test_nothing_of_mmsegmentation_is_overridden():
     ours = {name: cls for name, cls in MODELS.module_dict.items() if is_ours(cls)}
     assert 'DynamicMultiScaleHead' in ours

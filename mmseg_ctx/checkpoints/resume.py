@@ -1,6 +1,7 @@
 """Runs that are killed and resumed, and go on as if they had not been."""
 
 import random
+import re
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, find_latest_checkpoint
 from torch.utils.data import get_worker_info
 
 
@@ -18,25 +20,38 @@ class ExactResumeHook(Hook):
 
     MMEngine brings back weights, optimizer, schedule and the order of the images, but no random
     numbers: dropout and augmentation go on with others. With this hook those of an iteration
-    depend on the run's seed, the rank and the iteration alone, so there is no state to save.
+    depend on the run's seed, the rank and the iteration alone, so there is no state to save. A seed
+    that the config does not set is taken from the checkpoint.
 
     A checkpoint that a kill or a full disk cut short is recognized, and the newest whole one before
     it takes its place.
 
-    With upstream MMEngine the run needs a ``randomness.seed``; the maintained fork draws one and
-    takes it back from the checkpoint.
+    A fine-tuning run, whose ``load_from`` lies outside its ``work_dir``, resumes from its own last
+    checkpoint, and starts with the weights of ``load_from`` while it has none.
+
+    MMEngine's ``FlexibleRunner`` (FSDP, DeepSpeed) loads before it calls a hook, so there the
+    checkpoint and the seed are MMEngine's choice: call ``choose_whole_checkpoint`` before the run.
     """
 
     def before_run(self, runner):
-        """Point a run that resumes at the newest whole checkpoint.
+        """Point a run that resumes at its newest whole checkpoint, and give it that one's seed.
 
         Raises:
             RuntimeError: The last checkpoint is cut short, and there is no other.
         """
-        if runner.cfg.get('resume') and not runner.cfg.get('load_from'):
+        # FlexibleRunner has loaded by now, and a test has no training to resume.
+        training = isinstance(runner._train_loop, BaseLoop)
+        if not runner._resume or runner._has_loaded or not training:
+            return
+        if not _is_inside(runner._load_from, runner.work_dir):
             if is_main_process():
                 choose_whole_checkpoint(runner.work_dir, runner.logger.warning)
             barrier()
+            last = find_latest_checkpoint(runner.work_dir)
+            runner._resume = last is not None
+            runner._load_from = last or runner._load_from
+        if runner._resume:
+            _restore_seed(runner, runner._load_from)
 
     def before_train(self, runner):
         """Seed each image's augmentation."""
@@ -52,6 +67,19 @@ class ExactResumeHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Seed the model's own random numbers, dropout's for instance."""
         torch.manual_seed(_mix(runner.seed, get_rank(), runner.iter))
+
+
+def _is_inside(checkpoint, folder):
+    return checkpoint is not None and Path(checkpoint).resolve().parent == Path(folder).resolve()
+
+
+def _restore_seed(runner, checkpoint):
+    """Seed a run with the seed in a checkpoint, before the order of its images is drawn."""
+    meta = torch.load(checkpoint, map_location='cpu', mmap=True)['meta']
+    if meta.get('seed') not in (None, runner.seed):
+        runner.set_randomness(**{**runner._randomness_cfg, 'seed': meta['seed']})
+        # Upstream MMEngine's loop has started its workers, which load images by the seed of before.
+        runner._train_loop = runner.build_train_loop(runner.cfg.train_cfg)
 
 
 class _SeedImage:
@@ -105,7 +133,8 @@ def choose_whole_checkpoint(work_dir, warn=print):
     last = Path(pointer.read_text().strip() or 'nothing')
     if is_whole(last):
         return
-    others = sorted(Path(work_dir).glob('iter_*.pth'), key=_iteration, reverse=True)
+    names = [path for path in Path(work_dir).iterdir() if _iteration(path) is not None]
+    others = sorted(names, key=_iteration, reverse=True)
     whole = next((path for path in others if path.name != last.name and is_whole(path)), None)
     if whole is None:
         raise RuntimeError(
@@ -132,4 +161,6 @@ def is_whole(path):
 
 
 def _iteration(path):
-    return int(path.stem.removeprefix('iter_'))
+    """Return the iteration in the name of a run's checkpoint, None for any other file."""
+    name = re.fullmatch(r'iter_(\d+)\.pth', path.name)
+    return name and int(name[1])

@@ -20,7 +20,6 @@ from tests.helpers import ROOT
 
 CONFIG = f"""
 _base_ = '{ROOT}/configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-randomness = dict(seed=0)
 custom_hooks = [dict(type='ExactResumeHook')]
 train_dataloader = dict(batch_size=2, dataset=dict(num_images=50, image_size=32))
 val_dataloader = dict(dataset=dict(num_images=1, image_size=32))
@@ -58,6 +57,7 @@ def train(folder, config, *options):
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_killed_run_goes_on_with_the_same_losses(workers, tmp_path):
+    """No config sets a seed, so MMEngine draws one, and another one when the run is resumed."""
     loading = f"""
 train_dataloader['num_workers'] = {workers}
 train_dataloader['persistent_workers'] = {workers > 0}
@@ -65,24 +65,26 @@ train_dataloader['persistent_workers'] = {workers > 0}
     unbroken, killed = tmp_path / 'unbroken', tmp_path / 'killed'
     unbroken.mkdir()
     killed.mkdir()
-    done, expected = train(unbroken, CONFIG + loading)
-    assert done.returncode == 0, done.stderr
-    assert sorted(expected) == list(range(1, 9))
-    assert len(set(expected.values())) == 8
-
     (killed / 'killer.py').write_text(KILLER)
     imports = "custom_imports = dict(imports=['mmseg_ctx', 'killer'])\n"
     hooks = "custom_hooks.append(dict(type='KillHook'))\n"
     config = CONFIG + loading + imports + hooks
-    done, losses = train(killed, config)
+    done, before = train(killed, config)
     assert done.returncode == -signal.SIGKILL
-    assert max(losses) in (4, 5)
-    assert losses == {step: expected[step] for step in losses}
-
-    done, losses = train(killed, config, '--resume')
+    assert max(before) in (4, 5)
+    done, after = train(killed, config, '--resume')
     assert done.returncode == 0, done.stderr
     # The checkpoint before the kill is that of iteration 3.
-    assert losses == {step: expected[step] for step in range(4, 9)}
+    assert sorted(after) == [4, 5, 6, 7, 8]
+
+    seed = torch.load(killed / 'run/iter_3.pth', weights_only=True)['meta']['seed']
+    assert torch.load(killed / 'run/iter_8.pth', weights_only=True)['meta']['seed'] == seed
+    done, expected = train(unbroken, CONFIG + loading, '--cfg-options', f'randomness.seed={seed}')
+    assert done.returncode == 0, done.stderr
+    assert sorted(expected) == list(range(1, 9))
+    assert len(set(expected.values())) == 8
+    assert before == {step: expected[step] for step in before}
+    assert after == {step: expected[step] for step in after}
 
 
 @pytest.fixture
@@ -129,6 +131,14 @@ def test_checkpoint_before_a_damaged_one_is_used(damage, run):
     assert warnings == [
         f'{run}/iter_10.pth is missing or cut short; resuming from {run}/iter_9.pth'
     ]
+
+
+def test_copies_with_names_of_their_own_are_passed_over(run):
+    for name in ('iter_11_backup.pth', 'iter_.pth', 'iter_12.pth.tmp', 'best_mIoU_iter_9.pth'):
+        torch.save({}, run / name)
+    os.unlink(run / 'iter_10.pth')
+    choose_whole_checkpoint(run, lambda warning: None)
+    assert current(run) == str(run / 'iter_9.pth')
 
 
 def test_kill_while_the_name_of_the_last_is_written(run):

@@ -178,6 +178,13 @@ def test_a_bare_state_dict_will_do(small, tmp_path):
     assert torch.load(tmp_path / 'ours.pth', weights_only=True)['meta'] == {}
 
 
+def test_names_of_data_parallel_models(small, tmp_path):
+    config, source, state_dict = small
+    torch.save({f'module.{name}': value for name, value in state_dict.items()}, source)
+    conversion = convert_cac(source, tmp_path / 'ours.pth', config)
+    assert conversion.missing == conversion.left_over == []
+
+
 def test_names_that_are_missing_or_left_over_are_reported(small, tmp_path):
     config, source, state_dict = small
     del state_dict['decode_head.apd_proj.2.bias'], state_dict['backbone.norm0.weight']

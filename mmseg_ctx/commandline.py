@@ -1,12 +1,16 @@
-"""What every tool shares: one-line errors with exit status 2, and files that are never partial."""
+"""What every tool shares: arguments, one-line errors with exit status 2, no partial files."""
 
 import argparse
 import secrets
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from mmengine.config import DictAction
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -46,6 +50,59 @@ def add_cfg_options(parser):
     )
 
 
+def integer(minimum):
+    """Return an argument's type: an integer of at least ``minimum``."""
+
+    def convert(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f'must be an integer >= {minimum}, got {text!r}')
+        return value
+
+    return convert
+
+
+def device(text):
+    """Return an argument that names a device which is there."""
+    if text not in ('cpu', 'cuda'):
+        raise argparse.ArgumentTypeError(f"must be 'cpu' or 'cuda', got {text!r}")
+    if text == 'cuda' and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("must be 'cpu': this PyTorch finds no CUDA device")
+    return text
+
+
+def picture(text):
+    """Return an argument that names a file of a format in which Matplotlib saves figures."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    suffixes = [f'.{kind}' for kind in sorted(FigureCanvasBase.get_supported_filetypes())]
+    if Path(text).suffix.lower() not in suffixes:
+        raise argparse.ArgumentTypeError(f'must end in one of {", ".join(suffixes)}, got {text!r}')
+    return text
+
+
+@contextmanager
+def progress_bar():
+    """Give a progress bar on standard error, of which an exception leaves nothing.
+
+    Yields:
+        rich.progress.Progress: Started.
+    """
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as bar:
+        try:
+            yield bar
+        except Exception:
+            # A terminal takes back what it shows; elsewhere nothing is printed before the end.
+            bar.live.transient = True
+            console.quiet = not console.is_interactive
+            raise
+
+
 def one_line(error):
     """Return the text of an exception, or any other text, on one line."""
     if isinstance(error, OSError) and error.filename and error.strerror:
@@ -63,11 +120,41 @@ def run(main, arguments=None):
         arguments (list[str] | None): By default those of the command line.
     """
     try:
-        status = main(sys.argv[1:] if arguments is None else arguments)
+        with warnings.catch_warnings():
+            # OpenMMLab's advice to authors of configs would stand before the line of an error.
+            openmmlab = r'(mmcv|mmengine|mmseg)(\.|$)'
+            warnings.filterwarnings('ignore', category=UserWarning, module=openmmlab)
+            status = main(sys.argv[1:] if arguments is None else arguments)
     except (ValueError, OSError, ImportError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
         status = 2
     sys.exit(status)
+
+
+@contextmanager
+def value_errors(complaint):
+    """Turn whatever an input makes a library raise into a ValueError.
+
+    Args:
+        complaint (str): What failed, with the input's name; the message begins with it.
+
+    Raises:
+        ValueError: In place of any other exception.
+
+    Example:
+        >>> with value_errors('model.py cannot be read as a config'):
+        ...     config = Config.fromfile('model.py')
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f'{complaint}: {type(error).__name__}: {one_line(error)}') from error
+
+
+def refuse_existing(path, force=False):
+    """Raise a FileExistsError where a file is that may not be replaced."""
+    if Path(path).exists() and not force:
+        raise FileExistsError(f'{path} exists; --force overwrites it')
 
 
 @contextmanager
@@ -98,8 +185,7 @@ def writing(path, force=False):
         raise IsADirectoryError(f'{path} is a folder; name a file')
     if not path.parent.is_dir():
         raise FileNotFoundError(f'{path.parent}, where {path.name} is to be, is not a folder')
-    if path.exists() and not force:
-        raise FileExistsError(f'{path} exists; --force overwrites it')
+    refuse_existing(path, force)
     temporary = path.with_name(f'.{path.stem}-{secrets.token_hex(4)}{path.suffix}')
     try:
         yield temporary

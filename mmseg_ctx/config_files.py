@@ -1,9 +1,12 @@
-"""Where the configs lie that travel with the package."""
+"""Where the configs lie that travel with the package, and the reading of any config."""
 
 import difflib
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+
+from mmseg_ctx.commandline import value_errors
 
 CONFIG_ROOT = Path(__file__).parent / '.mim' / 'configs'
 
@@ -28,6 +31,42 @@ def config_path(name):
             f'mmseg_ctx has no config {str(name)!r}; near names: {", ".join(near)}'
         )
     return str(CONFIG_ROOT / name)
+
+
+def read_config(path, *required):
+    """Return the content of a config file.
+
+    Args:
+        path (str | Path): The file.
+        *required (str): Settings that it must have, by dotted names.
+
+    Returns:
+        Config: What the file says.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read as a config, or lacks a setting.
+
+    Example:
+        >>> read_config('model.py', 'model', 'test_dataloader.dataset').model.type
+        'EncoderDecoder'
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path} is not a file')
+    with value_errors(f'{path} cannot be read as a config'):
+        config = Config.fromfile(path)
+    require(config, *required)
+    return config
+
+
+def require(config, *names):
+    """Raise a ValueError where a config lacks one of the settings with these dotted names."""
+    for name in names:
+        part = config
+        for key in name.split('.'):
+            part = part.get(key) if hasattr(part, 'get') else None
+        if part is None:
+            raise ValueError(f'{config.filename or "the config"} has no {name}')
 
 
 def register_config_package():

@@ -1,8 +1,20 @@
+import argparse
 import os
+import warnings
 
 import pytest
 
-from mmseg_ctx.commandline import ArgumentParser, add_cfg_options, run, writing
+from mmseg_ctx.commandline import (
+    ArgumentParser,
+    add_cfg_options,
+    device,
+    integer,
+    picture,
+    progress_bar,
+    run,
+    value_errors,
+    writing,
+)
 
 
 def status_of(main, arguments=()):
@@ -64,6 +76,73 @@ def test_cfg_options(capsys):
     assert exit_.value.code == 2
     error = "error: --cfg-options must be KEY=VALUE, got 'foo' (see tool.py --help)\n"
     assert capsys.readouterr().err == error
+
+
+@pytest.mark.parametrize('text', ['0', '-1', '1.5', 'one', ''])
+def test_an_integer_that_is_none_or_too_small(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"integer >= 1, got '{text}'"):
+        integer(1)(text)
+
+
+def test_an_integer():
+    assert integer(1)('12') == 12
+    assert integer(0)('0') == 0
+
+
+def test_a_device_that_is_not_there(monkeypatch):
+    assert device('cpu') == 'cpu'
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    with pytest.raises(argparse.ArgumentTypeError, match='no CUDA device'):
+        device('cuda')
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    assert device('cuda') == 'cuda'
+    with pytest.raises(argparse.ArgumentTypeError, match="'cpu' or 'cuda', got 'gpu'"):
+        device('gpu')
+
+
+@pytest.mark.parametrize('text', ['a.xyz', 'a', 'png'])
+def test_a_picture_of_no_format(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=rf"one of .*\.png.*, got '{text}'"):
+        picture(text)
+
+
+def test_a_picture():
+    assert [picture(text) for text in ('a.png', 'b/a.PDF')] == ['a.png', 'b/a.PDF']
+
+
+def test_a_progress_bar_leaves_nothing_before_an_error(capsys):
+    with progress_bar() as bar:
+        list(bar.track(range(3)))
+    assert '3/3' in capsys.readouterr().err
+
+    def fail_half_way():
+        with progress_bar() as bar:
+            for _ in bar.track(range(3)):
+                raise ValueError('wrong')
+
+    with pytest.raises(ValueError, match='wrong'):
+        fail_half_way()
+    assert capsys.readouterr().err == ''
+
+
+def test_the_advice_of_openmmlab_is_left_out():
+    def main(arguments):
+        for module in ('mmseg.models.losses', 'mmcv', 'mmengine.runner', 'mmseg_ctx', 'mine'):
+            warnings.warn_explicit(module, UserWarning, 'file.py', 1, module)
+        warnings.warn_explicit('later', FutureWarning, 'file.py', 1, 'mmcv')
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('always')
+        assert not status_of(main)
+    assert [str(warning.message) for warning in seen] == ['mmseg_ctx', 'mine', 'later']
+
+
+def test_what_an_input_raises_becomes_a_value_error():
+    message = r'^a\.py is bad: ZeroDivisionError: division'
+    with pytest.raises(ValueError, match=message), value_errors('a.py is bad'):
+        1 / 0  # noqa: B018
+    with value_errors('a.py is bad'):
+        pass
 
 
 @pytest.mark.parametrize('arguments', [[], ['--wrong', '1'], ['sub'], ['other']])

@@ -2,9 +2,9 @@
 
 import torch
 
-from mmseg_ctx.commandline import ArgumentParser, run
-from mmseg_ctx.measure.benchmark import DTYPES, MEMORY_FORMATS, Setting, compare, describe
-from mmseg_ctx.measure.options import add_output_options, device, integer, output, progress_bar
+from mmseg_ctx.commandline import ArgumentParser, device, integer, progress_bar, run
+from mmseg_ctx.measure.benchmark import DTYPES, MEMORY_FORMATS, Setting, measure, steps
+from mmseg_ctx.measure.options import add_output_options, output
 from mmseg_ctx.measure.suites import SUITES, selected
 
 DESCRIPTION = f"""\
@@ -30,20 +30,14 @@ def main(arguments):
     if arguments.cases:
         comparisons = selected(comparisons, arguments.cases)
     with output(arguments) as write:
-        write(measure(comparisons, setting, arguments.repeats))
+        with progress_bar() as bar:
+            task = bar.add_task('', total=steps(comparisons, arguments.repeats))
 
+            def progress(case):
+                bar.update(task, advance=1, description=case)
 
-def measure(comparisons, setting, repeats):
-    facts = describe(setting, repeats)
-    steps = (repeats + 2) * sum(len(each.cases) for each in comparisons)
-    with progress_bar() as bar:
-        task = bar.add_task('', total=steps)
-
-        def progress(case):
-            bar.update(task, advance=1, description=case)
-
-        tables = [compare(each, setting, repeats, progress) for each in comparisons]
-    return [each._replace(facts=(*each.facts, *facts)) for each in tables]
+            tables = measure(comparisons, setting, arguments.repeats, progress)
+        write(tables)
 
 
 def parse(arguments):

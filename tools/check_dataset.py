@@ -3,11 +3,9 @@
 import sys
 from pathlib import Path
 
-from mmengine import Config
-
-from mmseg_ctx.commandline import ArgumentParser, run, writing
+from mmseg_ctx.commandline import ArgumentParser, integer, picture, progress_bar, run, writing
+from mmseg_ctx.config_files import read_config
 from mmseg_ctx.datasets.check import check_dataset, draw_frequencies, frequency_table
-from mmseg_ctx.measure.options import integer, progress_bar
 from mmseg_ctx.measure.table import render
 
 DESCRIPTION = """\
@@ -34,6 +32,7 @@ def main(arguments):
     )
     parser.add_argument(
         '--out',
+        type=picture,
         metavar='PNG',
         help='the picture; default: work_dirs/check_dataset/CONFIG_SPLIT.png',
     )
@@ -43,10 +42,8 @@ def main(arguments):
 
 
 def check(config, split, workers, out, force):
-    settings = Config.fromfile(config)
-    loader = settings.get(f'{split}_dataloader')
-    if loader is None:
-        raise ValueError(f'{config} has no {split}_dataloader')
+    loader = f'{split}_dataloader'
+    dataset = read_config(config, f'{loader}.dataset')[loader].dataset
     if out is None:
         out = Path('work_dirs/check_dataset', f'{Path(config).stem}_{split}.png')
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +54,7 @@ def check(config, split, workers, out, force):
             def progress(done, total):
                 bar.update(task, completed=done, total=total)
 
-            summary = check_dataset(loader.dataset, workers, print, progress)
+            summary = check_dataset(dataset, workers, print, progress)
         if summary.has_labels:
             sys.stdout.write(render([frequency_table(summary)], 'text'))
         draw_frequencies(summary).savefig(temporary, dpi=150)

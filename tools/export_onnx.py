@@ -1,10 +1,8 @@
 """Export a trained model to ONNX, checked against PyTorch in onnxruntime."""
 
-
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
-from mmseg_ctx.commandline import ArgumentParser, add_cfg_options, run
+from mmseg_ctx.commandline import ArgumentParser, add_cfg_options, integer, run
 from mmseg_ctx.export import export_onnx
-from mmseg_ctx.measure.options import integer
 
 DESCRIPTION = """\
 Export a trained model to ONNX: image [B, 3, H, W] to logits [B, N, H, W], whole images.
@@ -38,7 +36,9 @@ def main(arguments):
         action='store_true',
         help='images of any size in batches of any size; checked at three sizes in two batch sizes',
     )
-    parser.add_argument('--opset', type=integer(1), metavar='N', help="default: PyTorch's choice")
+    parser.add_argument(
+        '--opset', type=integer(1), metavar='N', help="18 to 26; default: PyTorch's choice"
+    )
     parser.add_argument(
         '--normalize',
         action='store_true',

@@ -1,6 +1,6 @@
 """Write a tiny data set in the real on-disk layout of a public one, to try its configs."""
 
-from mmseg_ctx.commandline import ArgumentParser, run
+from mmseg_ctx.commandline import ArgumentParser, integer, run
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 
 EXAMPLE = """example:
@@ -13,16 +13,20 @@ def main(arguments):
     parser = ArgumentParser(description=__doc__, epilog=EXAMPLE)
     parser.add_argument('layout', choices=sorted(LAYOUTS), help='the data set whose layout it has')
     parser.add_argument('out', help='a new folder, the data_root of a config')
-    parser.add_argument('--images', type=int, default=4, help='images a split (default: 4)')
+    parser.add_argument(
+        '--images', type=integer(1), default=4, metavar='N', help='images a split (default: 4)'
+    )
     parser.add_argument(
         '--size',
-        type=int,
+        type=integer(1),
         nargs=2,
         default=(64, 96),
         metavar=('HEIGHT', 'WIDTH'),
         help='of the images, in pixels (default: 64 96)',
     )
-    parser.add_argument('--seed', type=int, default=0, help='of what is drawn (default: 0)')
+    parser.add_argument(
+        '--seed', type=integer(0), default=0, metavar='N', help='of what is drawn (default: 0)'
+    )
     options = parser.parse_args(arguments)
     out = make_toy_dataset(
         options.layout, options.out, options.images, tuple(options.size), options.seed

@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
-from mmseg_ctx.commandline import ArgumentParser, run
-from mmseg_ctx.measure.options import device, integer, progress_bar
+from mmseg_ctx.commandline import ArgumentParser, device, integer, progress_bar, run
 from mmseg_ctx.measure.study import execute, plan
-from mmseg_ctx.measure.study_report import write_report
+from mmseg_ctx.measure.study_report import refuse_other_files, write_report
 from mmseg_ctx.measure.study_rows import ROWS, Row
 from mmseg_ctx.measure.table import render
 
@@ -15,7 +14,8 @@ Train a set of configs with several seeds, and write DIR/study.md, study.json an
 over all classes and over each group of the context scenes, mean ± deviation over the seeds.
 
 Called again with the same DIR it goes on where it stopped: finished runs are kept, a run that was
-cut short continues from its last checkpoint. The log of each run is in DIR/runs.
+cut short continues from its last checkpoint. The log of each run is in DIR/runs. The table has
+every finished run in DIR, also of rows that this call leaves out.
 """
 EXAMPLE = f"""\
 example:
@@ -34,6 +34,7 @@ def main(arguments):
     if arguments.configs:
         rows = [Row(Path(path).stem, path) for path in arguments.configs]
     out = Path(arguments.out)
+    refuse_other_files(out, arguments.force)
     runs = plan(rows, out, arguments.seeds, arguments.iterations, arguments.force)
     with progress_bar() as bar:
         task = bar.add_task('runs', total=len(runs))
@@ -42,10 +43,10 @@ def main(arguments):
             if error:
                 bar.console.print(f'{ended.name}, seed {ended.seed}: {error}', markup=False)
             bar.update(task, advance=1)
-            write_report(rows, runs, out, picture=False)
+            write_report(rows, out, picture=False)
 
         failed = execute(runs, arguments.jobs, arguments.device, progress)
-    table = write_report(rows, runs, out)
+    table = write_report(rows, out)
     if table:
         print(render([table], 'text') + f'\n{out}/study.md, study.json, study.png')
     return 1 if failed else 0
@@ -74,7 +75,10 @@ def parse(arguments):
         help='runs at a time; default: %(default)s, the processor cores',
     )
     parser.add_argument(
-        '--force', action='store_true', help='train runs in DIR that had other settings anew'
+        '--force',
+        action='store_true',
+        help='train runs in DIR that had other settings anew, and overwrite a study.md, study.json '
+        'or study.png in a DIR that is no study',
     )
     return parser.parse_args(arguments)
 

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import torch
-from mmengine.config import Config
 
+from mmseg_ctx.commandline import value_errors
+from mmseg_ctx.config_files import read_config
 from mmseg_ctx.measure.complexity import build
 
 
@@ -41,12 +42,12 @@ def build_model(config_file):
     """Return the model of a config file, without memory for its weights.
 
     Raises:
-        ValueError: It cannot be read, is no config, or its ``model`` cannot be built.
+        FileNotFoundError: There is no such file.
+        ValueError: It is no config, or its ``model`` cannot be built.
     """
-    try:
-        return build(Config.fromfile(config_file).model)
-    except Exception as error:  # A config is a program.
-        raise ValueError(f'{config_file} is not the config of a model: {error}') from error
+    config = read_config(config_file, 'model')
+    with value_errors(f'the model of {config_file} cannot be built'):
+        return build(config.model)
 
 
 def fit(conversion, model):

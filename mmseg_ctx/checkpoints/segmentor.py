@@ -1,11 +1,12 @@
 """A trained model from a config and a checkpoint that fits it."""
 
-from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 
 from mmseg_ctx.checkpoints.loading import load_checkpoint
+from mmseg_ctx.commandline import value_errors
+from mmseg_ctx.config_files import read_config
 
 
 def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
@@ -28,20 +29,13 @@ def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
         OSError: A file cannot be read.
         ValueError: A file is something else, or the two do not fit each other.
     """
-    segmentor = _build(config, cfg_options, device)
+    content = read_config(config, 'model')
+    with value_errors(f'the model of {config} cannot be built'):
+        segmentor = init_model(content, device=device, cfg_options=cfg_options)
     state_dict, meta = load_checkpoint(checkpoint)
     _load(segmentor, state_dict, f'{checkpoint} does not fit {config}')
     segmentor.dataset_meta = meta.get('dataset_meta') or _dataset_meta(segmentor.cfg)
     return segmentor
-
-
-def _build(config, cfg_options, device):
-    try:
-        return init_model(Config.fromfile(config), device=device, cfg_options=cfg_options)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # A config is a program.
-        raise ValueError(f'{config} is not the config of a model: {error}') from error
 
 
 def _load(segmentor, state_dict, complaint):

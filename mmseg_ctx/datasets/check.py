@@ -12,6 +12,7 @@ from mmseg.registry import DATASETS
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
+from mmseg_ctx.commandline import value_errors
 from mmseg_ctx.measure.table import Column, Table
 
 # The steps of a pipeline that bring image and label in; the others change what they brought.
@@ -109,19 +110,13 @@ class _Reader(Dataset):
     """Gives for each image what is wrong with its files, and the pixels of each class ``[N]``."""
 
     def __init__(self, config):
-        steps = [step for step in config['pipeline'] if step['type'].startswith(LOADING)]
-        self.steps = Compose(steps).transforms
-        self.has_labels = any('Image' not in step['type'] for step in steps)
-        # MMEngine raises a ValueError where there are no files, MMSegmentation an AssertionError
-        # where there are no folders.
-        try:
+        place = config.get('data_root') or config.get('data_prefix')
+        with value_errors(f'{config.get("type")} cannot read the data set in {place!r}'):
+            steps = [step for step in config['pipeline'] if step['type'].startswith(LOADING)]
+            self.steps = Compose(steps).transforms
+            self.has_labels = any('Image' not in step['type'] for step in steps)
             self.dataset = DATASETS.build({**config, 'pipeline': []})
-        except (AssertionError, OSError, ValueError) as error:
-            place = config.get('data_root') or config.get('data_prefix')
-            raise ValueError(
-                f'{config["type"]} finds no images in {place!r}: {_reason(error)}'
-            ) from error
-        self.classes = tuple(self.dataset.metainfo['classes'])
+            self.classes = tuple(self.dataset.metainfo['classes'])
 
     def __len__(self):
         return len(self.dataset)

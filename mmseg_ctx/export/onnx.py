@@ -16,11 +16,12 @@ from torch import nn
 
 from mmseg_ctx.arguments import check_int, check_ints
 from mmseg_ctx.checkpoints.segmentor import swaps_channels
-from mmseg_ctx.commandline import writing
+from mmseg_ctx.commandline import value_errors, writing
 from mmseg_ctx.ops import adaptive_avg_pool2d
 
 LOGITS_TOLERANCE = 1e-3
 LABELS_TOLERANCE = 0.999
+OPSETS = '18 to 26'  # from the oldest that PyTorch writes to the newest that onnxruntime reads
 INPUT, OUTPUT = 'image', 'logits'
 
 
@@ -128,7 +129,8 @@ def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=Fal
         shape (Sequence[int]): Height and width of the images in pixels.
         dynamic (bool): Whether the file is for images of any size in batches of any size; else
             for one image of that shape. Default: False.
-        opset (int | None): Version of ONNX's operators, PyTorch's choice if None. Default: None.
+        opset (int | None): Version of ONNX's operators, 18 to 26; PyTorch's choice if None.
+            Default: None.
         normalize (bool): Whether normalisation is part of the graph. Default: False.
         force (bool): Whether an existing file may be replaced. Default: False.
 
@@ -178,7 +180,9 @@ def compare(model, path, shapes):
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
+    # It does not read the newest operators.
+    with value_errors(f'onnxruntime reads opsets {OPSETS}, but not this file'):
+        session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
     return [_compare(model, session, model.random_image(*shape)) for shape in shapes]
 
 
@@ -248,7 +252,7 @@ def _write(model, path, size, dynamic, opset, segmentor):
         _check_dynamic(program.model.graph.inputs[0].shape)
     written = program.model.opset_imports['']
     if opset not in (None, written):
-        raise ValueError(f'opset must be one that PyTorch can write, got {opset}; {written} is one')
+        raise ValueError(f'opset must be one that PyTorch can write, {OPSETS}, got {opset}')
     for key in ('classes', 'palette'):
         if key in getattr(segmentor, 'dataset_meta', {}):
             program.model.metadata_props[key] = json.dumps(segmentor.dataset_meta[key])

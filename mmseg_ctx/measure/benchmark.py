@@ -171,6 +171,28 @@ def quartiles(values):
     return statistics.quantiles(values, n=4, method='inclusive')
 
 
+def steps(comparisons, repeats):
+    """Return how many steps the measurement of comparisons takes at most: rounds and two more."""
+    return (repeats + 2) * sum(len(each.cases) for each in comparisons)
+
+
+def measure(comparisons, setting, repeats, progress=lambda case: None):
+    """Measure comparisons one after the other.
+
+    Args:
+        comparisons (Sequence[Comparison]): What to measure.
+        setting (Setting): Where and how.
+        repeats (int): Rounds.
+        progress (Callable[[str], None]): See :func:`compare`.
+
+    Returns:
+        list[Table]: As of :func:`compare`, with the lines of :func:`describe` below each.
+    """
+    facts = describe(setting, repeats)
+    tables = [compare(each, setting, repeats, progress) for each in comparisons]
+    return [each._replace(facts=(*each.facts, *facts)) for each in tables]
+
+
 def compare(comparison, setting, repeats, progress=lambda case: None):
     """Measure the cases of a comparison.
 

@@ -1,45 +1,10 @@
-"""What the command lines of the measuring tools share."""
+"""The options of tools that write tables."""
 
-import argparse
 import sys
 from contextlib import contextmanager
 
-import torch
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
 from mmseg_ctx.commandline import writing
 from mmseg_ctx.measure.table import FORMATS, render
-
-
-def integer(minimum):
-    """Return an argument's type: an integer of at least ``minimum``."""
-
-    def convert(text):
-        try:
-            value = int(text)
-        except ValueError:
-            value = minimum - 1
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f'must be an integer >= {minimum}, got {text!r}')
-        return value
-
-    return convert
-
-
-def device(text):
-    """Return an argument that names a device which is there."""
-    if text not in ('cpu', 'cuda'):
-        raise argparse.ArgumentTypeError(f"must be 'cpu' or 'cuda', got {text!r}")
-    if text == 'cuda' and not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError("must be 'cpu': this PyTorch finds no CUDA device")
-    return text
-
-
-def progress_bar():
-    """Return a progress bar on standard error, to be used as a context."""
-    columns = (*Progress.get_default_columns(), TimeElapsedColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=Console(stderr=True))
 
 
 def add_output_options(parser):

@@ -10,9 +10,20 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-from mmengine.config import Config
+from mmseg_ctx.config_files import config_path, read_config
 
-from mmseg_ctx.config_files import config_path
+# What a run needs, or this module changes.
+NEEDED = (
+    'model',
+    'train_cfg',
+    'train_dataloader',
+    'test_cfg',
+    'test_dataloader',
+    'test_evaluator',
+    'optim_wrapper',
+    'param_scheduler',
+    'default_hooks.checkpoint',
+)
 
 
 class Run(NamedTuple):
@@ -49,16 +60,18 @@ def run_config(row, seed, iterations=None):
 
     Raises:
         FileNotFoundError: There is no such config.
-        ValueError: It trains by epochs.
+        ValueError: It cannot be read, lacks what a run needs, or trains by epochs.
     """
     path = row.config if Path(row.config).exists() else config_path(row.config)
-    config = Config.fromfile(path)
+    config = read_config(path, *NEEDED)
     config.merge_from_dict(dict(row.overrides))
     length = config.train_cfg.get('max_iters')
     if length is None:
         raise ValueError(f'{row.config} must train by iterations (train_cfg.max_iters)')
     iterations = iterations or length
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
+    if isinstance(config.param_scheduler, dict):
+        config.param_scheduler = [config.param_scheduler]
     for scheduler in config.param_scheduler:
         begin = scheduler.get('begin', 0) * iterations // length
         end = scheduler.get('end', length) * iterations // length
@@ -87,8 +100,13 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
         list[Run]: Seed by seed, so that a study that is stopped early has every row.
 
     Raises:
-        ValueError: The folder has such runs, and ``force`` is False.
+        ValueError: Two rows have one name, a row's config does not do, or the folder has such
+            runs and ``force`` is False.
     """
+    names = [row.name for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'rows must differ in their names, got several called {name!r}')
     planned = {
         Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}'): row
         for row in rows
@@ -108,6 +126,14 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / 'settings.py').write_text(texts[run])
     return runs
+
+
+def finished_runs(out):
+    """Return the runs in a study's folder that have a result, by name and seed: list[Run]."""
+    folders = [path.parent for path in Path(out).glob('runs/*/seed*/result.json')]
+    return sorted(
+        Run(folder.parent.name, int(folder.name.removeprefix('seed')), folder) for folder in folders
+    )
 
 
 def _text(config):

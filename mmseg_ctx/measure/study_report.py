@@ -4,8 +4,12 @@ import statistics
 
 from matplotlib.figure import Figure
 
-from mmseg_ctx.commandline import writing
+from mmseg_ctx.commandline import refuse_existing, writing
+from mmseg_ctx.measure.study import finished_runs
+from mmseg_ctx.measure.study_rows import ROWS, Row
 from mmseg_ctx.measure.table import Column, Table, millions, render
+
+FILES = ('study.md', 'study.json', 'study.png')
 
 
 def summarize(rows, runs):
@@ -127,26 +131,44 @@ def _draw_panel(panel, summary, name):
     panel.set_axisbelow(True)
 
 
-def write_report(rows, runs, out, picture=True):
-    """Write ``study.md``, ``study.json`` and ``study.png``, over earlier ones.
+def refuse_other_files(out, force=False):
+    """Raise a FileExistsError where files named like a report lie in a folder without a study.
 
     Args:
-        rows (Sequence[Row]): In the order of the table.
-        runs (Sequence[Run]): Of these rows.
+        out (Path): The study's folder, which need not exist.
+        force (bool): Whether they may be replaced. Default: False.
+    """
+    if not (out / 'runs').is_dir():
+        for name in FILES:
+            refuse_existing(out / name, force)
+
+
+def write_report(rows, out, picture=True):
+    """Write ``study.md``, ``study.json`` and ``study.png``, over earlier ones.
+
+    They have every finished run of the folder, so that a part of a study that is run again leaves
+    the rest in the report.
+
+    Args:
+        rows (Sequence[Row]): Those that were planned, for what they show. Rows of the folder that
+            are neither among them nor in the default study come last.
         out (Path): The study's folder.
         picture (bool): Whether to draw one. Default: True.
 
     Returns:
         Table | None: None where no run has a result, and nothing is written.
     """
-    summary = summarize(rows, runs)
+    runs = finished_runs(out)
+    names = dict.fromkeys(each.name for each in (*ROWS, *rows, *runs))
+    known = {row.name: row for row in (*ROWS, *rows)}
+    summary = summarize([known.get(name) or Row(name, '') for name in names], runs)
     if not summary:
         return None
     table = study_table(summary)
-    for name, style in (('study.md', 'markdown'), ('study.json', 'json')):
+    for name, style in zip(FILES, ('markdown', 'json'), strict=False):
         with writing(out / name, force=True) as temporary:
             temporary.write_text(render([table], style))
     if picture:
-        with writing(out / 'study.png', force=True) as temporary:
+        with writing(out / FILES[-1], force=True) as temporary:
             study_picture(summary).savefig(temporary, dpi=150)
     return table

@@ -1,9 +1,12 @@
 """The context-aware classifier's context: what its rewritten weights change (Figure 7)."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.lines import Line2D
+from torch import nn
 
 from mmseg_ctx.heads.cac import RESIDUALS
 from mmseg_ctx.visualization.panels import (
@@ -14,15 +17,34 @@ from mmseg_ctx.visualization.panels import (
     show_changes,
     show_label,
 )
+from mmseg_ctx.visualization.sheet import IGNORED
 
 BARS, PIXELS = 12, 600
 HEIGHT = 7.6
 
 
+@contextmanager
+def with_dropout(head):
+    """Give a head that drops nothing a module in its dropout's place, which reads the features.
+
+    No other module reads them in every head: with cosines for the prior's logits ``conv_seg`` is
+    not called.
+    """
+    dropout = head.dropout
+    if dropout is None:
+        head.dropout = nn.Identity()
+    try:
+        yield
+    finally:
+        head.dropout = dropout
+
+
 def modules(head):
-    """Return the modules to record by name: what reads the features, and the projector."""
-    reader = head.conv_seg if head.dropout is None else head.dropout
-    return dict(features=reader, projector=head.estimate_projector)
+    """Return the modules to record by name: what reads the features, and the projector.
+
+    It needs :func:`with_dropout`.
+    """
+    return dict(features=head.dropout, projector=head.estimate_projector)
 
 
 def draw(figure, head, records, scene):
@@ -41,10 +63,8 @@ def draw(figure, head, records, scene):
     original, weights = original.float().cpu(), weights.float().cpu()
     left, right = below.subplots(1, 2, width_ratios=(1, 1.4))
     _draw_moves(left, original, weights, scene)
-    if 'features' in records:
-        _draw_embedding(right, records['features'][0][0][0].float().cpu(), original, weights, scene)
-    else:
-        right.set_axis_off()
+    features = records['features'][0][0][0].float().cpu()  # [d, h, w]
+    _draw_embedding(right, features, original, weights, scene)
 
 
 def _draw_predictions(figure, scene):
@@ -72,10 +92,9 @@ def _draw_predictions(figure, scene):
 
 
 def _accuracy(prediction, label):
-    if label is None:
+    if label is None or (label == IGNORED).all():
         return ''
-    valid = label != 255
-    return f', {(prediction == label)[valid].mean():.1%} right'
+    return f', {(prediction == label)[label != IGNORED].mean():.1%} right'
 
 
 def _draw_moves(axes, original, weights, scene):

@@ -76,19 +76,20 @@ def draw_context(segmentor, item, dataset_meta):
         matplotlib.figure.Figure: To be saved with ``figure.savefig``.
 
     Raises:
-        ValueError: The decode head is of no method of this package.
+        ValueError: The decode head is of no method of this package, or the label does not do.
 
     Example:
         >>> figure = draw_context(segmentor, dataset[0], dataset.metainfo)
         >>> figure.savefig('context.png', dpi=150)
     """
     head, methods = find_context(segmentor)
-    modules = {
-        (title, name): module
-        for title, method in methods
-        for name, module in method.modules(head).items()
-    }
-    scene, records = look(segmentor, item, dataset_meta, modules)
+    with cac.with_dropout(head):
+        modules = {
+            (title, name): module
+            for title, method in methods
+            for name, module in method.modules(head).items()
+        }
+        scene, records = look(segmentor, item, dataset_meta, modules, head.ignore_index)
     heights = [TOP_HEIGHT, *(method.HEIGHT for _, method in methods)]
     legend = _legend(scene)
     legend_height = 0.3 + 0.22 * -(-len(legend) // LEGEND_COLUMNS)

@@ -6,7 +6,8 @@ import cv2
 from mmengine.dataset import Compose
 from mmseg.registry import DATASETS
 
-from mmseg_ctx.commandline import writing
+from mmseg_ctx.commandline import refuse_existing, value_errors, writing
+from mmseg_ctx.config_files import require
 from mmseg_ctx.visualization.context import draw_context
 
 TEST_PREFIX = 'test:'
@@ -18,29 +19,34 @@ def read_items(config, images, labels=None):
     """Return functions that read images, each as a test data set gives it.
 
     Args:
-        config (Config): With ``test_dataloader``.
+        config (Config): With ``test_dataloader``, whose data set has a ``pipeline`` of its own.
         images (Sequence[str]): Image files, or ``'test:3'`` for the image 3, counted from 0, of the
             config's test data set, with its label.
-        labels (Sequence[str] | None): For each image the file of its ground truth, in the format
+        labels (Sequence[str] | None): For each image file that of its ground truth, in the format
             of the config's data set. Default: None.
 
     Returns:
         list[Callable[[], dict]]: Each returns ``inputs``, uint8 ``[3, H, W]``, and
-        ``data_samples``, a ``SegDataSample``.
+        ``data_samples``, a ``SegDataSample``, or raises a ValueError where that fails.
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: The numbers of images and labels differ, a file is no image, or the data set
-            has no such image.
+        ValueError: The numbers of images and labels differ, there are labels for images of the
+            data set, a file is no image, or the data set cannot be built or has no such image.
     """
+    tests = [image for image in images if image.startswith(TEST_PREFIX)]
+    if labels and tests:
+        raise ValueError(f'labels are for image files; {tests[0]} has one of its own or none')
     labels = [None] * len(images) if labels is None else labels
     if len(images) != len(labels):
         raise ValueError(
             f'labels must be one file for each of the {len(images)} images, got {len(labels)}'
         )
+    require(config, 'test_dataloader.dataset.pipeline')
     dataset_config = config.test_dataloader.dataset
-    # Without reading what lies on the disk, which files of one's own do not need.
-    dataset = DATASETS.build({**dataset_config, 'lazy_init': True})
+    with value_errors('the test data set of the config cannot be read'):
+        # Files of one's own do not need what lies on the disk.
+        dataset = DATASETS.build({**dataset_config, 'lazy_init': not tests})
     return [
         _reader(dataset, dataset_config.pipeline, image, label)
         for image, label in zip(images, labels, strict=True)
@@ -57,25 +63,34 @@ def _reader(dataset, pipeline, image, label):
             )
         if path is not None and not cv2.haveImageReader(str(path)):
             raise ValueError(f'{path} is not an image of a format that OpenCV reads')
-    transform = Compose(_file_pipeline(pipeline, label is not None))
+    with value_errors('the test pipeline of the config cannot be built'):
+        transform = Compose(_file_pipeline(pipeline, label is not None))
     results = dict(
         img_path=image,
         seg_map_path=label,
         label_map=dataset.label_map,
         reduce_zero_label=dataset.reduce_zero_label,
     )
-    return lambda: transform(dict(results, seg_fields=[]))
+    name = ' or '.join(filter(None, (image, label)))
+    return _guarded(name, lambda: transform(dict(results, seg_fields=[])))
 
 
 def _test_reader(dataset, name):
     text = name.removeprefix(TEST_PREFIX)
-    dataset.full_init()
     if not text.isdecimal() or int(text) >= len(dataset):
         raise ValueError(
             f'an image of the test data set must be {TEST_PREFIX}0 to '
             f'{TEST_PREFIX}{len(dataset) - 1}, got {name!r}'
         )
-    return lambda: dataset[int(text)]
+    return _guarded(name, lambda: dataset[int(text)])
+
+
+def _guarded(name, read):
+    def guarded():
+        with value_errors(f'{name} cannot be read'):
+            return read()
+
+    return guarded
 
 
 def _file_pipeline(pipeline, with_label):
@@ -104,14 +119,17 @@ def sheet_paths(images, folder, force=False):
 
     Raises:
         FileExistsError: A file exists, and ``force`` is False.
+        NotADirectoryError: ``folder``, or what it is to lie in, is a file.
         ValueError: Two images have one name.
     """
+    nearest = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f'{nearest} is not a folder')
     paths = [Path(folder) / f'{Path(image.replace(":", "-")).stem}.png' for image in images]
     for path in paths:
         if paths.count(path) > 1:
             raise ValueError(f'images must differ in their names, but {path} would be of several')
-        if path.exists() and not force:
-            raise FileExistsError(f'{path} exists; --force overwrites it')
+        refuse_existing(path, force)
     return paths
 
 

@@ -100,6 +100,7 @@ def show_bars(axes, names, values, colours, title, unit):
     axes.set_yticks(places, names)
     axes.tick_params(labelsize=SMALL)
     axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel(unit, fontsize=SMALL)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
@@ -154,7 +155,11 @@ def add_colour_bar(shown, label=None):
         label (str | None): What the numbers are. Default: None.
     """
     axes = shown.axes
-    bar = axes.figure.colorbar(shown, cax=axes.inset_axes((1.04, 0, 0.06, 1)))
+    left, right, bottom, top = shown.get_extent()
+    # A share of the longer side, or the bar of a tall picture would be a sliver.
+    side = max(1, abs(top - bottom) / (right - left))
+    place = axes.inset_axes((1 + 0.04 * side, 0, 0.06 * side, 1))
+    bar = axes.figure.colorbar(shown, cax=place)
     bar.solids.set_alpha(1)
     bar.ax.tick_params(labelsize=SMALL)
     bar.locator = MaxNLocator(4)

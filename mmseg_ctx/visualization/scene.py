@@ -10,6 +10,7 @@ import torch
 from mmengine.config import ConfigDict
 
 from mmseg_ctx.checkpoints.segmentor import swaps_channels
+from mmseg_ctx.visualization.sheet import IGNORED
 
 
 class Scene(NamedTuple):
@@ -18,7 +19,7 @@ class Scene(NamedTuple):
     Attributes:
         image (np.ndarray): RGB, uint8 ``[H, W, 3]``, as the model was given it.
         prediction (np.ndarray): Classes ``[H, W]``, here and below of the original image's size.
-        label (np.ndarray | None): The ground truth ``[H, W]``, or None.
+        label (np.ndarray | None): The ground truth ``[H, W]``, 255 where it is ignored, or None.
         classes (Sequence[str]): The classes' names.
         palette (Sequence[Sequence[int]]): Their colours, RGB in 0 to 255.
         predict (Callable[[str], np.ndarray]): What another of a context-aware classifier's
@@ -69,7 +70,7 @@ def recording(modules):
             handle.remove()
 
 
-def look(segmentor, item, dataset_meta, modules):
+def look(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
     """Show a segmentor one image, whole, and record its modules.
 
     Args:
@@ -78,30 +79,43 @@ def look(segmentor, item, dataset_meta, modules):
             ``data_samples``, a ``SegDataSample``, with the label if there is one.
         dataset_meta (dict): ``classes`` and ``palette``.
         modules (dict[str, nn.Module]): See :func:`recording`.
+        ignore_index (int): What the label has where it is ignored. Default: 255.
 
     Returns:
         tuple[Scene, dict]: The scene, and the records of :func:`recording`.
 
     Raises:
-        ValueError: The label is not of the size of the image.
+        ValueError: The label is not of the size of the image, or has values that are no class.
     """
     with recording(modules) as records:
         prediction = _predict(segmentor, item, 'refined')
+    classes = tuple(dataset_meta['classes'])
     label = item['data_samples'].get('gt_sem_seg')
-    label = None if label is None else label.data[0].cpu().numpy()
-    if label is not None and label.shape != prediction.shape:
-        raise ValueError(
-            f'the label must be of the size of the image, {prediction.shape}, got {label.shape}'
-        )
+    if label is not None:
+        label = _checked(label.data[0].cpu().numpy(), prediction.shape, len(classes), ignore_index)
     scene = Scene(
         image=_rgb(item['inputs'], segmentor.data_preprocessor),
         prediction=prediction,
         label=label,
-        classes=tuple(dataset_meta['classes']),
+        classes=classes,
         palette=tuple(dataset_meta['palette']),
         predict=lambda classifier: _predict(segmentor, item, classifier),
     )
     return scene, records
+
+
+def _checked(label, shape, num_classes, ignore_index):
+    """Return a label map with ``IGNORED`` for the ignored pixels."""
+    if label.shape != shape:
+        raise ValueError(f'the label must be of the size of the image, {shape}, got {label.shape}')
+    ignored = label == ignore_index
+    wrong = np.setdiff1d(label[~ignored], np.arange(num_classes)).tolist()
+    if wrong:
+        raise ValueError(
+            f'the label must have the classes 0 to {num_classes - 1}, or {ignore_index} where it '
+            f'is ignored, got {", ".join(map(str, wrong[:5]))}'
+        )
+    return np.where(ignored, IGNORED, label)
 
 
 def _rgb(image, preprocessor):

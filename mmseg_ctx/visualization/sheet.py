@@ -6,6 +6,8 @@ from matplotlib.patches import Patch
 
 TILE = 1.9
 """Inches of a picture's side."""
+IGNORED = 255
+"""What label maps have where there is no class."""
 IGNORED_COLOUR = (255, 255, 255)
 
 

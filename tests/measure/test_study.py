@@ -13,6 +13,7 @@ from mmseg_ctx.measure.complexity import build, count
 from mmseg_ctx.measure.study import Run, execute, plan, run_config
 from mmseg_ctx.measure.study_report import (
     mean_and_deviation,
+    refuse_other_files,
     study_picture,
     study_table,
     summarize,
@@ -68,6 +69,33 @@ def test_the_schedule_is_stretched():
 def test_a_config_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match='near names'):
         run_config(Row('fcn', 'fcn/fcn_r18.py'), seed=0)
+
+
+@pytest.mark.parametrize('name', ['train_cfg', 'test_evaluator', 'param_scheduler'])
+def test_a_config_without_what_a_run_needs(name, tmp_path):
+    path = tmp_path / 'mine.py'
+    base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"
+    path.write_text(f'{base}{name} = None\n')
+    with pytest.raises(ValueError, match=rf'mine\.py has no {name}$'):
+        plan([Row('mine', str(path))], tmp_path / 'study')
+    path.write_text(f'{base}broken = (\n')
+    with pytest.raises(ValueError, match=r'mine\.py cannot be read as a config: SyntaxError'):
+        plan([Row('mine', str(path))], tmp_path / 'study')
+    assert not (tmp_path / 'study').exists()
+
+
+def test_one_scheduler_without_a_list(tmp_path):
+    path = tmp_path / 'mine.py'
+    base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"
+    path.write_text(f"{base}param_scheduler = dict(_delete_=True, type='PolyLR', end=600)\n")
+    config = run_config(Row('mine', str(path)), seed=0, iterations=60)
+    assert [(each.begin, each.end) for each in config.param_scheduler] == [(0, 60)]
+
+
+def test_two_rows_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"rows must differ in their names, .* called 'fcn'"):
+        plan([Row('fcn', FCN), Row('dmnet', FCN), Row('fcn', CAC_FCN)], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_plan_goes_seed_by_seed(tmp_path):
@@ -204,13 +232,36 @@ def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished
     assert [bar.get_width() for bar in second.patches] == [22.0]
 
 
-def test_the_report_is_written_over_an_earlier_one(finished, tmp_path):
-    rows, runs = finished
-    assert write_report(rows[2:], runs, tmp_path) is None
-    assert not (tmp_path / 'study.md').exists()
-    for _ in range(2):
-        write_report(rows, runs, tmp_path)
+def test_the_report_is_written_over_an_earlier_one(tmp_path):
+    row = Row('fcn', FCN, shows='baseline')
+    assert write_report([row], tmp_path) is None
+    assert not list(tmp_path.iterdir())
+    for seed, value in ((0, 50.0), (1, 54.0)):
+        _result(tmp_path / f'runs/fcn/seed{seed}', dict(model=dict(mIoU=value)))
+        write_report([row], tmp_path)
     (table,) = json.loads((tmp_path / 'study.json').read_text())
     assert table['rows'][0]['metrics']['mIoU'] == [50.0, 54.0]
     assert (tmp_path / 'study.png').stat().st_size > 1000
-    assert '52.0 ± 2.8' in (tmp_path / 'study.md').read_text()
+    assert '| fcn | baseline | 52.0 ± 2.8 |' in (tmp_path / 'study.md').read_text()
+
+
+def test_the_report_has_the_finished_runs_that_are_not_planned(tmp_path):
+    for name, seed in (('mine', 0), ('dmnet', 1), ('dmnet', 0), ('fcn', 0)):
+        _result(tmp_path / f'runs/{name}/seed{seed}', dict(model=dict(mIoU=50.0 + seed)))
+    (tmp_path / 'runs/acnet/seed0').mkdir(parents=True)
+    dmnet = next(row for row in ROWS if row.name == 'dmnet')
+    table = write_report([dmnet], tmp_path, picture=False)
+    assert [row['label'] for row in table.rows] == ['fcn', 'dmnet', 'mine']
+    assert [row['seeds'] for row in table.rows] == [[0], [0, 1], [0]]
+    assert [row['shows'] for row in table.rows] == ['the baseline of all', 'DMNet', '']
+    assert not (tmp_path / 'study.png').exists()
+
+
+def test_files_that_are_no_report_are_kept(tmp_path):
+    refuse_other_files(tmp_path / 'new')
+    (tmp_path / 'study.md').write_text('my notes')
+    with pytest.raises(FileExistsError, match=r'study\.md exists; --force'):
+        refuse_other_files(tmp_path)
+    refuse_other_files(tmp_path, force=True)
+    (tmp_path / 'runs').mkdir()
+    refuse_other_files(tmp_path)

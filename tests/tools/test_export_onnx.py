@@ -1,10 +1,15 @@
 """The command line of the export; what it exports is tested with the package's function."""
 
+import os
+import subprocess
+import sys
+
 import onnx
 import pytest
 import torch
 
 from mmseg_ctx.commandline import run
+from tests.helpers import ROOT
 from tests.segmentors import build_segmentor, write_model
 from tools.export_onnx import main
 
@@ -49,6 +54,9 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
     other = tmp_path / 'other.pth'
     torch.save(dict(state_dict=build_segmentor('DMNet').state_dict()), other)
     out = tmp_path / 'model.onnx'
+    empty, unknown = tmp_path / 'empty.py', tmp_path / 'unknown.py'
+    empty.write_text('a = 1')
+    unknown.write_text("model = dict(type='Unknown')")
     cases = [
         ((config, checkpoint, out), '--shape'),
         ((config, checkpoint, out, '--shape', 'a', 2), "must be an integer >= 1, got 'a'"),
@@ -64,7 +72,9 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
         ((config, tmp_path / 'no.pth', out, '--shape', 32, 40), 'no.pth: No such file'),
         ((config, noise, out, '--shape', 32, 40), 'noise.pth is no checkpoint'),
         ((tmp_path / 'no.py', checkpoint, out, '--shape', 32, 40), 'no.py'),
-        ((noise, checkpoint, out, '--shape', 32, 40), 'noise.pth is not the config of a model'),
+        ((noise, checkpoint, out, '--shape', 32, 40), 'noise.pth cannot be read as a config'),
+        ((empty, checkpoint, out, '--shape', 32, 40), 'empty.py has no model'),
+        ((unknown, checkpoint, out, '--shape', 32, 40), 'the model of '),
         (
             (config, other, out, '--shape', 32, 40),
             f'other.pth does not fit {config}: it lacks decode_head.channel_context.',
@@ -76,6 +86,24 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
         assert line.startswith('error: ')
         assert message in line
     assert not out.exists()
+
+
+def test_the_line_stands_alone_in_a_process_of_its_own(tmp_path):
+    config, checkpoint = write_model('CTNet', tmp_path)
+    with open(config, 'a') as file:
+        file.write("custom_imports = dict(imports=['tests.segmentors'])\n")
+    out = tmp_path / 'model.onnx'
+    out.write_text('mine')
+    result = subprocess.run(
+        [sys.executable, 'tools/export_onnx.py', config, checkpoint, out, '--shape', '32', '40'],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr == f'error: {out} exists; --force overwrites it\n'
+    assert result.stdout == ''
 
 
 def test_settings_on_the_command_line(model, tmp_path, capsys):

@@ -37,6 +37,19 @@ def test_study(tmp_path, capsys):
         'study.md',
         'study.png',
     ]
+    notes = tmp_path / 'notes'
+    notes.mkdir()
+    (notes / 'study.png').write_text('mine')
+    assert _run('--configs', fine, *options[:4], '--out', notes) == 2
+    assert (
+        capsys.readouterr().err == f'error: {notes / "study.png"} exists; --force overwrites it\n'
+    )
+    assert sorted(notes.iterdir()) == [notes / 'study.png']
+    twin = tmp_path / 'twin' / fine.name
+    twin.parent.mkdir()
+    twin.write_text(broken.read_text())
+    assert _run('--configs', fine, twin, *options) == 2
+    assert "must differ in their names, got several called 'fine'" in capsys.readouterr().err
     result = out / 'runs/fine/seed0/result.json'
     written = result.stat().st_mtime_ns
     assert _run('--configs', fine, *options) == 0

@@ -31,12 +31,20 @@ class VOCResultsMetric(BaseMetric):
     the palette.
 
     Args:
-        output_dir (str | Path): Folder of the PNGs; made if it does not exist.
+        output_dir (str | Path): Folder of the PNGs; made if it does not exist. ``--out`` of
+            ``mim test`` sets it.
+        keep_results (bool): Must be True, which ``--out`` sets along: results that are not kept
+            would be of no use. Default: True.
         collect_device (str): As ``BaseMetric`` has it. Default: 'cpu'.
         prefix (str | None): As ``BaseMetric`` has it. Default: None.
+
+    Raises:
+        ValueError: ``keep_results`` is not True.
     """
 
-    def __init__(self, output_dir, collect_device='cpu', prefix=None):
+    def __init__(self, output_dir, keep_results=True, collect_device='cpu', prefix=None):
+        if keep_results is not True:
+            raise ValueError(f'keep_results must be True, got {keep_results!r}')
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.output_dir = Path(output_dir)
         self.palette = voc_palette().tobytes()

@@ -1,6 +1,9 @@
 """What `mim test` writes for the test servers of PASCAL VOC and Cityscapes."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -11,20 +14,30 @@ from tests.helpers import ROOT
 
 
 def write_results(path, layout):
-    """Test a config's shrunken model, at one scale and at several, and return the images' names."""
+    """Test a config's shrunken model, at one scale and at several with ``--out``.
+
+    Returns:
+        tuple[str, Path]: The data set's root, and the folder that the config names for the results.
+    """
     config = prepare(ROOT / 'configs' / path, layout)
     config.load_from = None
-    for settings in (with_scales_and_flip(config), config):
-        assert runner(settings).test() == {}
-    return config.dataset.data_root
+    assert runner(with_scales_and_flip(config)).test() == {}
+    results = Path(config.test_evaluator.output_dir)
+    # What `mim test … --out elsewhere` sets.
+    elsewhere = {'test_evaluator.output_dir': 'elsewhere', 'test_evaluator.keep_results': True}
+    assert runner(config, **elsewhere).test() == {}
+    assert {path.name for path in Path('elsewhere').iterdir()} == {
+        path.name for path in results.iterdir()
+    }
+    return config.dataset.data_root, results
 
 
 def test_voc_results_are_palette_pngs(folder):
-    root = write_results(
+    root, results = write_results(
         'dmnet/dmnet_r101-d8_4xb4-20k_voc12trainval-512x512.py', 'pascal_voc12_aug'
     )
+    assert str(results).endswith('results/VOC2012/Segmentation/comp6_test_cls')
     names = (folder / root / 'ImageSets/Segmentation/test.txt').read_text().split()
-    results = folder / 'work_dirs/voc_results/results/VOC2012/Segmentation/comp6_test_cls'
     assert sorted(path.name for path in results.iterdir()) == [f'{name}.png' for name in names]
     for name in names:
         with Image.open(results / f'{name}.png') as result:
@@ -35,11 +48,11 @@ def test_voc_results_are_palette_pngs(folder):
 
 
 def test_cityscapes_results_are_label_ids(folder):
-    root = write_results(
+    root, results = write_results(
         'acnet/acnet_r101-d16-mg4816-ohem_4xb4-20k_cityscapestrainval-512x1024.py', 'cityscapes'
     )
     images = sorted((folder / root / 'leftImg8bit/test').rglob('*.png'))
-    results = sorted((folder / 'work_dirs/cityscapes_results').iterdir())
+    results = sorted(results.iterdir())
     assert [path.name for path in results] == [path.name for path in images]
     for result, image in zip(results, images, strict=True):
         assert Image.open(result).size == Image.open(image).size
@@ -58,3 +71,8 @@ def test_voc_metric_writes_the_predictions(tmp_path):
     for sample, label in zip(('2008_000006', '2008_000008'), labels, strict=True):
         result = np.array(Image.open(tmp_path / f'new/folder/{sample}.png'))
         assert np.array_equal(result, label[0].numpy())
+
+
+def test_voc_results_are_never_thrown_away(tmp_path):
+    with pytest.raises(ValueError, match='keep_results must be True, got False'):
+        VOCResultsMetric(tmp_path, keep_results=False)

@@ -139,7 +139,8 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
     Args:
         layout (str): One of ``LAYOUTS``, named as the files of ``configs/_base_/datasets``.
         out (str | Path): The data set's root, ``data_root`` of a config. It must not exist, or be
-            an empty folder; it appears when everything is written.
+            an empty folder other than the working directory; it appears when everything is
+            written. A symbolic link to a folder is followed.
         num_images (int): Images a split. Default: 4.
         size (tuple[int]): Height and width of the images in pixels. Default: (64, 96).
         seed (int): The same seed gives the same files. Default: 0.
@@ -149,7 +150,7 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
 
     Raises:
         ValueError: An argument is not as said.
-        FileExistsError: ``out`` is a file, or a folder with something in it.
+        FileExistsError: ``out`` is a file, a folder with something in it, or the working directory.
 
     Example:
         >>> make_toy_dataset('ade20k', 'data/toy_ade20k')
@@ -161,14 +162,17 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
         raise ValueError(f'size must be a height and a width, got {size!r}')
     check_int('seed', seed, minimum=0)
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    root = out.resolve()
+    if root == Path.cwd():
+        raise FileExistsError(f'{out} is the working directory; name a new folder')
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f'{out} exists and is not an empty folder; name a new one')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
+    root.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
     try:
         _write(LAYOUTS[layout], temporary, num_images, size, np.random.default_rng(seed))
         temporary.chmod(0o755)
-        temporary.replace(out)
+        temporary.replace(root)
     except BaseException:
         shutil.rmtree(temporary)
         raise

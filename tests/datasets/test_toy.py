@@ -143,6 +143,31 @@ def test_existing_data_are_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['photo.jpg']
 
 
+def test_empty_folder_is_filled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'link').symlink_to('disk')
+    make_toy_dataset('ade20k', 'link', num_images=1)
+    assert (tmp_path / 'link').is_symlink()
+    assert (tmp_path / 'disk/images/training/ADE_train_00000001.jpg').exists()
+    (tmp_path / 'empty').mkdir()
+    make_toy_dataset('ade20k', tmp_path / 'empty', num_images=1)
+    assert (tmp_path / 'empty/images').is_dir()
+    # A link to a place where nothing is yet.
+    (tmp_path / 'dangling').symlink_to('later')
+    make_toy_dataset('ade20k', 'dangling', num_images=1)
+    assert (tmp_path / 'later/images').is_dir()
+
+
+@pytest.mark.parametrize('out', ['.', '../here', ''])
+def test_working_directory_is_refused(out, tmp_path, monkeypatch):
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    with pytest.raises(FileExistsError, match='is the working directory; name a new folder'):
+        make_toy_dataset('ade20k', out)
+    assert [path.name for path in tmp_path.iterdir()] == ['here']
+
+
 def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
     def fail(self, path):
         raise OSError(28, 'No space left on device', str(path))

@@ -210,6 +210,7 @@ class ContextAwareClassifierHead:
         Returns:
             Tensor: Refined logits p_p, ``[B, N, h, w]``.
         """
+        feat = widen(feat)  # once, for all that reads it
         dropped = feat if self.dropout is None else self.dropout(feat)
         prior = self.context_classifier.prior(dropped, self.conv_seg)  # p
         classifier, label = self._evaluated

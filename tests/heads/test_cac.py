@@ -922,6 +922,20 @@ class TestCorners:
             assert torch.isfinite(head.eval()([x])).all()
         assert torch.isfinite(x.grad).all()
 
+    def test_autocast_copies_the_features_once(self):
+        head = wrap(dict(BARE, dropout_ratio=0))
+        (x,) = features(8)
+        x = x.bfloat16().requires_grad_()
+        saved = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda t: saved.append(t) or t, lambda t: t
+        )
+        with torch.autocast('cpu', torch.bfloat16), hooks:
+            losses_of(head, [x], labels())
+        of_the_features = [each for each in saved if each.numel() == x.numel()]
+        assert len(of_the_features) > 2
+        assert len({each.data_ptr() for each in of_the_features}) == 1
+
     @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
     def test_half_precision_weights(self, dtype):
         head = wrap(BARE).eval()

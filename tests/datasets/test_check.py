@@ -205,7 +205,7 @@ def test_rendered_data_set_has_no_files_to_be_bad():
 
 def test_missing_folder(ade20k, tmp_path):
     dataset = {**ade20k[2], 'data_root': 'nowhere'}
-    with pytest.raises(ValueError, match="ADE20KDataset finds no images in 'nowhere': "):
+    with pytest.raises(ValueError, match="ADE20KDataset cannot read the data set in 'nowhere': "):
         check(dataset)
 
 
@@ -213,7 +213,9 @@ def test_folder_without_images(ade20k):
     root, _, dataset = ade20k
     for image in (root / 'images/training').iterdir():
         image.unlink()
-    with pytest.raises(ValueError, match=r"ADE20KDataset finds no images in '.+ADEChallenge.+': "):
+    with pytest.raises(
+        ValueError, match=r"ADE20KDataset cannot read the data set in '.+ADEChallenge.+': "
+    ):
         check(dataset)
 
 
@@ -256,18 +258,29 @@ def test_tool(tmp_path, monkeypatch, capsys):
         (['{config}', '--workers', '-1'], "must be an integer >= 0, got '-1'"),
         (['{config}', '--out', 'there.png'], 'there.png exists; --force overwrites it'),
         (['{config}', '--out', 'no/where.png'], 'is not a folder'),
-        (['{config}'], 'ADE20KDataset finds no images in'),
+        (['{config}'], 'ADE20KDataset cannot read the data set in'),
+        (['broken.py'], 'broken.py cannot be read as a config: SyntaxError'),
+        (['divides.py'], 'divides.py cannot be read as a config: ZeroDivisionError'),
+        (['empty.py', '--split', 'val'], 'empty.py has no val_dataloader.dataset'),
+        (['unknown.py'], 'Unknown cannot read the data set in None: KeyError'),
+        # Before anything is read, or the config would be the first to complain.
+        (['nowhere.py', '--out', 'a.xyz'], '--out: must end in one of '),
     ],
 )
 def test_wrong_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'there.png').write_text('mine')
+    (tmp_path / 'broken.py').write_text('model = dict(')
+    (tmp_path / 'divides.py').write_text('model = 1 / 0')
+    (tmp_path / 'empty.py').write_text('')
+    dataset = dict(type='Unknown', pipeline=[])
+    (tmp_path / 'unknown.py').write_text(f'train_dataloader = dict(dataset={dataset})')
     main = runpy.run_path(str(ROOT / 'tools/check_dataset.py'))['main']
     config = ROOT / 'configs/dmnet/dmnet_r101-d8_4xb4-120e_ade20k-576x576.py'
     with pytest.raises(SystemExit) as end:
         run(main, [argument.format(config=config) for argument in arguments])
     assert end.value.code == 2
-    error = capsys.readouterr().err.splitlines()[-1]
+    (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith('error: ')
     assert message in error
     assert (tmp_path / 'there.png').read_text() == 'mine'

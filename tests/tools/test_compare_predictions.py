@@ -74,10 +74,63 @@ def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, ca
 def test_wrong_predictions_are_one_line_with_status_2(config, predictions, message, capsys):
     out = config.parent / 'sheet.png'
     assert _run(config, '--predictions', *predictions, '--out', out) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith('error: ')
-    assert message in last
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ')
+    assert message in line
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ('broken = (', 'cannot be read as a config: SyntaxError'),
+        ('test_dataloader = None', 'has no test_dataloader.dataset'),
+        ('test_evaluator = None', 'has no test_evaluator'),
+        ("test_evaluator = dict(_delete_=True, type='Unknown')", 'evaluator of'),
+        (
+            "test_dataloader = dict(dataset=dict(_delete_=True, type='ADE20KDataset', "
+            "data_root='absent', pipeline=[]))",
+            'cannot be read: ',
+        ),
+    ],
+)
+def test_a_config_that_does_not_do_is_one_line(change, message, folders, tmp_path, capsys):
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = './config.py'\n{change}\n")
+    (tmp_path / 'config.py').write_text(
+        f'_base_ = {str(ROOT / "configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py")!r}'
+    )
+    out = tmp_path / 'sheet.png'
+    assert _run(path, '--predictions', *folders, '--out', out) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ')
+    assert message in line
+    assert not out.exists()
+
+
+def test_a_prediction_that_does_not_do_is_named(config, folders, tmp_path, capsys):
+    path = tmp_path / 'water/context_scene_1_000001_64x64.png'
+    options = ('--predictions', *folders, '--out', tmp_path / 'sheet.png')
+    whole = path.read_bytes()
+    for content, message in ((whole[:60], 'cannot be read'), (b'noise', 'cannot be read')):
+        path.write_bytes(content)
+        assert _run(config, *options) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f'error: {path} {message}: ')
+    Image.new('L', (64, 63)).save(path)
+    assert _run(config, *options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f'error: {path} must be a label map of shape (64, 64), got (63, 64)'
+
+
+def test_the_file_is_refused_before_anything_is_read(folders, tmp_path, capsys):
+    out = tmp_path / 'sheet.png'
+    out.write_text('mine')
+    absent = tmp_path / 'absent.py'
+    assert _run(absent, '--predictions', *folders, '--out', out) == 2
+    assert capsys.readouterr().err == f'error: {out} exists; --force overwrites it\n'
+    assert _run(absent, '--predictions', *folders, '--out', tmp_path / 'a.xyz') == 2
+    assert '--out: must end in one of ' in capsys.readouterr().err
 
 
 def test_help_has_an_example(capsys):

@@ -1,5 +1,9 @@
 """The command line of the context's sheets; what they show is tested with the package."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -8,6 +12,7 @@ from PIL import Image
 from mmseg_ctx.commandline import run
 from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization.files import read_items
+from tests.helpers import ROOT
 from tests.segmentors import write_model
 from tools.visualize_context import main
 
@@ -94,6 +99,14 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
     twin.parent.mkdir()
     twin.hardlink_to(image)
     out = '--out', tmp_path / 'out'
+    cut, small = tmp_path / 'cut.png', tmp_path / 'small.png'
+    cut.write_bytes(image.read_bytes()[:200])
+    Image.new('L', (8, 8)).save(small)
+    strange = tmp_path / 'strange.png'
+    Image.new('L', (64, 48), 77).save(strange)
+    untested = '--cfg-options', 'test_dataloader=None'
+    broken = tmp_path / 'broken.py'
+    broken.write_text('model = dict(')
     cases = [
         ((config, checkpoint, image), '--out'),
         ((config, checkpoint, *out), 'IMAGE'),
@@ -106,6 +119,18 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
         ((config, checkpoint, image, twin, *out), 'images must differ in their names'),
         ((config, checkpoint, image, '--device', 'tpu', *out), "got 'tpu'"),
         ((config, tmp_path / 'no.pth', image, *out), 'no.pth'),
+        ((broken, checkpoint, image, *out), 'broken.py cannot be read as a config: SyntaxError'),
+        ((config, checkpoint, cut, *out), 'cut.png cannot be read: '),
+        ((config, checkpoint, image, '--labels', cut, *out), 'cut.png cannot be read: '),
+        ((config, checkpoint, image, *untested, *out), 'has no test_dataloader.dataset.pipeline'),
+        ((config, checkpoint, image, '--labels', small, *out), 'must be of the size of the image'),
+        ((config, checkpoint, image, '--labels', strange, *out), '0 to 13, or 255 where it'),
+        (
+            (config, checkpoint, 'test:1', '--labels', label, *out),
+            'labels are for image files; test:1 has',
+        ),
+        ((config, checkpoint, image, '--out', label), 'label.png is not a folder'),
+        ((config, checkpoint, image, '--out', label / 'new'), 'label.png is not a folder'),
     ]
     for arguments, message in cases:
         assert run_tool(*arguments) == 2
@@ -113,6 +138,26 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
         assert line.startswith('error: ')
         assert message in line
     assert not (tmp_path / 'out').exists()
+
+
+def test_the_line_stands_alone_in_a_process_of_its_own(files, tmp_path):
+    config, checkpoint = write_model('CTNet', tmp_path)
+    with open(config, 'a') as file:
+        file.write("custom_imports = dict(imports=['tests.segmentors'])\n")
+    image, label = files
+    Image.new('L', (8, 8)).save(label)
+    options = '--labels', label, '--out', tmp_path / 'out'
+    result = subprocess.run(
+        [sys.executable, 'tools/visualize_context.py', config, checkpoint, image, *options],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    message = 'error: the label must be of the size of the image, (48, 64), got (8, 8)\n'
+    assert result.stderr == message
+    assert result.stdout == ''
 
 
 def test_head_without_context(tmp_path, capsys):

@@ -232,6 +232,11 @@ def test_context_aware_classifier():
         ('CAC', dict(prior_logits='cosine', context_logits='dot'), 'how far'),
         ('CAC', dict(projector_input='none', residual='classifier'), 'how far'),
         ('CAC', dict(head=dict(HEADS['CAC']['head'], dropout_ratio=0)), 'features and weights'),
+        (
+            'CAC',
+            dict(head=dict(HEADS['CAC']['head'], dropout_ratio=0), prior_logits='cosine'),
+            'features and weights',
+        ),
     ],
 )
 def test_other_settings_of_the_heads(base, changes, title):
@@ -239,8 +244,10 @@ def test_other_settings_of_the_heads(base, changes, title):
     config['decode_head'] = {**config['decode_head'], **changes}
     segmentor = MODELS.build(config).eval()
     segmentor.dataset_meta = build_segmentor('CTNet').dataset_meta
+    dropout = segmentor.decode_head.dropout
     axes = all_axes(draw(segmentor, make_item()))
     assert any(name.startswith(title) for name in axes)
+    assert segmentor.decode_head.dropout is dropout
 
 
 def test_windows_are_not_shown():
@@ -255,6 +262,45 @@ def test_head_without_context():
     segmentor = build_segmentor('FCN')
     with pytest.raises(ValueError, match=r'must be one of ContextAdaptiveConvHead.* got FCNHead$'):
         draw_context(segmentor, make_item(), {})
+
+
+@pytest.mark.filterwarnings('error::RuntimeWarning')
+@pytest.mark.parametrize('head', ['CTNet', 'CAC'])
+def test_label_without_a_class(head):
+    item = make_item()
+    item['data_samples'].gt_sem_seg.data[:] = 255
+    axes = all_axes(draw(build_segmentor(head), item))
+    assert not [title for title in axes if 'nan' in title]
+    if head == 'CAC':
+        assert {'prior', 'refined', 'oracle'} <= set(axes)
+
+
+@pytest.mark.parametrize('ignore_index', [0, 100])
+def test_another_ignore_index(ignore_index):
+    config = model_config('CAC')
+    config['decode_head'] = dict(config['decode_head'])
+    config['decode_head']['head'] = dict(config['decode_head']['head'], ignore_index=ignore_index)
+    segmentor = MODELS.build(config).eval()
+    segmentor.dataset_meta = build_segmentor('CAC').dataset_meta
+    item = make_item()
+    label = item['data_samples'].gt_sem_seg.data
+    label[label == 255] = ignore_index
+    axes = all_axes(draw(segmentor, item))
+    palette = np.array(segmentor.dataset_meta['palette'])
+    valid = (label[0] != ignore_index).numpy()
+    picture = shown(axes['ground truth'])
+    np.testing.assert_array_equal(picture[valid], palette[label[0].numpy()[valid]])
+    assert (picture[~valid] == 255).all()
+    right = np.all(shown(axes['prediction']) == picture, axis=2)[valid].mean()
+    assert f'refined, {right:.1%} right' in axes
+
+
+@pytest.mark.parametrize('value', [14, 77, -1])
+def test_label_with_a_value_that_is_no_class(value):
+    item = make_item()
+    item['data_samples'].gt_sem_seg.data[0, 0, 0] = value
+    with pytest.raises(ValueError, match=rf'classes 0 to 13, or 255 .* ignored, got {value}$'):
+        draw(build_segmentor('CTNet'), item)
 
 
 def test_label_of_another_size():

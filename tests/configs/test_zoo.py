@@ -23,6 +23,11 @@ ZOO = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.part
 OURS = [path for path in ZOO if 'context-scenes' in path.name or 'ablations' in path.parts]
 PUBLIC = [path.relative_to(CONFIGS).as_posix() for path in ZOO if path not in OURS]
 
+
+def numbers(text):
+    return tuple(map(int, text.split('-')))
+
+
 # Classes, crop (height, width), images an iteration, learning rate, iterations. Epochs of the
 # papers are of 4,998 (PASCAL-Context), 10,582 (VOC aug) and 20,210 (ADE20K) images, 16 at a time.
 # Where a paper gives no iterations, crop or rate, the value is MMSegmentation's for the data set.
@@ -84,6 +89,40 @@ PAPERS.update(
     for path in PUBLIC
     if path.startswith('dmnet/studies/')
 )
+# What those studies change, mIoU in %: Tables 1, 2 and 4 of DMNet.
+FILTER_SIZES = ('1', '1-3', '1-3-5', '1-3-5-7')
+TABLE_1 = {
+    'regular': (70.76, 71.41, 72.65, 72.37),
+    'depthwise': (70.59, 71.12, 72.24, 71.88),
+    'dynamic': (77.75, 78.52, 78.76, 78.21),
+}
+TABLE_2 = {  # Dilations of 3×3 filters: regular, depthwise.
+    '1-2-3-4': (73.37, 72.98),
+    '1-3-5-7': (76.22, 74.29),
+    '2-4-8-12': (77.18, 77.30),
+    '6-12-18-24': (76.94, 76.26),
+    '6-12-24-36': (77.60, 77.34),
+    '12-24-36-48': (77.17, 77.10),
+    '18-30-42-54': (76.88, 76.92),
+}
+TABLE_4 = {4: 75.85, 3: 73.27, 2: 73.13}  # Stages of ResNet-50 that the filters are made from.
+STUDIES = {
+    **{
+        f'{kind}-k{sizes}': (kind, numbers(sizes), None, None, score)
+        for kind, scores in TABLE_1.items()
+        for sizes, score in zip(FILTER_SIZES, scores, strict=True)
+        if (kind, sizes) != ('dynamic', '1-3-5-7')  # That is the main config.
+    },
+    **{
+        f'{kind}-d{dilations}': (kind, (3, 3, 3, 3), numbers(dilations), None, score)
+        for dilations, scores in TABLE_2.items()
+        for kind, score in zip(('regular', 'depthwise'), scores, strict=True)
+    },
+    **{
+        f'stage{stage}': ('dynamic', (1, 3, 5, 7), None, stage, score)
+        for stage, score in TABLE_4.items()
+    },
+}
 DATA = {
     'ade20k': 'ADE20KDataset',
     'cityscapes': 'CityscapesDataset',
@@ -254,6 +293,34 @@ def test_auxiliary_heads_of_the_papers():
             assert auxiliary.in_index == (1 if '-jpu' in path else 2)
 
 
+def test_table_has_every_study_of_dmnet():
+    suffix = '_r50-d8_4xb4-80e_voc12aug-512x512.py'
+    studies = [path for path in PUBLIC if path.startswith('dmnet/studies/')]
+    assert studies == sorted(f'dmnet/studies/dmnet-{name}{suffix}' for name in STUDIES)
+
+
+@pytest.mark.parametrize('name', STUDIES)
+def test_studies_of_dmnet(name):
+    kind, sizes, dilations, stage, score = STUDIES[name]
+    path = f'dmnet/studies/dmnet-{name}_r50-d8_4xb4-80e_voc12aug-512x512.py'
+    config = load(path)
+    assert f': {score:.2f} mIoU' in (CONFIGS / path).read_text().splitlines()[0]
+    # All but what the table names is the main config's.
+    main = load('dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py')
+    head = main.model.decode_head
+    assert (head.filter_sizes, 'filter_type' in head, 'dilations' in head) == ((1, 3, 5, 7), 0, 0)
+    if kind != 'dynamic':
+        head.filter_type = kind
+    head.filter_sizes = sizes
+    if dilations:
+        head.dilations = dilations
+    if stage:
+        # The first of the backbone's four maps, 256 channels wide, is the paper's stage 2.
+        head.update(context_index=stage - 2, context_channels=256 * 2 ** (stage - 2))
+    assert config.model == main.model
+    assert {**config, 'model': None} == {**main, 'model': None}
+
+
 def test_acnet_encoder():
     for path in (path for path in PUBLIC if path.startswith('acnet/')):
         backbone = build(load(path)).backbone
@@ -320,11 +387,7 @@ SAME = [
 def test_cac_has_the_settings_of_its_baseline(ours, theirs):
     # An absolute path stays as it is below CONFIGS.
     wrapped, baseline = load(ours), load(Path(get_installed_path('mmseg'), '.mim/configs', theirs))
-    head = wrapped.model.decode_head
-    if isinstance(head, list):
-        head[-1] = head[-1]['head']
-    else:
-        wrapped.model.decode_head = head['head']
+    unwrap(wrapped)
     first, second = build(wrapped), build(baseline)
     assert str(first) == str(second)
     assert {name: value.shape for name, value in first.state_dict().items()} == {
@@ -345,3 +408,80 @@ def test_cac_has_the_settings_of_its_baseline(ours, theirs):
 def plain(steps):
     """Return steps as plain dictionaries; what label 0 means, the data set class says itself."""
     return [{k: v for k, v in step.items() if k != 'reduce_zero_label'} for step in steps]
+
+
+def unwrap(config):
+    """Put a wrapped decode head in its wrapper's place."""
+    head = config.model.decode_head
+    if isinstance(head, list):
+        head[-1] = head[-1]['head']
+    else:
+        config.model.decode_head = head['head']
+
+
+def of_ade20k(config):
+    """Return a config with ADE20K's classes and data in place of its own, as a dictionary."""
+    config = copy.deepcopy(config)
+    ade20k = read(CONFIGS / '_base_/datasets/ade20k_photometric.py')
+    for head in heads(config):
+        head.num_classes = 150
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = config[loader].dataset
+        for key in ('type', 'data_root', 'data_prefix'):
+            dataset[key] = ade20k[loader].dataset[key]
+    settings = config.to_dict()
+    # Bases' variables, which the entries above were made of.
+    del settings['dataset']
+    return settings
+
+
+@pytest.mark.parametrize('model', BASELINES)
+def test_coco_stuff_has_the_settings_of_ade20k(model):
+    ade20k, coco_stuff = (
+        load(f'cac/cac-{model}-160k_{dataset}-512x512.py')
+        for dataset in ('ade20k', 'coco-stuff164k')
+    )
+    assert coco_stuff.model != ade20k.model
+    assert of_ade20k(coco_stuff) == of_ade20k(ade20k)
+
+
+@pytest.mark.parametrize('model', ['upernet_r50', 'ocrnet_hr48'])
+@pytest.mark.parametrize(
+    'other',
+    [
+        'cac/cac-{model}_4xb4-80k_pascal-context-59-480x480.py',
+        'cac/cac-{model}_4xb2-{iterations}_cityscapes-512x1024.py',
+    ],
+)
+def test_other_data_sets_have_the_model_of_ade20k(other, model):
+    iterations = {'upernet_r50': '80k', 'ocrnet_hr48': '160k'}[model]
+    ours = load(other.format(model=model, iterations=iterations))
+    ade20k = load(f'cac/cac-{model}_4xb4-160k_ade20k-512x512.py')
+    for head in (*heads(ours), *heads(ade20k)):
+        head.num_classes = 1
+    for config in (ours, ade20k):
+        del config.model.data_preprocessor.size
+        del config.model.test_cfg
+    assert ours.model == ade20k.model
+
+
+@pytest.mark.parametrize('model', ['upernet_r50', 'ocrnet_hr48'])
+def test_pascal_context_has_the_settings_of_mmsegmentation(model):
+    """MMSegmentation has neither model there; rate, crop and window are those of its others."""
+    ours = load(f'cac/cac-{model}_4xb4-80k_pascal-context-59-480x480.py')
+    theirs = load(
+        Path(
+            get_installed_path('mmseg'),
+            '.mim/configs/deeplabv3plus/deeplabv3plus_r101-d8_4xb4-80k_pascal-context-59-480x480.py',
+        )
+    )
+    assert ours.model.test_cfg == theirs.model.test_cfg
+    assert ours.model.data_preprocessor.size == theirs.model.data_preprocessor.size
+    assert {**theirs.optim_wrapper, **ours.optim_wrapper} == theirs.optim_wrapper
+    assert plain(ours.param_scheduler) == plain(theirs.param_scheduler)
+    assert ours.train_cfg == theirs.train_cfg
+    for loader in ('train_dataloader', 'val_dataloader'):
+        dataset, baseline = ours[loader].dataset, theirs[loader].dataset
+        assert dataset.type == baseline.type
+        assert plain(dataset.pipeline) == plain(baseline.pipeline)
+        assert ours[loader].batch_size == theirs[loader].batch_size

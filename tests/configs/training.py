@@ -8,36 +8,66 @@ from mmengine.runner import Runner
 
 from mmseg_ctx.datasets.toy import make_toy_dataset
 
-WIDTHS = (8, 16, 32, 64)  # of the four stages of a shrunken ResNet
+WIDTHS = (8, 16, 32, 64)  # of the four maps of a shrunken ResNet, HRNet or Swin Transformer
+NARROW = {'MobileNetV2': (8, 8, 24, 80)}  # All of its widths are multiples of 8.
+RESNET = dict(depth=18, base_channels=8, stem_channels=8)
+BACKBONES = {
+    'HRNet': dict(
+        extra={
+            f'stage{stage}': dict(
+                num_modules=1, num_blocks=(1,) * branches, num_channels=WIDTHS[:branches]
+            )
+            for stage, branches in ((1, 1), (2, 2), (3, 3), (4, 4))
+        }
+    ),
+    'MobileNetV2': dict(widen_factor=0.25),
+    'SwinTransformer': dict(
+        init_cfg=None, embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 4)
+    ),
+}
 RUNS = itertools.count()
 HEADS = {
-    'AdaptiveContextHead': dict(in_channels=(8, 16, 64), block_channels=(16, 12, 8)),
-    'ContextAdaptiveConvHead': dict(in_channels=64, channels=16),
-    'ContextTandemHead': dict(in_channels=64, channels=16, key_channels=8, kernel_sizes=(3, 5)),
-    'DepthwiseSeparableASPPHead': dict(
-        in_channels=64, channels=16, c1_in_channels=8, c1_channels=4
-    ),
-    'DynamicMultiScaleHead': dict(in_channels=64, channels=16),
-    'UPerHead': dict(in_channels=list(WIDTHS), channels=16),
+    'AdaptiveContextHead': dict(block_channels=(16, 12, 8)),
+    'ContextAdaptiveConvHead': dict(channels=16),
+    'ContextTandemHead': dict(channels=16, key_channels=8, kernel_sizes=(3, 5)),
+    'DepthwiseSeparableASPPHead': dict(channels=16, c1_in_channels=8, c1_channels=4),
+    'DynamicMultiScaleHead': dict(channels=16),
+    'FCNHead': dict(channels=8),
+    'OCRHead': dict(channels=16, ocr_channels=8),
+    'UPerHead': dict(channels=16),
 }
 
 
 def shrink(config):
-    """Return ``--cfg-options`` that make a model on a ResNet small enough for the CPU."""
+    """Return ``--cfg-options`` that make a model small enough for the CPU."""
     model = config.model
-    wrapped = 'head' in model.decode_head
-    head = model.decode_head.head if wrapped else model.decode_head
-    key = 'model.decode_head.head' if wrapped else 'model.decode_head'
+    kind = model.backbone.type
     options = {'model.pretrained': None}
-    for name, value in dict(depth=18, base_channels=8, stem_channels=8).items():
+    for name, value in BACKBONES.get(kind, RESNET).items():
         options[f'model.backbone.{name}'] = value
-    for name, value in HEADS[head.type].items():
-        options[f'{key}.{name}'] = value
-    if model.get('auxiliary_head'):
-        options.update({'model.auxiliary_head.in_channels': 32, 'model.auxiliary_head.channels': 8})
+    widths = NARROW.get(kind, WIDTHS)
     if 'neck' in model:
         options.update({'model.neck.in_channels': WIDTHS[1:], 'model.neck.mid_channels': 16})
+        # JPU's map, of four times its width, takes the place of the last.
+        widths = (*WIDTHS[1:3], 4 * 16)
+    for key, head in heads(model):
+        index = head.in_index
+        alone = isinstance(index, int)
+        options[f'{key}.in_channels'] = widths[index] if alone else [widths[i] for i in index]
+        for name, value in HEADS[head.type].items():
+            options[f'{key}.{name}'] = value
     return options
+
+
+def heads(model):
+    """Yield the key and the config of each head, a wrapped head's own."""
+    decode = model.decode_head
+    keyed = enumerate(decode) if isinstance(decode, list) else [(None, decode)]
+    for number, head in keyed:
+        key = 'model.decode_head' if number is None else f'model.decode_head.{number}'
+        yield (f'{key}.head', head.head) if 'head' in head else (key, head)
+    if model.get('auxiliary_head'):
+        yield 'model.auxiliary_head', model.auxiliary_head
 
 
 def schedule(iterations):
@@ -69,6 +99,16 @@ def prepare(path, layout, iterations=2):
     config.merge_from_dict(load_lightly())
     config.work_dir = 'work_dir'
     return config
+
+
+def train_on_crops(config, side=64):
+    """Make a config train on crops of so few pixels."""
+    config.model.data_preprocessor.size = (side, side)
+    for step in config.train_dataloader.dataset.pipeline:
+        if step.type == 'RandomResize':
+            step.scale = (side, side)
+        if step.type == 'RandomCrop':
+            step.crop_size = (side, side)
 
 
 def runner(config, **changes):

@@ -3,7 +3,15 @@
 import sys
 from pathlib import Path
 
-from mmseg_ctx.commandline import ArgumentParser, integer, picture, progress_bar, run, writing
+from mmseg_ctx.commandline import (
+    ArgumentParser,
+    add_cfg_options,
+    integer,
+    picture,
+    progress_bar,
+    run,
+    writing,
+)
 from mmseg_ctx.config_files import read_config
 from mmseg_ctx.datasets.check import check_dataset, draw_frequencies, frequency_table
 from mmseg_ctx.measure.table import render
@@ -37,13 +45,16 @@ def main(arguments):
         help='the picture; default: work_dirs/check_dataset/CONFIG_SPLIT.png',
     )
     parser.add_argument('--force', action='store_true', help='overwrite the picture')
+    add_cfg_options(parser)
     arguments = parser.parse_args(arguments)
     return check(**vars(arguments))
 
 
-def check(config, split, workers, out, force):
+def check(config, split, workers, out, force, cfg_options):
     loader = f'{split}_dataloader'
-    dataset = read_config(config, f'{loader}.dataset')[loader].dataset
+    settings = read_config(config, f'{loader}.dataset')
+    settings.merge_from_dict(cfg_options or {})
+    dataset = settings[loader].dataset
     if out is None:
         out = Path('work_dirs/check_dataset', f'{Path(config).stem}_{split}.png')
         out.parent.mkdir(parents=True, exist_ok=True)

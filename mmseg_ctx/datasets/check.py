@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -80,6 +81,9 @@ def check_dataset(config, workers=0, report=print, progress=None):
     summary = Summary(parts[0].classes, any(part.has_labels for part in parts))
     total = sum(map(len, parts))
     for part in parts:
+        for path in part.labels_without_image():
+            report(f'{path}: has no image')
+            summary.bad_files += 1
         loader = DataLoader(part, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
         for problems, pixels in loader:
             for problem in problems:
@@ -112,14 +116,31 @@ class _Reader(Dataset):
     def __init__(self, config):
         place = config.get('data_root') or config.get('data_prefix')
         with value_errors(f'{config.get("type")} cannot read the data set in {place!r}'):
-            steps = [step for step in config['pipeline'] if step['type'].startswith(LOADING)]
+            steps = [step for step in config['pipeline'] if _name(step).startswith(LOADING)]
             self.steps = Compose(steps).transforms
-            self.has_labels = any('Image' not in step['type'] for step in steps)
+            self.has_labels = any('Image' not in _name(step) for step in steps)
             self.dataset = DATASETS.build({**config, 'pipeline': []})
             self.classes = tuple(self.dataset.metainfo['classes'])
 
     def __len__(self):
         return len(self.dataset)
+
+    def labels_without_image(self):
+        """Yield labels that the data set passes over, where it is a list of the images there."""
+        folder = self.dataset.data_prefix.get('seg_map_path')
+        if not self.has_labels or not folder or Path(self.dataset.ann_file or '').is_file():
+            return
+        known = {info['seg_map_path'] for info in map(self.dataset.get_data_info, range(len(self)))}
+        for name in fileio.list_dir_or_file(
+            folder,
+            list_dir=False,
+            suffix=self.dataset.seg_map_suffix,
+            recursive=True,
+            backend_args=self.dataset.backend_args,
+        ):
+            path = fileio.join_path(folder, name, backend_args=self.dataset.backend_args)
+            if path not in known:
+                yield path
 
     def __getitem__(self, index):
         info = self.dataset.get_data_info(index)
@@ -127,8 +148,12 @@ class _Reader(Dataset):
         for step in self.steps:
             name = 'img_path' if 'Image' in type(step).__name__ else 'seg_map_path'
             try:
-                if name == 'img_path' and name in info:
-                    _decode_whole(info[name], self.dataset.backend_args)
+                if name in info:
+                    largest = _decode_whole(info[name], self.dataset.backend_args)
+                    if name == 'seg_map_path' and largest > 255:
+                        # The loading step would cut them to their last eight bits.
+                        problems.append(f'{info[name]}: has label values up to {largest}')
+                        continue
                 info = step(info)
             # Whatever a file makes a reader raise is what is looked for.
             except Exception as error:
@@ -165,14 +190,24 @@ class _Reader(Dataset):
         return counts, ['; '.join(problems)] if problems else []
 
 
+def _name(step):
+    kind = step['type']
+    return kind if isinstance(kind, str) else kind.__name__
+
+
 def _decode_whole(path, backend_args):
-    """Raise an OSError where a file ends early: OpenCV gives a picture with a grey rest instead."""
+    """Return the largest value of a file with more than eight bits a value, or else 0.
+
+    Raises:
+        OSError: The file ends early: OpenCV gives a picture with a grey rest instead.
+    """
     try:
         with Image.open(io.BytesIO(fileio.get(path, backend_args))) as image:
             image.load()
+            return int(np.max(image)) if image.mode.startswith(('I', 'F')) else 0
     except UnidentifiedImageError:
         # OpenCV reads more formats; where it cannot, the loading step says so.
-        return
+        return 0
 
 
 def _reason(error):

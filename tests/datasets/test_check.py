@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from mmengine import Config
+from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from mmseg_ctx.commandline import run
@@ -114,6 +115,33 @@ def test_values_out_of_range(ade20k):
     Image.fromarray(values).save(label)
     _, [line] = check(dataset)
     assert line.endswith(f'{label.name}: has label values 151, 200; classes are 1 to 150')
+
+
+def test_values_of_more_than_eight_bits(ade20k):
+    _, label, dataset = ade20k
+    values = np.array(Image.open(label)).astype(np.uint16)
+    Image.fromarray(values).save(label)
+    assert check(dataset)[1] == []
+    values[0, 0] = 256 + 7  # 7, a class, to a reader of eight bits
+    Image.fromarray(values).save(label)
+    _, [line] = check(dataset)
+    assert line.endswith(f'{label.name}: has label values up to 263')
+
+
+def test_label_without_image(ade20k):
+    root, label, dataset = ade20k
+    (root / f'images/training/{label.stem}.jpg').unlink()
+    summary, [line] = check(dataset)
+    assert line.endswith(f'annotations/training/{label.name}: has no image')
+    assert (summary.images, summary.bad_files) == (2, 1)
+
+
+def test_steps_given_as_classes(ade20k):
+    _, _, dataset = ade20k
+    dataset.pipeline[1]['type'] = LoadAnnotations
+    summary, problems = check(dataset)
+    assert summary.has_labels
+    assert problems == []
 
 
 def test_values_out_of_range_where_label_0_is_a_class(tmp_path, monkeypatch):

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 from mmengine import Config
 from mmengine.fileio import LocalBackend
+from mmengine.hooks import Hook
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 
@@ -158,14 +161,16 @@ def test_sharded_checkpoint_is_whole(tmp_path):
     assert is_whole(tmp_path)
 
 
-def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch):
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """The config, which runs in this process and saves every iteration."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'config.py').write_text(CONFIG)
     config = Config.fromfile('config.py')
     config.merge_from_dict(
         {
             'work_dir': 'run',
-            'experiment_name': 'full_disk',
+            'experiment_name': tmp_path.name,
             'train_dataloader.num_workers': 0,
             'train_dataloader.persistent_workers': False,
             'val_dataloader.num_workers': 0,
@@ -174,6 +179,10 @@ def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch):
             'default_hooks.checkpoint.interval': 1,
         }
     )
+    return config
+
+
+def test_full_disk_leaves_the_earlier_checkpoint_whole(config):
     put = LocalBackend.put
 
     def fill_up(self, content, path):
@@ -191,3 +200,37 @@ def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch):
     runner.train()
     assert runner.iter == 8
     assert is_whole('run/iter_8.pth')
+
+
+def test_runner_that_loads_before_hooks_is_told_beforehand(config):
+    """FSDP's runner, here on one device: as the readme of CAC says."""
+    config.merge_from_dict(
+        {
+            'runner_type': 'FlexibleRunner',
+            'strategy': dict(type='SingleDeviceStrategy'),
+            'train_cfg.max_iters': 3,
+        }
+    )
+    RUNNERS.build(config).train()
+    cut_short(Path('run/iter_3.pth'))
+    config.merge_from_dict({'resume': True, 'experiment_name': f'{config.experiment_name}-2'})
+    with pytest.raises((RuntimeError, OSError, EOFError)):
+        RUNNERS.build(config).train()
+    choose_whole_checkpoint('run')
+    config.experiment_name += '-3'
+    runner = RUNNERS.build(config)
+    starts = []
+    runner.register_hook(Start(starts))
+    runner.train()
+    assert (starts, runner.iter) == ([2], 3)
+    assert is_whole('run/iter_3.pth')
+
+
+class Start(Hook):
+    """Notes the iterations that trainings start with."""
+
+    def __init__(self, starts):
+        self.starts = starts
+
+    def before_train(self, runner):
+        self.starts.append(runner.iter)

@@ -24,15 +24,15 @@ def test_a_colour_bar_is_no_sliver(shape):
         assert bar.x1 < figure.bbox.width
 
 
-@pytest.mark.parametrize('largest', [1, 0.5, 0.0337, 0.00671, 2e-6])
+@pytest.mark.parametrize('largest', [0.15, 0.0337, 0.012, 0.00671])
 def test_numbers_below_bars_stand_apart(largest):
     figure = Figure(figsize=(4, 4.6), layout='constrained')
     axes = figure.subplots()
-    names = [f'class {index} of a long name' for index in range(12)]
+    names = [f'chest of drawers {index}' for index in range(12)]
     show_bars(axes, names, np.linspace(largest, largest / 2, 12), ['red'] * 12, 'bars', 'unit')
     to_picture(figure)
     renderer = figure.canvas.get_renderer()
     boxes = [text.get_window_extent(renderer) for text in axes.get_xticklabels()]
     assert len(boxes) >= 3
     for left, right in pairwise(boxes):
-        assert right.x0 - left.x1 > 0.5 * left.height
+        assert right.x0 - left.x1 > 2 * left.height

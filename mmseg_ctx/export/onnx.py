@@ -11,12 +11,14 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from mmseg.models.utils import resize, wrappers
+from mmseg.models import backbones
+from mmseg.models.utils import embed, resize, wrappers
 from torch import nn
 
 from mmseg_ctx.arguments import check_int, check_ints
 from mmseg_ctx.checkpoints.segmentor import swaps_channels
 from mmseg_ctx.commandline import value_errors, writing
+from mmseg_ctx.export import swin
 from mmseg_ctx.ops import adaptive_avg_pool2d
 
 LOGITS_TOLERANCE = 1e-3
@@ -113,7 +115,13 @@ def _times(length, factor):
 
 
 # What cannot be exported for any size, and what takes its place.
-EXPORTABLE = {nn.AdaptiveAvgPool2d: AdaptiveAvgPool2d, wrappers.Upsample: Upsample}
+EXPORTABLE = {
+    nn.AdaptiveAvgPool2d: AdaptiveAvgPool2d,
+    nn.Unfold: swin.Unfold,
+    wrappers.Upsample: Upsample,
+    embed.AdaptivePadding: swin.AdaptivePadding,
+    backbones.swin.ShiftWindowMSA: swin.ShiftWindowMSA,
+}
 
 
 def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=False, force=False):

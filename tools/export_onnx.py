@@ -8,8 +8,8 @@ DESCRIPTION = """\
 Export a trained model to ONNX: image [B, 3, H, W] to logits [B, N, H, W], whole images.
 
 The file is written once onnxruntime gives the logits that PyTorch gives, within 1e-3, and the same
-label on 99.9 % of the pixels. A model that cannot be exported with --dynamic, such as one with a
-Swin backbone, whose windows fix the size, is refused.
+label on 99.9 % of the pixels. A model that cannot be exported with --dynamic is refused. For one with
+a Swin backbone --shape must be of at least two windows at its coarsest stage, 256 x 256 by default.
 """
 EXAMPLE = """\
 example:

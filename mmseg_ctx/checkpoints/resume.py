@@ -49,6 +49,11 @@ class ExactResumeHook(Hook):
             barrier()
             last = find_latest_checkpoint(runner.work_dir)
             runner._resume = last is not None
+            if runner._load_from and not last:
+                runner.logger.warning(
+                    f'{runner.work_dir} has no checkpoint to resume from: the run starts with the '
+                    f'weights of {runner._load_from}'
+                )
             runner._load_from = last or runner._load_from
         if runner._resume:
             _restore_seed(runner, runner._load_from)

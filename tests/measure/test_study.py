@@ -47,6 +47,16 @@ def test_every_row_is_a_model_for_the_scenes(row):
     assert cost.parameters > 0
 
 
+def test_the_default_study_has_a_baseline_the_methods_and_an_ablation_of_each():
+    names = [row.name for row in ROWS if row.by_default]
+    methods = ('fcn', 'cacnet', 'acnet', 'dmnet', 'ctnet', 'cac-fcn', 'cac-dmnet', 'cac-ctnet')
+    assert set(methods) <= set(names)
+    for method in ('cacnet', 'acnet', 'dmnet', 'ctnet', 'cac-dmnet'):
+        assert any(name.startswith(f'{method}-') for name in names)
+    # Of which each takes 2.6 minutes in pairs on two cores.
+    assert sum(len(row.seeds) for row in ROWS if row.by_default) <= 42
+
+
 def test_rows_differ_in_name_and_in_what_is_trained():
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)

@@ -8,9 +8,9 @@ DESCRIPTION = """\
 Export a trained model to ONNX: image [B, 3, H, W] to logits [B, N, H, W], whole images.
 
 The file is written once onnxruntime gives the logits that PyTorch gives, within 1e-3, and the same
-label on 99.9 % of the pixels. A model that cannot be exported with --dynamic is refused. With a Swin
-backbone --shape must have at least two windows at the coarsest stage: 256 x 256, or 416 x 416 where
-a window's side is 12.
+label on 99.9 % of the pixels.A model that cannot be exported with --dynamic
+is refused. With Swin, --shape must have two windows or more at the coarsest stage: 256 x 256, or
+416 x 416 where a window's side is 12.
 """
 EXAMPLE = """\
 example:

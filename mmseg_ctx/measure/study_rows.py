@@ -69,7 +69,7 @@ ROWS = (
         'cacnet-pooled',
         CACNET,
         'CaC-Net, Table 6: by global pooling',
-        False,
+        by_default=False,
         kernel_source='pooled',
     ),
     _ablation('acnet-1-block', ACNET, 'ACNet, Table 3', **ONE_BLOCK),

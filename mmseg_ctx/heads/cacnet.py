@@ -190,7 +190,8 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
         ]
         if self.global_pool is not None:
             branches.append(self.global_pool(x).expand_as(branches[0]))  # [B, C, h, w]
-        return self.cls_seg(self.merge(torch.cat(branches, dim=1)))
+        branches = torch.cat(branches, dim=1)  # by the same name, so that the parts are freed
+        return self.cls_seg(self.merge(branches))
 
 
 def _check_odd(name, value, sizes):

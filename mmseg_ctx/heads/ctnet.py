@@ -256,7 +256,8 @@ class ContextTandemHead(BaseDecodeHead):
         elif self.mode != 'channel':
             learned = self.class_features.repeat(x.shape[0], 1, 1)  # [B, C, N]
             branches.insert(0, self.spatial_context(x, learned))
-        return self.merge(torch.cat(branches, dim=1)), probabilities
+        branches = torch.cat(branches, dim=1)  # by the same name, so that the parts are freed
+        return self.merge(branches), probabilities
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]`` for the backbone's, or the neck's, outputs."""

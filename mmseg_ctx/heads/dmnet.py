@@ -212,7 +212,8 @@ class DynamicMultiScaleHead(BaseDecodeHead):
             check_features(inputs, self.context_index, self.context_channels, prefix='context')
             context = inputs[self.context_index]
         scales = [branch(x, context) for branch in self.dcm_modules]  # each [B, C, h, w]
-        return self.cls_seg(self.bottleneck(torch.cat([x, *scales], dim=1)))
+        scales = torch.cat([x, *scales], dim=1)  # by the same name, so that the parts are freed
+        return self.cls_seg(self.bottleneck(scales))
 
 
 def _check_dilations(dilations, filter_sizes, filter_type):

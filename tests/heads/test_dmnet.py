@@ -5,6 +5,7 @@ from mmseg.models.decode_heads import DMHead
 from mmseg.registry import MODELS
 
 from mmseg_ctx.heads import DynamicMultiScaleHead
+from mmseg_ctx.measure.benchmark import peak_memory
 from mmseg_ctx.measure.complexity import count
 from tests.helpers import data_samples
 
@@ -224,3 +225,14 @@ def test_outputs_of_another_backbone(arguments, message):
     head = DynamicMultiScaleHead(**{**SMALL, 'in_channels': 12, 'in_index': 1, **arguments})
     with pytest.raises(ValueError, match=message):
         head([torch.randn(1, width, 8, 8) for width in (6, 12, 9)])
+
+
+@torch.no_grad()
+def test_holds_no_more_memory_than_dmhead():
+    x = [torch.rand(1, 64, 32, 32)]
+    arguments = dict(
+        in_channels=64, channels=32, num_classes=5, norm_cfg=dict(type='BN'), in_index=0
+    )
+    ours = DynamicMultiScaleHead(**arguments).eval()
+    theirs = DMHead(filter_sizes=(1, 3, 5, 7), **arguments).eval()
+    assert peak_memory(lambda: ours(x)) <= peak_memory(lambda: theirs(x))

@@ -766,16 +766,16 @@ class TestSwitches:
             torch.testing.assert_close(weighted[name], factor * losses[name])
 
     @pytest.mark.parametrize(
-        ('switch', 'unused'),
+        ('switch', 'unused', 'left'),
         [
-            (dict(loss_oracle_weight=0, loss_kl=None), '_oracle_logits'),
-            (dict(loss_prior_weight=0, loss_oracle_weight=0), '_extra_losses'),
+            (dict(loss_oracle_weight=0, loss_kl=None), '_oracle_logits', 'loss_prior_ce'),
+            (dict(loss_prior_weight=0, loss_oracle_weight=0), '_extra_losses', 'loss_kl'),
         ],
     )
-    def test_weight_of_zero_skips_the_work(self, switch, unused, monkeypatch):
+    def test_weight_of_zero_skips_the_work(self, switch, unused, left, monkeypatch):
         head = wrap(**switch)
-        monkeypatch.setattr(ContextAwareClassifierHead, unused, None)
-        losses_of(head, features(12), labels())
+        monkeypatch.setattr(ContextAwareClassifierHead, unused, None)  # a call would fail
+        assert set(losses_of(head, features(12), labels())) == {'loss_ce', 'acc_seg', left}
 
     @pytest.mark.parametrize('prior_logits', ['dot', 'cosine'])
     @pytest.mark.parametrize('context_logits', ['dot', 'cosine'])

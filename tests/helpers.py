@@ -4,11 +4,14 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+
+from mmseg_ctx.commandline import run
 
 DATA = Path(__file__).parent / 'data'
 ROOT = Path(__file__).parent.parent
@@ -23,6 +26,13 @@ def data_samples(labels):
         sample.gt_sem_seg = PixelData(data=label[None])
         samples.append(sample)
     return samples
+
+
+def exit_status(main, *arguments):
+    """Return the exit status of a tool's ``main``, called with these arguments."""
+    with pytest.raises(SystemExit) as end:
+        run(main, list(map(str, arguments)))
+    return end.value.code or 0
 
 
 def assert_relative(actual, expected, tolerance):

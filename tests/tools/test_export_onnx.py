@@ -3,21 +3,17 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import onnx
 import pytest
 import torch
 
-from mmseg_ctx.commandline import run
-from tests.helpers import ROOT
+from tests.helpers import ROOT, exit_status
 from tests.segmentors import build_segmentor, write_model
 from tools.export_onnx import main
 
-
-def run_tool(*arguments):
-    with pytest.raises(SystemExit) as end:
-        run(main, list(map(str, arguments)))
-    return end.value.code or 0
+run_tool = partial(exit_status, main)
 
 
 @pytest.fixture(scope='module')

@@ -3,24 +3,20 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmseg_ctx.commandline import run
 from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization.files import read_items
-from tests.helpers import ROOT
+from tests.helpers import ROOT, exit_status
 from tests.segmentors import write_model
 from tools.visualize_context import main
 
-
-def run_tool(*arguments):
-    with pytest.raises(SystemExit) as end:
-        run(main, list(map(str, arguments)))
-    return end.value.code or 0
+run_tool = partial(exit_status, main)
 
 
 @pytest.fixture(scope='module')

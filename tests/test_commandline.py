@@ -15,12 +15,7 @@ from mmseg_ctx.commandline import (
     value_errors,
     writing,
 )
-
-
-def status_of(main, arguments=()):
-    with pytest.raises(SystemExit) as exit_:
-        run(main, list(arguments))
-    return exit_.value.code
+from tests.helpers import exit_status
 
 
 def raising(error):
@@ -32,7 +27,7 @@ def raising(error):
 
 def test_a_tool_that_returns_ends_with_status_zero(capsys):
     seen = []
-    assert status_of(seen.extend, ['a', 'b']) in (None, 0)
+    assert exit_status(seen.extend, 'a', 'b') == 0
     assert seen == ['a', 'b']
     assert capsys.readouterr().err == ''
 
@@ -55,7 +50,7 @@ def test_the_arguments_are_those_of_the_command_line(monkeypatch):
     ],
 )
 def test_wrong_input_is_one_line_and_status_two(error, text, capsys):
-    assert status_of(raising(error)) == 2
+    assert exit_status(raising(error)) == 2
     captured = capsys.readouterr()
     assert captured.out == ''
     assert captured.err == (text or 'error: a.pth: No such file or directory\n')
@@ -133,7 +128,7 @@ def test_the_advice_of_openmmlab_is_left_out():
 
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter('always')
-        assert not status_of(main)
+        assert not exit_status(main)
     assert [str(warning.message) for warning in seen] == ['mmseg_ctx', 'mine', 'later']
 
 
@@ -149,7 +144,7 @@ def test_what_an_input_raises_becomes_a_value_error():
 def test_wrong_arguments_are_one_line(arguments, capsys):
     parser = ArgumentParser(prog='tool.py')
     parser.add_subparsers(required=True, dest='command').add_parser('sub').add_argument('source')
-    assert status_of(parser.parse_args, arguments) == 2
+    assert exit_status(parser.parse_args, *arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith('error: ')
     assert error.count('\n') == 1
@@ -158,7 +153,7 @@ def test_wrong_arguments_are_one_line(arguments, capsys):
 
 def test_help_keeps_the_line_breaks_of_the_example(capsys):
     parser = ArgumentParser(epilog='Example:\n    tool.py a \\\n        b')
-    assert status_of(parser.parse_args, ['--help']) == 0
+    assert exit_status(parser.parse_args, '--help') == 0
     assert 'tool.py a \\\n        b' in capsys.readouterr().out
 
 

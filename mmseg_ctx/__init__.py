@@ -6,16 +6,16 @@ checkpoints that MMEngine wrote load with ``weights_only=True``. An existing pro
 ``custom_imports = dict(imports=['mmseg_ctx'])``.
 """
 
-from mmseg_ctx.stack import require_mmseg
+from mmseg_ctx.utils.stack import require_mmseg
 
 require_mmseg()
 
-from mmseg_ctx import datasets, heads, losses, visualization
+from mmseg_ctx import datasets, evaluation, heads, hooks, losses
 from mmseg_ctx.checkpoints.safe_globals import register_safe_globals
-from mmseg_ctx.config_files import config_path, register_config_package
+from mmseg_ctx.utils.configs import config_path, register_config_package
 from mmseg_ctx.version import __version__
 
 register_safe_globals()
 register_config_package()
 
-__all__ = ['__version__', 'config_path', 'datasets', 'heads', 'losses', 'visualization']
+__all__ = ['__version__', 'config_path', 'datasets', 'evaluation', 'heads', 'hooks', 'losses']

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmseg_ctx.commandline import run
+from mmseg_ctx.utils.commandline import run
 
 DATA = Path(__file__).parent / 'data'
 ROOT = Path(__file__).parent.parent

@@ -2,10 +2,10 @@
 
 import torch
 
-from mmseg_ctx.commandline import ArgumentParser, device, integer, progress_bar, run
-from mmseg_ctx.measure.benchmark import DTYPES, MEMORY_FORMATS, Setting, measure, steps
-from mmseg_ctx.measure.options import add_output_options, output
-from mmseg_ctx.measure.suites import SUITES, selected
+from mmseg_ctx.analysis.benchmark import DTYPES, MEMORY_FORMATS, Setting, measure, steps
+from mmseg_ctx.analysis.options import add_output_options, output
+from mmseg_ctx.analysis.suites import SUITES, selected
+from mmseg_ctx.utils.commandline import ArgumentParser, device, integer, progress_bar, run
 
 DESCRIPTION = f"""\
 Measure time and peak memory. The cases of a comparison take turns, A B C A B C …; the table has

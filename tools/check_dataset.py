@@ -3,18 +3,18 @@
 import sys
 from pathlib import Path
 
-from mmseg_ctx.commandline import (
+from mmseg_ctx.analysis.dataset_check import check_dataset, draw_frequencies, frequency_table
+from mmseg_ctx.utils.commandline import (
     ArgumentParser,
     add_cfg_options,
     integer,
     picture,
     progress_bar,
     run,
-    writing,
 )
-from mmseg_ctx.config_files import read_config
-from mmseg_ctx.datasets.check import check_dataset, draw_frequencies, frequency_table
-from mmseg_ctx.measure.table import render
+from mmseg_ctx.utils.configs import read_config
+from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
 Read every image and label through the config's own data set class. Each bad file is listed on

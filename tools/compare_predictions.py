@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mmengine.logging import MMLogger
 
-from mmseg_ctx.commandline import ArgumentParser, integer, picture, run, writing
-from mmseg_ctx.measure.table import render
+from mmseg_ctx.utils.commandline import ArgumentParser, integer, picture, run
+from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.tables import render
 from mmseg_ctx.visualization.predictions import compare_predictions
 
 DESCRIPTION = """\

@@ -2,7 +2,7 @@
 
 from mmseg_ctx.checkpoints.cac import convert_cac
 from mmseg_ctx.checkpoints.ctnet import convert_ctnet
-from mmseg_ctx.commandline import ArgumentParser, run
+from mmseg_ctx.utils.commandline import ArgumentParser, run
 
 EXAMPLE = """example:
   python tools/convert_checkpoint.py ctnet model.pdparams ctnet_r101v1d_jpu.pth

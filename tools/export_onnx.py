@@ -1,8 +1,8 @@
 """Export a trained model to ONNX, checked against PyTorch in onnxruntime."""
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
-from mmseg_ctx.commandline import ArgumentParser, add_cfg_options, integer, run
 from mmseg_ctx.export import export_onnx
+from mmseg_ctx.utils.commandline import ArgumentParser, add_cfg_options, integer, run
 
 DESCRIPTION = """\
 Export a trained model to ONNX: image [B, 3, H, W] to logits [B, N, H, W], whole images.

@@ -1,7 +1,7 @@
 """Write a tiny data set in the real on-disk layout of a public one, to try its configs."""
 
-from mmseg_ctx.commandline import ArgumentParser, integer, run
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
+from mmseg_ctx.utils.commandline import ArgumentParser, integer, run
 
 EXAMPLE = """example:
   python tools/make_toy_dataset.py pascal_voc12_aug data/VOCdevkit/VOC2012

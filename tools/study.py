@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from mmseg_ctx.commandline import ArgumentParser, device, integer, progress_bar, run
-from mmseg_ctx.measure.study import execute, plan
-from mmseg_ctx.measure.study_report import refuse_other_files, write_report
-from mmseg_ctx.measure.study_rows import ROWS, Row
-from mmseg_ctx.measure.table import render
+from mmseg_ctx.analysis.study import execute, plan
+from mmseg_ctx.analysis.study_report import refuse_other_files, write_report
+from mmseg_ctx.analysis.study_rows import ROWS, Row
+from mmseg_ctx.utils.commandline import ArgumentParser, device, integer, progress_bar, run
+from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
 Train a set of configs with several seeds, and write DIR/study.md, study.json and study.png: mIoU

@@ -1,7 +1,7 @@
 """Show what the context of a trained model looks like, one sheet an image."""
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
-from mmseg_ctx.commandline import ArgumentParser, add_cfg_options, device, progress_bar, run
+from mmseg_ctx.utils.commandline import ArgumentParser, add_cfg_options, device, progress_bar, run
 from mmseg_ctx.visualization.context import find_context
 from mmseg_ctx.visualization.files import read_items, sheet_paths, write_sheet
 

@@ -9,7 +9,7 @@ import re
 
 from mmseg_ctx.checkpoints.conversion import Conversion, build_model, fit, save
 from mmseg_ctx.checkpoints.loading import load_checkpoint
-from mmseg_ctx.commandline import writing
+from mmseg_ctx.utils.files import writing
 
 # Their name of a projector, and ours. A cascade's heads have a number, as OCRNet's decode_head.1.
 PROJECTORS = {'proj': 'estimate_projector', 'apd_proj': 'oracle_projector'}

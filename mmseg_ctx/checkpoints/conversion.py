@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import torch
 
-from mmseg_ctx.commandline import value_errors
-from mmseg_ctx.config_files import read_config
-from mmseg_ctx.measure.complexity import build
+from mmseg_ctx.utils.configs import read_config
+from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.models import build
 
 
 class Conversion(NamedTuple):

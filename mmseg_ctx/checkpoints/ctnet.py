@@ -10,9 +10,9 @@ from mmengine.config import Config
 
 from mmseg_ctx.checkpoints.conversion import Conversion, build_model, fit, save
 from mmseg_ctx.checkpoints.paddle import load_pdparams
-from mmseg_ctx.commandline import writing
-from mmseg_ctx.config_files import config_path
-from mmseg_ctx.measure.complexity import build
+from mmseg_ctx.utils.configs import config_path
+from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.models import build
 
 # Blocks of each stage of the backbones that weights were released for.
 STAGE_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

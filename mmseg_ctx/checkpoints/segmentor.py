@@ -5,8 +5,8 @@ from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 
 from mmseg_ctx.checkpoints.loading import load_checkpoint
-from mmseg_ctx.commandline import value_errors
-from mmseg_ctx.config_files import read_config
+from mmseg_ctx.utils.configs import read_config
+from mmseg_ctx.utils.errors import value_errors
 
 
 def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
@@ -66,12 +66,3 @@ def _dataset_meta(config):
     dataset = config.get('test_dataloader', {}).get('dataset', {})
     kind = DATASETS.get(dataset.get('type', '')) or BaseDataset
     return {**kind.METAINFO, **dataset.get('metainfo', {})}
-
-
-def swaps_channels(preprocessor):
-    """Whether a ``SegDataPreProcessor`` turns BGR to RGB, or the other way round.
-
-    MMSegmentation has an attribute of its own for that, its maintained fork MMEngine's.
-    """
-    own = getattr(preprocessor, '_channel_conversion', False)
-    return getattr(preprocessor, 'channel_conversion', own)

@@ -6,8 +6,8 @@ from mmcv.transforms import BaseTransform
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 
-from mmseg_ctx.arguments import check_bool, check_int, check_ints, is_int
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
+from mmseg_ctx.utils.arguments import check_bool, check_int, check_ints, is_int
 
 MINIMUM_SIDE = 32
 """Below it the smallest objects, 1/32 of the side, would be smaller than a pixel."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmseg_ctx.arguments import check_choice, check_int, check_ints
-from mmseg_ctx.datasets.voc_results import voc_palette
+from mmseg_ctx.evaluation.voc_results import voc_palette
+from mmseg_ctx.utils.arguments import check_choice, check_int, check_ints
 
 CELLS = (3, 4)  # rows and columns of the grid of an image
 # The labelId of each trainId of Cityscapes.

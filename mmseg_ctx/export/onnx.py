@@ -15,11 +15,12 @@ from mmseg.models import backbones
 from mmseg.models.utils import embed, resize, wrappers
 from torch import nn
 
-from mmseg_ctx.arguments import check_int, check_ints
-from mmseg_ctx.checkpoints.segmentor import swaps_channels
-from mmseg_ctx.commandline import value_errors, writing
 from mmseg_ctx.export import swin
 from mmseg_ctx.ops import adaptive_avg_pool2d
+from mmseg_ctx.utils.arguments import check_int, check_ints
+from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.models import swaps_channels
 
 LOGITS_TOLERANCE = 1e-3
 LABELS_TOLERANCE = 0.999

@@ -15,7 +15,8 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.arguments import (
+from mmseg_ctx.ops import autocast_off, widen
+from mmseg_ctx.utils.arguments import (
     check_decode_head,
     check_features,
     check_int,
@@ -23,7 +24,6 @@ from mmseg_ctx.arguments import (
     check_number,
     is_int,
 )
-from mmseg_ctx.ops import autocast_off, widen
 
 
 class GlobalContextModule(nn.Module):

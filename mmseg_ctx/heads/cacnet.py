@@ -17,7 +17,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.arguments import (
+from mmseg_ctx.ops import autocast_off, spatially_varying_weights, widen
+from mmseg_ctx.utils.arguments import (
     check_bool,
     check_choice,
     check_decode_head,
@@ -26,7 +27,6 @@ from mmseg_ctx.arguments import (
     check_ints,
     check_one_map,
 )
-from mmseg_ctx.ops import autocast_off, spatially_varying_weights, widen
 
 KERNEL_SOURCES = ('context', 'fixed', 'pooled')
 

@@ -19,7 +19,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.arguments import (
+from mmseg_ctx.ops import autocast_off, widen
+from mmseg_ctx.utils.arguments import (
     check_choice,
     check_decode_head,
     check_features,
@@ -27,7 +28,6 @@ from mmseg_ctx.arguments import (
     check_ints,
     check_one_map,
 )
-from mmseg_ctx.ops import autocast_off, widen
 
 POOLINGS = ('avg', 'max', 'mix')
 MODES = ('tandem', 'parallel', 'channel', 'spatial')

@@ -13,7 +13,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.arguments import (
+from mmseg_ctx.ops import adaptive_avg_pool2d, dynamic_depthwise_conv2d
+from mmseg_ctx.utils.arguments import (
     check_bool,
     check_choice,
     check_decode_head,
@@ -23,7 +24,6 @@ from mmseg_ctx.arguments import (
     check_one_map,
     is_int,
 )
-from mmseg_ctx.ops import adaptive_avg_pool2d, dynamic_depthwise_conv2d
 
 
 class _ScaleModule(nn.Module):

@@ -5,9 +5,9 @@ from mmseg.registry import MODELS
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from mmseg_ctx.arguments import check_bool, check_choice, check_number
 from mmseg_ctx.ops import mask_ignored, widen
 from mmseg_ctx.ops.prototypes import EPSILON
+from mmseg_ctx.utils.arguments import check_bool, check_choice, check_number
 
 
 class _SoftCrossEntropy(torch.autograd.Function):

@@ -8,8 +8,8 @@ import torch
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.arguments import check_number
 from mmseg_ctx.ops import check_labels, mask_ignored, widen
+from mmseg_ctx.utils.arguments import check_number
 
 
 def class_shares(label, num_classes, ignore_index=255):

@@ -6,8 +6,9 @@ import cv2
 from mmengine.dataset import Compose
 from mmseg.registry import DATASETS
 
-from mmseg_ctx.commandline import refuse_existing, value_errors, writing
-from mmseg_ctx.config_files import require
+from mmseg_ctx.utils.configs import require
+from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.files import refuse_existing, writing
 from mmseg_ctx.visualization.context import draw_context
 
 TEST_PREFIX = 'test:'

@@ -10,9 +10,9 @@ from mmengine.structures import PixelData
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from mmseg_ctx.commandline import value_errors
-from mmseg_ctx.config_files import read_config
-from mmseg_ctx.measure.table import Column, Table
+from mmseg_ctx.utils.configs import read_config
+from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.tables import Column, Table
 from mmseg_ctx.visualization.sheet import draw_sheet
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 
-from mmseg_ctx.checkpoints.segmentor import swaps_channels
+from mmseg_ctx.utils.models import swaps_channels
 from mmseg_ctx.visualization.sheet import IGNORED
 
 

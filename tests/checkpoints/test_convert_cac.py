@@ -10,8 +10,8 @@ from mmengine.runner import load_checkpoint
 
 from mmseg_ctx.checkpoints.cac import convert_cac, convert_state_dict
 from mmseg_ctx.checkpoints.conversion import fit
-from mmseg_ctx.config_files import config_path
-from mmseg_ctx.measure.complexity import build
+from mmseg_ctx.utils.configs import config_path
+from mmseg_ctx.utils.models import build
 
 # What MMSegmentation 0.x called some of the parts, written down from its checkpoints.
 RELEASED = {

@@ -11,8 +11,8 @@ from mmengine.runner import load_checkpoint
 
 from mmseg_ctx.checkpoints.conversion import fit
 from mmseg_ctx.checkpoints.ctnet import convert_arrays, convert_ctnet, released_model
-from mmseg_ctx.config_files import config_path
-from mmseg_ctx.measure.complexity import build
+from mmseg_ctx.utils.configs import config_path
+from mmseg_ctx.utils.models import build
 from tests.helpers import DATA, assert_relative
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mmseg_ctx.datasets.toy import CITYSCAPES_LABEL_IDS
-from mmseg_ctx.datasets.voc_results import VOCResultsMetric, voc_palette
+from mmseg_ctx.evaluation.voc_results import VOCResultsMetric, voc_palette
 from tests.configs.training import prepare, runner, with_scales_and_flip
 from tests.helpers import ROOT
 

@@ -10,9 +10,9 @@ from mmseg.registry import DATASETS
 from mmseg.utils import get_palette
 from PIL import Image
 
-from mmseg_ctx.commandline import run
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
-from mmseg_ctx.datasets.voc_results import voc_palette
+from mmseg_ctx.evaluation.voc_results import voc_palette
+from mmseg_ctx.utils.commandline import run
 from tests.helpers import ROOT
 
 CLASSES = {

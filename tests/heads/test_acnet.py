@@ -10,9 +10,9 @@ from mmseg.models.backbones import ResNetV1c
 from mmseg.registry import MODELS
 from torch.nn.parallel import DistributedDataParallel
 
+from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.heads import AdaptiveContextHead
 from mmseg_ctx.heads.acnet import AdaptiveContextBlock, GlobalContextModule, LocalContextModule
-from mmseg_ctx.measure.complexity import count
 from tests.helpers import assert_relative, data_samples, run_processes
 
 BN = dict(type='BN')

@@ -18,10 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmseg_ctx.heads import EvaluatedClassifierHook
-from mmseg_ctx.measure.benchmark import peak_memory
-from mmseg_ctx.measure.complexity import build, count
-from mmseg_ctx.measure.complexity_tables import mmseg_model, with_cac
+from mmseg_ctx.analysis.benchmark import peak_memory
+from mmseg_ctx.analysis.complexity import count
+from mmseg_ctx.analysis.complexity_tables import mmseg_model, with_cac
+from mmseg_ctx.hooks import EvaluatedClassifierHook
+from mmseg_ctx.utils.models import build
 from tests.helpers import ROOT, assert_relative, data_samples, run_processes
 
 RUNS = itertools.count()

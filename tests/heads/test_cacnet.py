@@ -8,9 +8,9 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from torch.nn.parallel import DistributedDataParallel
 
+from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.heads import ContextAdaptiveConvHead
 from mmseg_ctx.heads.cacnet import ContextAdaptiveConv
-from mmseg_ctx.measure.complexity import count
 from tests.helpers import assert_relative, data_samples, run_processes
 from tests.ops.test_spatial_weights import naive_weights
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.checkpoints.ctnet import convert_arrays
 from mmseg_ctx.heads import ContextTandemHead
 from mmseg_ctx.heads.ctnet import (
@@ -17,7 +18,6 @@ from mmseg_ctx.heads.ctnet import (
     MultiLocalChannelExcitation,
     SpatialContextModule,
 )
-from mmseg_ctx.measure.complexity import count
 from tests.helpers import DATA, assert_relative, data_samples, run_processes
 
 MODES = ['tandem', 'parallel', 'channel', 'spatial']

@@ -4,9 +4,9 @@ from mmengine.config import ConfigDict
 from mmseg.models.decode_heads import DMHead
 from mmseg.registry import MODELS
 
+from mmseg_ctx.analysis.benchmark import peak_memory
+from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.heads import DynamicMultiScaleHead
-from mmseg_ctx.measure.benchmark import peak_memory
-from mmseg_ctx.measure.complexity import count
 from tests.helpers import data_samples
 
 SMALL = dict(in_channels=12, channels=8, num_classes=5, norm_cfg=dict(type='BN'))

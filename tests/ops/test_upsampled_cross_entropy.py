@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmseg.models.losses import CrossEntropyLoss, accuracy
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmseg_ctx.measure.benchmark import peak_memory
+from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.ops import upsampled_cross_entropy
 from tests.helpers import assert_relative
 

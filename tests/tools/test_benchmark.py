@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mmseg_ctx.commandline import run
+from mmseg_ctx.utils.commandline import run
 from tools.benchmark import main
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_ctx.commandline import run
 from mmseg_ctx.datasets.scenes import render_scene
+from mmseg_ctx.utils.commandline import run
 from tests.helpers import ROOT
 from tools.compare_predictions import main
 

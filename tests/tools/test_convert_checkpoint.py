@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_ctx.commandline import run
+from mmseg_ctx.utils.commandline import run
 from tests.checkpoints.test_convert_ctnet import small_arrays, small_config
 from tests.helpers import ROOT
 from tools.convert_checkpoint import main

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmseg_ctx.commandline import run
+from mmseg_ctx.utils.commandline import run
 from tools.make_toy_dataset import main
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmseg_ctx.commandline import run
+from mmseg_ctx.utils.commandline import run
 from tools.study import main
 
 FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'

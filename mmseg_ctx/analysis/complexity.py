@@ -1,0 +1,61 @@
+"""Parameters and multiply-adds, dynamic convolutions and matrix products counted."""
+
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class Complexity(NamedTuple):
+    """What a forward pass costs.
+
+    Attributes:
+        parameters (int): Learned values.
+        multiply_adds (int): Multiply-adds of convolutions and matrix products.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+@torch.no_grad()
+def count(module, *inputs, without=()):
+    """Count the parameters of a module and the multiply-adds of its forward pass.
+
+    PyTorch's counter sees each operation as it is dispatched, so a convolution whose weights are
+    computed from the input counts like any other. Element-wise operations do not count.
+
+    Args:
+        module (nn.Module): Put into evaluation mode for the pass; on the meta device nothing is
+            computed.
+        *inputs: Arguments of its ``forward``.
+        without (Sequence[str]): Names of submodules that are run but not counted, as in
+            ``nn.Module.get_submodule``; none lies within another. Default: ``()``.
+
+    Returns:
+        Complexity: The two numbers.
+
+    Raises:
+        AttributeError: A name in ``without`` is no submodule.
+
+    Example:
+        >>> with torch.device('meta'):
+        ...     count(torch.nn.Conv2d(8, 16, 1), torch.empty(1, 8, 4, 4))
+        Complexity(parameters=144, multiply_adds=2048)
+    """
+    left_out = {name: module.get_submodule(name) for name in without}
+    training = module.training
+    module.eval()  # a backbone's returns None
+    with FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    module.train(training)
+    parameters = _parameters(module) - sum(map(_parameters, left_out.values()))
+    operations = counter.get_total_flops()
+    by_module = counter.get_flop_counts()
+    for name in left_out:
+        operations -= sum(by_module.get(f'{type(module).__name__}.{name}', {}).values())
+    return Complexity(parameters, operations // 2)
+
+
+def _parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())

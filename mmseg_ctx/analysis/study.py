@@ -1,0 +1,196 @@
+"""Training of many configs with several seeds; what is finished is not done again."""
+
+import json
+import os
+import pprint
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from mmseg_ctx.utils.configs import config_path, read_config
+
+# What a run needs, or this module changes.
+NEEDED = (
+    'model',
+    'train_cfg',
+    'train_dataloader',
+    'test_cfg',
+    'test_dataloader',
+    'test_evaluator',
+    'optim_wrapper',
+    'param_scheduler',
+    'default_hooks.checkpoint',
+)
+
+
+class Run(NamedTuple):
+    """A row of a study with a seed.
+
+    Attributes:
+        name (str): Of the row.
+        seed (int): Of everything random.
+        folder (Path): Where its ``settings.py``, ``log.txt``, ``work_dir`` and, at its end,
+            ``result.json`` are.
+    """
+
+    name: str
+    seed: int
+    folder: Path
+
+    def result(self):
+        """Return what the run wrote at its end, a dict, or None where it has not ended."""
+        path = self.folder / 'result.json'
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def run_config(row, seed, iterations=None):
+    """Return the config of a run: a row's, to be trained without validation and resumed.
+
+    Args:
+        row (Row): Config and overrides.
+        seed (int): Of everything random.
+        iterations (int | None): How long to train; the schedule is stretched. By default as long
+            as the config says.
+
+    Returns:
+        Config: Without ``work_dir``.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+        ValueError: It cannot be read, lacks what a run needs, or trains by epochs.
+    """
+    path = row.config if Path(row.config).exists() else config_path(row.config)
+    config = read_config(path, *NEEDED)
+    config.merge_from_dict(dict(row.overrides))
+    length = config.train_cfg.get('max_iters')
+    if length is None:
+        raise ValueError(f'{row.config} must train by iterations (train_cfg.max_iters)')
+    iterations = iterations or length
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
+    if isinstance(config.param_scheduler, dict):
+        config.param_scheduler = [config.param_scheduler]
+    for scheduler in config.param_scheduler:
+        begin = scheduler.get('begin', 0) * iterations // length
+        end = scheduler.get('end', length) * iterations // length
+        scheduler.update(begin=begin, end=max(end, begin + 1))
+    config.val_cfg = config.val_dataloader = config.val_evaluator = None
+    config.default_hooks.checkpoint.update(
+        interval=max(iterations // 4, 1), max_keep_ckpts=1, save_best=None
+    )
+    config.default_hooks.pop('visualization', None)
+    config.randomness = dict(seed=seed)
+    config.resume = True
+    return config
+
+
+def plan(rows, out, seeds=None, iterations=None, force=False):
+    """Write the config of each run into its folder.
+
+    Args:
+        rows (Sequence[Row]): What to train.
+        out (Path): The study's folder.
+        seeds (Sequence[int] | None): For each row; by default the row's own.
+        iterations (int | None): See :func:`run_config`.
+        force (bool): Whether runs whose settings were different start anew. Default: False.
+
+    Returns:
+        list[Run]: Seed by seed, so that a study that is stopped early has every row.
+
+    Raises:
+        ValueError: Two rows have one name, a row's config does not do, or the folder has such
+            runs and ``force`` is False.
+    """
+    names = [row.name for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'rows must differ in their names, got several called {name!r}')
+    planned = {
+        Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}'): row
+        for row in rows
+        for seed in seeds or row.seeds
+    }
+    runs = sorted(planned, key=lambda run: run.seed)
+    texts = {run: _text(run_config(planned[run], run.seed, iterations)) for run in runs}
+    other = [run for run in runs if _differs(run, texts[run])]
+    if other and not force:
+        raise ValueError(
+            f'{other[0].folder} is a run with other settings; name another folder, or --force '
+            'trains it anew'
+        )
+    for run in other:
+        shutil.rmtree(run.folder)
+    for run in runs:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / 'settings.py').write_text(texts[run])
+    return runs
+
+
+def finished_runs(out):
+    """Return the runs in a study's folder that have a result, by name and seed: list[Run]."""
+    folders = [path.parent for path in Path(out).glob('runs/*/seed*/result.json')]
+    return sorted(
+        Run(folder.parent.name, int(folder.name.removeprefix('seed')), folder) for folder in folders
+    )
+
+
+def _text(config):
+    """Return a config as Python; MMEngine's own formatting takes a second a config."""
+    entries = config.to_dict().items()
+    return ''.join(f'{name} = {pprint.pformat(value, width=100)}\n' for name, value in entries)
+
+
+def _differs(run, text):
+    path = run.folder / 'settings.py'
+    return path.exists() and path.read_text() != text
+
+
+def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
+    """Train and evaluate the runs that have no result yet, each in a process of its own.
+
+    What a run prints is in ``log.txt`` of its folder. One that fails does not stop the others.
+
+    Args:
+        runs (Sequence[Run]): As :func:`plan` gives them.
+        jobs (int): How many at a time; they share the processor cores. Default: 1.
+        device (str): ``'cpu'`` or ``'cuda'``. Default: ``'cpu'``.
+        progress (Callable[[Run, str | None], None]): Called when a run has ended, with the last
+            line of its log where it failed.
+
+    Returns:
+        dict[Run, str]: Those that failed, and why.
+    """
+    failed = {}
+    environment = dict(
+        os.environ, OMP_NUM_THREADS=str(max(len(os.sched_getaffinity(0)) // jobs, 1))
+    )
+    if device == 'cpu':
+        environment['CUDA_VISIBLE_DEVICES'] = ''
+    executor = ThreadPoolExecutor(jobs)
+    try:
+        futures = {executor.submit(_execute, run, environment): run for run in runs}
+        for future in as_completed(futures):
+            run, error = futures[future], future.result()
+            if error:
+                failed[run] = error
+            progress(run, error)
+    finally:
+        executor.shutdown(cancel_futures=True)
+    return failed
+
+
+def _execute(run, environment):
+    """Return None, or why the run failed."""
+    if run.result():
+        return None
+    command = [sys.executable, '-m', 'mmseg_ctx.analysis.study_run', str(run.folder)]
+    path = run.folder / 'log.txt'
+    with open(path, 'a') as log:
+        status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    if status == 0:
+        return None
+    lines = path.read_text(errors='replace').split('\n')
+    last = next((line for line in reversed(lines) if line.strip()), 'nothing was printed')
+    return f'exit status {status}, see {path}: {last.strip()[:200]}'

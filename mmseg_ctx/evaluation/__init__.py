@@ -1,0 +1,6 @@
+"""Metrics: IoU of groups of classes, and the files that the VOC server takes."""
+
+from mmseg_ctx.evaluation.context_iou import ContextIoUMetric
+from mmseg_ctx.evaluation.voc_results import VOCResultsMetric
+
+__all__ = ['ContextIoUMetric', 'VOCResultsMetric']

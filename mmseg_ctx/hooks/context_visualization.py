@@ -1,0 +1,63 @@
+"""Sheets of the context while a model trains."""
+
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmseg.registry import HOOKS
+
+from mmseg_ctx.utils.arguments import check_int
+
+
+@HOOKS.register_module()
+class ContextVisualizationHook(Hook):
+    """Show the context of every so many validation images to the visualizer's backends.
+
+    A config asks for it with ``custom_hooks = [dict(type='ContextVisualizationHook')]``; its
+    ``visualizer`` says where the sheets go, to local files or TensorBoard for example.
+
+    Args:
+        interval (int): Of the validation images, each of which number is shown, from the first on.
+            Default: 50.
+
+    Raises:
+        TypeError: ``interval`` is no integer.
+        ValueError: It is smaller than 1, or, when the run starts, the model's decode head is of
+            no method of this package.
+    """
+
+    def __init__(self, interval=50):
+        self.interval = check_int('interval', interval)
+        self._seen = 0
+
+    def before_run(self, runner):
+        """Refuse a model that has no context to show."""
+        from mmseg_ctx.visualization.context import find_context
+
+        find_context(_unwrapped(runner.model))
+
+    def before_val_epoch(self, runner):
+        """Count the images of each validation from the start."""
+        self._seen = 0
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Draw those images of the batch whose turn it is."""
+        samples = data_batch['data_samples']
+        for inputs, sample in zip(data_batch['inputs'], samples, strict=True):
+            if self._seen % self.interval == 0 and is_main_process():
+                self._show(runner, dict(inputs=inputs, data_samples=sample))
+            self._seen += 1
+
+    def _show(self, runner, item):
+        # Imported here, since a run without this hook needs no Matplotlib.
+        from mmseg_ctx.visualization.context import draw_context, to_picture
+
+        meta = runner.val_dataloader.dataset.metainfo
+        figure = draw_context(_unwrapped(runner.model), item, meta)
+        name = f'context_{Path(item["data_samples"].img_path).stem}'
+        runner.visualizer.add_image(name, to_picture(figure), step=runner.iter)
+
+
+def _unwrapped(model):
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,125 @@
+"""What every tool shares: arguments, progress, one-line errors with exit status 2."""
+
+import argparse
+import sys
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from mmseg_ctx.utils.errors import one_line
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """``argparse.ArgumentParser`` whose errors are one line, without the usage before them.
+
+    ``description`` and ``epilog`` keep their line breaks, so that an example can be copied.
+    Sub-commands made with ``add_subparsers`` are of this class, too.
+    """
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault('allow_abbrev', False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message):
+        self.exit(2, f'error: {one_line(message)} (see {self.prog} --help)\n')
+
+
+class _Settings(DictAction):
+    """MMEngine's action, with an error that says what was wrong."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} must be KEY=VALUE, got {value!r}')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_cfg_options(parser):
+    """Give a tool's argument parser ``--cfg-options``, as MMSegmentation's own tools have it."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_Settings,
+        metavar='KEY=VALUE',
+        help="settings that take the place of the config's",
+    )
+
+
+def integer(minimum):
+    """Return an argument's type: an integer of at least ``minimum``."""
+
+    def convert(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f'must be an integer >= {minimum}, got {text!r}')
+        return value
+
+    return convert
+
+
+def device(text):
+    """Return an argument that names a device which is there."""
+    if text not in ('cpu', 'cuda'):
+        raise argparse.ArgumentTypeError(f"must be 'cpu' or 'cuda', got {text!r}")
+    if text == 'cuda' and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("must be 'cpu': this PyTorch finds no CUDA device")
+    return text
+
+
+def picture(text):
+    """Return an argument that names a file of a format in which Matplotlib saves figures."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    suffixes = [f'.{kind}' for kind in sorted(FigureCanvasBase.get_supported_filetypes())]
+    if Path(text).suffix.lower() not in suffixes:
+        raise argparse.ArgumentTypeError(f'must end in one of {", ".join(suffixes)}, got {text!r}')
+    return text
+
+
+@contextmanager
+def progress_bar():
+    """Give a progress bar on standard error, of which an exception leaves nothing.
+
+    Yields:
+        rich.progress.Progress: Started.
+    """
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as bar:
+        try:
+            yield bar
+        except Exception:
+            # A terminal takes back what it shows; elsewhere nothing is printed before the end.
+            bar.live.transient = True
+            console.quiet = not console.is_interactive
+            raise
+
+
+def run(main, arguments=None):
+    """Run a tool and end the process with its exit status.
+
+    Args:
+        main (Callable): Called with the list of arguments. A ValueError, OSError or ImportError
+            that it raises says that the input is wrong: one line on standard error, status 2.
+            Any other exception is a defect of the tool and keeps its traceback.
+        arguments (list[str] | None): By default those of the command line.
+    """
+    try:
+        with warnings.catch_warnings():
+            # OpenMMLab's advice to authors of configs would stand before the line of an error.
+            openmmlab = r'(mmcv|mmengine|mmseg)(\.|$)'
+            warnings.filterwarnings('ignore', category=UserWarning, module=openmmlab)
+            status = main(sys.argv[1:] if arguments is None else arguments)
+    except (ValueError, OSError, ImportError) as error:
+        print(f'error: {one_line(error)}', file=sys.stderr)
+        status = 2
+    sys.exit(status)

@@ -1,0 +1,76 @@
+"""Where the configs lie that travel with the package, and the reading of any config."""
+
+import difflib
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+
+from mmseg_ctx.utils.errors import value_errors
+
+CONFIG_ROOT = Path(__file__).parents[1] / '.mim' / 'configs'
+
+
+def config_path(name):
+    """Return the place of a config of ours.
+
+    Args:
+        name (str): Its path below ``configs/``, such as
+            ``'dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'``.
+
+    Returns:
+        str: The file's path, for ``Config.fromfile`` or a config's ``_base_``.
+
+    Raises:
+        FileNotFoundError: There is no such config; the message lists near names.
+    """
+    names = sorted(path.relative_to(CONFIG_ROOT).as_posix() for path in CONFIG_ROOT.rglob('*.py'))
+    if str(name) not in names:
+        near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.4) or names[:5]
+        raise FileNotFoundError(
+            f'mmseg_ctx has no config {str(name)!r}; near names: {", ".join(near)}'
+        )
+    return str(CONFIG_ROOT / name)
+
+
+def read_config(path, *required):
+    """Return the content of a config file.
+
+    Args:
+        path (str | Path): The file.
+        *required (str): Settings that it must have, by dotted names.
+
+    Returns:
+        Config: What the file says.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read as a config, or lacks a setting.
+
+    Example:
+        >>> read_config('model.py', 'model', 'test_dataloader.dataset').model.type
+        'EncoderDecoder'
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path} is not a file')
+    with value_errors(f'{path} cannot be read as a config'):
+        config = Config.fromfile(path)
+    require(config, *required)
+    return config
+
+
+def require(config, *names):
+    """Raise a ValueError where a config lacks one of the settings with these dotted names."""
+    for name in names:
+        part = config
+        for key in name.split('.'):
+            part = part.get(key) if hasattr(part, 'get') else None
+        if part is None:
+            raise ValueError(f'{config.filename or "the config"} has no {name}')
+
+
+def register_config_package():
+    """Let MMEngine resolve ``_base_ = 'mmseg_ctx::…'``, which it does for the packages it knows."""
+    # A module's folder is found where the package's own is not: upstream MMEngine takes a package
+    # that is installed in editable mode to lie in site-packages.
+    MODULE2PACKAGE['mmseg_ctx'] = __name__

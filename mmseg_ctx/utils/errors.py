@@ -1,0 +1,30 @@
+"""Errors as one line."""
+
+from contextlib import contextmanager
+
+
+def one_line(error):
+    """Return the text of an exception, or any other text, on one line."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f'{error.filename}: {error.strerror}'
+    return ' '.join(str(error).split())
+
+
+@contextmanager
+def value_errors(complaint):
+    """Turn whatever an input makes a library raise into a ValueError.
+
+    Args:
+        complaint (str): What failed, with the input's name; the message begins with it.
+
+    Raises:
+        ValueError: In place of any other exception.
+
+    Example:
+        >>> with value_errors('model.py cannot be read as a config'):
+        ...     config = Config.fromfile('model.py')
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f'{complaint}: {type(error).__name__}: {one_line(error)}') from error

@@ -1,0 +1,41 @@
+"""Building models from their configs, and what differs between versions of MMEngine in them."""
+
+import torch
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from torch.overrides import TorchFunctionMode
+
+
+class _ValuesOnCpu(TorchFunctionMode):
+    """Keeps ``linspace`` off the default device: transformers read stochastic depth from it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault('device', 'cpu')
+        return func(*args, **kwargs)
+
+
+def build(config, device='meta'):
+    """Build a model or head of MMSegmentation's registry.
+
+    Args:
+        config (dict): Its config.
+        device (str | torch.device): Where its weights are; on the meta device they take no memory.
+            Default: ``'meta'``.
+
+    Returns:
+        nn.Module: With random weights.
+    """
+    scope = DefaultScope.overwrite_default_scope('mmseg')
+    with scope, torch.device(device), _ValuesOnCpu():
+        return MODELS.build(config)
+
+
+def swaps_channels(preprocessor):
+    """Whether a ``SegDataPreProcessor`` turns BGR to RGB, or the other way round.
+
+    MMSegmentation has an attribute of its own for that, its maintained fork MMEngine's.
+    """
+    own = getattr(preprocessor, '_channel_conversion', False)
+    return getattr(preprocessor, 'channel_conversion', own)

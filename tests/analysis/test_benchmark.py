@@ -1,0 +1,148 @@
+"""Pairing, spread and peak memory, with steps whose cost is known."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from mmseg_ctx.analysis import benchmark
+from mmseg_ctx.analysis.benchmark import (
+    Case,
+    Comparison,
+    Setting,
+    compare,
+    peak_memory,
+    quartiles,
+    seconds,
+)
+from mmseg_ctx.utils.tables import render
+
+MIB = 2**20
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only moves when a step says so."""
+    now = [0.0]
+    monkeypatch.setattr(benchmark.time, 'perf_counter', lambda: now[0])
+
+    def advance(duration):
+        now[0] += duration
+
+    return advance
+
+
+def test_cases_take_turns_and_are_paired(clock):
+    turns = []
+    # The machine slows down from round to round; the ratio within a round stays.
+    speed = iter([1, 1, 1, 1, 1, 2, 4, 8])
+
+    def case(name, duration):
+        def step():
+            turns.append(name)
+            if name == 'first':
+                case.slow = next(speed)
+            clock(duration * case.slow)
+
+        return Case(name, lambda: step)
+
+    comparison = Comparison('Turns', (case('first', 2.0), case('second', 3.0)), ('first',))
+    table = compare(comparison, Setting(), repeats=5)
+    assert turns == ['first', 'first', 'second', 'second'] + ['first', 'second'] * 5
+    first, second = table.rows
+    assert first['rounds'] == [2.0, 2.0, 2.0, 4.0, 8.0]
+    assert first['seconds'] == [2.0, 2.0, 4.0]
+    assert first['ratios'] == {}
+    assert second['ratios'] == {'first': [1.5, 1.5, 1.5]}
+    assert '1.500 (1.500–1.500)' in render([table], 'markdown')
+
+
+def test_quartiles():
+    assert quartiles([5.0]) == [5.0, 5.0, 5.0]
+    assert quartiles([4, 1, 3, 2, 5]) == [2, 3, 4]
+
+
+def test_progress_is_called_before_each_step():
+    seen = []
+    comparison = Comparison('Progress', (Case('only', lambda: lambda: None),), ())
+    compare(comparison, Setting(), 3, seen.append)
+    assert seen == ['only'] * 5
+
+
+def test_a_case_that_cannot_run_does_not_lose_the_others():
+    def refuse():
+        raise RuntimeError('view size is\nnot compatible')
+
+    cases = (
+        Case('works', lambda: lambda: None),
+        Case('refuses', lambda: refuse),
+        Case('too large', lambda: lambda: None, needed_bytes=2**60),
+    )
+    table = compare(Comparison('Errors', cases, ('refuses', 'works')), Setting(), repeats=2)
+    works, refuses, too_large = table.rows
+    assert len(works['rounds']) == 2
+    assert works['ratios'] == {}
+    assert refuses['error'] == 'view size is not compatible'
+    assert refuses['seconds'] is None
+    assert too_large['error'].startswith('needs 1073741824.0 GiB')
+    assert 'not compatible' in render([table], 'text')
+
+
+def test_peak_memory_is_that_of_what_lives_at_once():
+    def step():
+        first = torch.empty(MIB, dtype=torch.uint8)
+        second = torch.empty(2 * MIB, dtype=torch.uint8)
+        del first, second
+        return torch.empty(MIB, dtype=torch.uint8)
+
+    assert peak_memory(step) == 3 * MIB
+
+
+def test_peak_memory_counts_gradients_and_what_backward_saves():
+    x = torch.rand(MIB // 4, requires_grad=True)
+
+    def step():
+        y = x.exp()  # saved for the backward pass
+        y.backward(torch.ones(()).expand_as(y))  # x.grad
+
+    assert 2 * MIB <= peak_memory(step) < 2.1 * MIB
+
+
+def test_peak_memory_leaves_out_what_was_there_before():
+    held = [torch.empty(MIB, dtype=torch.uint8)]
+
+    def step():
+        held.clear()
+        held.append(torch.empty(MIB // 2, dtype=torch.uint8))
+
+    gc.collect()
+    assert peak_memory(step) == MIB // 2
+
+
+def test_a_block_from_an_earlier_profile_is_left_out_too():
+    held = []
+    peak_memory(lambda: held.append(torch.empty(MIB, dtype=torch.uint8)))
+
+    def step():
+        held.clear()
+        held.append(torch.empty(MIB // 2, dtype=torch.uint8))
+
+    assert peak_memory(step) == MIB // 2
+
+
+def test_seconds_are_those_of_the_step(clock):
+    assert seconds(lambda: clock(0.25)) == 0.25
+
+
+def test_setting_places_weights_and_maps():
+    setting = Setting(memory_format='channels-last', dtype='bfloat16')
+    conv = setting.place(nn.Conv2d(4, 4, 3))
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+    x = setting.place(torch.rand(1, 4, 8, 8))
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert setting.place(torch.rand(2, 3, 4)).is_contiguous()
+    with setting.autocast():
+        assert conv(x).dtype == torch.bfloat16
+    with Setting().autocast():
+        assert conv(x).dtype == torch.float32

@@ -1,0 +1,278 @@
+"""Planning, running and reporting of a study, with runs of a few iterations at most."""
+
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from mmseg_ctx.analysis import study
+from mmseg_ctx.analysis.complexity import count
+from mmseg_ctx.analysis.study import Run, execute, plan, run_config
+from mmseg_ctx.analysis.study_report import (
+    mean_and_deviation,
+    refuse_other_files,
+    study_picture,
+    study_table,
+    summarize,
+    write_report,
+)
+from mmseg_ctx.analysis.study_rows import ROWS, Row
+from mmseg_ctx.analysis.study_run import train_and_test
+from mmseg_ctx.utils.models import build
+from mmseg_ctx.utils.tables import render
+
+FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
+CAC_FCN = 'cac/cac-fcn_r18-small_1xb16-600_context-scenes-128x128.py'
+TINY = {
+    'train_dataloader.batch_size': 2,
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'train_dataloader.dataset.image_size': 32,
+    'test_dataloader.batch_size': 2,
+    'test_dataloader.num_workers': 0,
+    'test_dataloader.persistent_workers': False,
+    'test_dataloader.dataset.image_size': 32,
+    'test_dataloader.dataset.num_images': 2,
+    'log_level': 'ERROR',
+}
+
+
+@pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)
+def test_every_row_is_a_model_for_the_scenes(row):
+    model = run_config(row, seed=0).model.to_dict()
+    del model['data_preprocessor']
+    cost = count(build(model), torch.empty(2, 3, 64, 64, device='meta'))
+    assert cost.parameters > 0
+
+
+def test_the_default_study_has_a_baseline_the_methods_and_an_ablation_of_each():
+    names = [row.name for row in ROWS if row.by_default]
+    methods = ('fcn', 'cacnet', 'acnet', 'dmnet', 'ctnet', 'cac-fcn', 'cac-dmnet', 'cac-ctnet')
+    assert set(methods) <= set(names)
+    for method in ('cacnet', 'acnet', 'dmnet', 'ctnet', 'cac-dmnet'):
+        assert any(name.startswith(f'{method}-') for name in names)
+    # Of which each takes 2.6 minutes in pairs on two cores.
+    assert sum(len(row.seeds) for row in ROWS if row.by_default) <= 42
+
+
+def test_rows_differ_in_name_and_in_what_is_trained():
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names)
+    models = [str(sorted(run_config(row, seed=0).model.to_dict().items())) for row in ROWS]
+    assert len(set(models)) == len(models)
+
+
+def test_the_schedule_is_stretched():
+    row = Row('fcn', FCN, {'model.decode_head.channels': 8})
+    config = run_config(row, seed=3, iterations=1200)
+    assert config.train_cfg.max_iters == 1200
+    assert [(each.begin, each.end) for each in config.param_scheduler] == [(0, 100), (100, 1200)]
+    assert config.model.decode_head.channels == 8
+    assert config.randomness.seed == 3
+    assert config.val_cfg is None
+    short = run_config(row, seed=3, iterations=1)
+    assert all(each.begin < each.end for each in short.param_scheduler)
+
+
+def test_a_config_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError, match='near names'):
+        run_config(Row('fcn', 'fcn/fcn_r18.py'), seed=0)
+
+
+@pytest.mark.parametrize('name', ['train_cfg', 'test_evaluator', 'param_scheduler'])
+def test_a_config_without_what_a_run_needs(name, tmp_path):
+    path = tmp_path / 'mine.py'
+    base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"
+    path.write_text(f'{base}{name} = None\n')
+    with pytest.raises(ValueError, match=rf'mine\.py has no {name}$'):
+        plan([Row('mine', str(path))], tmp_path / 'study')
+    path.write_text(f'{base}broken = (\n')
+    with pytest.raises(ValueError, match=r'mine\.py cannot be read as a config: SyntaxError'):
+        plan([Row('mine', str(path))], tmp_path / 'study')
+    assert not (tmp_path / 'study').exists()
+
+
+def test_one_scheduler_without_a_list(tmp_path):
+    path = tmp_path / 'mine.py'
+    base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"
+    path.write_text(f"{base}param_scheduler = dict(_delete_=True, type='PolyLR', end=600)\n")
+    config = run_config(Row('mine', str(path)), seed=0, iterations=60)
+    assert [(each.begin, each.end) for each in config.param_scheduler] == [(0, 60)]
+
+
+def test_two_rows_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"rows must differ in their names, .* called 'fcn'"):
+        plan([Row('fcn', FCN), Row('dmnet', FCN), Row('fcn', CAC_FCN)], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_goes_seed_by_seed(tmp_path):
+    rows = [Row('b', FCN, seeds=(0, 1)), Row('a', FCN, seeds=(0,))]
+    assert [(run.name, run.seed) for run in plan(rows, tmp_path)] == [('b', 0), ('a', 0), ('b', 1)]
+    assert [(run.name, run.seed) for run in plan(rows, tmp_path, seeds=[1])] == [('b', 1), ('a', 1)]
+
+
+def test_a_folder_of_other_settings_is_refused_and_forced(tmp_path):
+    row = Row('fcn', FCN)
+    (run,) = plan([row], tmp_path, seeds=[0], iterations=2)
+    (run.folder / 'result.json').write_text('{}')
+    assert plan([row], tmp_path, seeds=[0], iterations=2) == [run]
+    with pytest.raises(ValueError, match=r'other settings.*--force'):
+        plan([row], tmp_path, seeds=[0], iterations=3)
+    assert run.result() == {}
+    plan([row], tmp_path, seeds=[0], iterations=3, force=True)
+    assert run.result() is None
+
+
+def test_written_settings_are_the_config(tmp_path):
+    (run,) = plan([Row('fcn', FCN)], tmp_path, seeds=[0])
+    written = Config.fromfile(run.folder / 'settings.py')
+    assert written.to_dict() == run_config(Row('fcn', FCN), 0).to_dict()
+
+
+@HOOKS.register_module(force=True)
+class _StopAfter(Hook):
+    """Counts iterations, and ends the run like Ctrl-C after some."""
+
+    done = 0
+
+    def __init__(self, iterations=None):
+        self.iterations = iterations
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        type(self).done += 1
+        if runner.iter + 1 == self.iterations:
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_was_cut_short_goes_on(tmp_path):
+    config = run_config(Row('cac-fcn', CAC_FCN, TINY), seed=0, iterations=4)
+    config.work_dir = str(tmp_path)
+    _StopAfter.done = 0
+    config.custom_hooks = [dict(type='_StopAfter', iterations=3, priority='VERY_LOW')]
+    with pytest.raises(KeyboardInterrupt):
+        train_and_test(config)
+    assert _StopAfter.done == 3
+    config.custom_hooks = [dict(type='_StopAfter')]
+    result = train_and_test(config)
+    assert _StopAfter.done == 4
+    assert list(result['metrics']) == ['prior', 'refined', 'oracle']
+    assert {'mIoU', 'mIoU_context', 'mIoU_relative', 'mIoU_thin'} <= set(result['metrics']['prior'])
+    assert result['metrics']['prior'] != result['metrics']['oracle']
+    json.dumps(result)
+
+
+def _planned(tmp_path, *names):
+    runs = [Run(name, 0, tmp_path / name) for name in names]
+    for run in runs:
+        run.folder.mkdir(parents=True)
+    return runs
+
+
+def test_a_run_that_fails_does_not_lose_the_others(tmp_path, monkeypatch):
+    runs = _planned(tmp_path, 'broken', 'done', 'fine')
+    (runs[1].folder / 'result.json').write_text('{"kept": 1}')
+
+    def call(command, stdout, stderr, env):
+        folder = command[-1]
+        assert env['CUDA_VISIBLE_DEVICES'] == ''
+        if folder.endswith('broken'):
+            stdout.write('Traceback\nValueError: no such head\n\n')
+            return 1
+        assert folder.endswith('fine')
+        (runs[2].folder / 'result.json').write_text('{}')
+        return 0
+
+    monkeypatch.setattr(study.subprocess, 'call', call)
+    ended = []
+    failed = execute(runs, jobs=2, progress=lambda run, error: ended.append(run))
+    assert sorted(run.name for run in ended) == ['broken', 'done', 'fine']
+    assert list(failed) == [runs[0]]
+    assert failed[runs[0]].endswith('log.txt: ValueError: no such head')
+    assert 'exit status 1' in failed[runs[0]]
+    assert runs[1].result() == {'kept': 1}
+
+
+def _result(folder, metrics, parameters=1_000_000):
+    folder.mkdir(parents=True)
+    (folder / 'result.json').write_text(json.dumps(dict(metrics=metrics, parameters=parameters)))
+
+
+@pytest.fixture
+def finished(tmp_path):
+    rows = [Row('fcn', FCN, shows='baseline'), Row('cac-fcn', CAC_FCN), Row('later', FCN)]
+    runs = [Run(row.name, seed, tmp_path / row.name / str(seed)) for row in rows for seed in (0, 1)]
+    _result(runs[0].folder, dict(model=dict(aAcc=90.0, mIoU=50.0, mIoU_context=20.0)))
+    _result(runs[1].folder, dict(model=dict(aAcc=92.0, mIoU=54.0, mIoU_context=24.0)))
+    classifiers = {name: dict(mIoU=60.0) for name in ('prior', 'refined', 'oracle')}
+    _result(runs[3].folder, classifiers, parameters=2_000_000)
+    return rows, runs
+
+
+def test_the_table_has_mean_and_deviation(finished):
+    table = study_table(summarize(*finished))
+    lines = render([table], 'markdown').splitlines()
+    assert lines[2] == '| row | shows | mIoU | mIoU context | parameters [M] | seeds |'
+    assert lines[4] == '| fcn | baseline | 52.0 ± 2.8 | 22.0 ± 2.8 | 1.00 | 2 |'
+    assert lines[5] == '| cac-fcn, prior |  | 60.0 |  | 2.00 | 1 |'
+    assert [line.split(' | ')[0] for line in lines[6:8]] == [
+        '| cac-fcn, refined',
+        '| cac-fcn, oracle',
+    ]
+    assert 'later' not in '\n'.join(lines)
+
+
+def test_mean_and_deviation():
+    assert mean_and_deviation([1.0, 2.0, 3.0]) == '2.0 ± 1.0'
+    assert mean_and_deviation([1.25]) == '1.2'
+
+
+def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished):
+    figure = study_picture(summarize(*finished))
+    first, second = figure.axes
+    assert [label.get_text() for label in first.get_yticklabels()] == [
+        'fcn',
+        'cac-fcn, prior',
+        'cac-fcn, refined',
+        'cac-fcn, oracle',
+    ]
+    assert [bar.get_width() for bar in first.patches] == [52.0, 60.0, 60.0, 60.0]
+    assert [bar.get_width() for bar in second.patches] == [22.0]
+
+
+def test_the_report_is_written_over_an_earlier_one(tmp_path):
+    row = Row('fcn', FCN, shows='baseline')
+    assert write_report([row], tmp_path) is None
+    assert not list(tmp_path.iterdir())
+    for seed, value in ((0, 50.0), (1, 54.0)):
+        _result(tmp_path / f'runs/fcn/seed{seed}', dict(model=dict(mIoU=value)))
+        write_report([row], tmp_path)
+    (table,) = json.loads((tmp_path / 'study.json').read_text())
+    assert table['rows'][0]['metrics']['mIoU'] == [50.0, 54.0]
+    assert (tmp_path / 'study.png').stat().st_size > 1000
+    assert '| fcn | baseline | 52.0 ± 2.8 |' in (tmp_path / 'study.md').read_text()
+
+
+def test_the_report_has_the_finished_runs_that_are_not_planned(tmp_path):
+    for name, seed in (('mine', 0), ('dmnet', 1), ('dmnet', 0), ('fcn', 0)):
+        _result(tmp_path / f'runs/{name}/seed{seed}', dict(model=dict(mIoU=50.0 + seed)))
+    (tmp_path / 'runs/acnet/seed0').mkdir(parents=True)
+    dmnet = next(row for row in ROWS if row.name == 'dmnet')
+    table = write_report([dmnet], tmp_path, picture=False)
+    assert [row['label'] for row in table.rows] == ['fcn', 'dmnet', 'mine']
+    assert [row['seeds'] for row in table.rows] == [[0], [0, 1], [0]]
+    assert [row['shows'] for row in table.rows] == ['the baseline of all', 'DMNet', '']
+    assert not (tmp_path / 'study.png').exists()
+
+
+def test_files_that_are_no_report_are_kept(tmp_path):
+    refuse_other_files(tmp_path / 'new')
+    (tmp_path / 'study.md').write_text('my notes')
+    with pytest.raises(FileExistsError, match=r'study\.md exists; --force'):
+        refuse_other_files(tmp_path)
+    refuse_other_files(tmp_path, force=True)
+    (tmp_path / 'runs').mkdir()
+    refuse_other_files(tmp_path)

@@ -1,0 +1,125 @@
+"""The metric's groups against counts made pixel by pixel, alone and over two processes."""
+
+import math
+
+import pytest
+import torch
+import torch.distributed as dist
+from mmseg.evaluation import IoUMetric
+
+from mmseg_ctx.evaluation import ContextIoUMetric
+from tests.helpers import run_processes
+
+CLASSES = ('a', 'b', 'c', 'd', 'e')
+META = dict(
+    classes=CLASSES,
+    context_classes=('b', 'd'),
+    thin_classes=['e', 'unknown'],
+    foreign_classes=('unknown',),
+    num_classes='not a list',
+    palette=[[0, 0, 0]] * 5,
+)
+
+
+def pictures(count=5, classes=5):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, classes, (count, 1, 7, 9), generator=generator)
+    predictions = torch.randint(0, classes, (count, 1, 7, 9), generator=generator)
+    predictions = torch.where(
+        torch.rand(labels.shape, generator=generator) < 0.6, labels, predictions
+    )
+    labels[torch.rand(labels.shape, generator=generator) < 0.1] = 255
+    return labels, predictions
+
+
+def samples(labels, predictions):
+    return [
+        dict(gt_sem_seg=dict(data=label), pred_sem_seg=dict(data=prediction))
+        for label, prediction in zip(labels, predictions, strict=True)
+    ]
+
+
+def evaluate(metric, meta, labels, predictions):
+    metric.dataset_meta = meta
+    metric.process({}, samples(labels, predictions))
+    return metric.evaluate(len(labels))
+
+
+def naive_iou(labels, predictions, index):
+    intersection = union = 0
+    for label, prediction in zip(
+        labels.flatten().tolist(), predictions.flatten().tolist(), strict=True
+    ):
+        if label != 255:
+            intersection += label == index == prediction
+            union += index in (label, prediction)
+    return intersection / union if union else math.nan
+
+
+def naive_mean(labels, predictions, indices):
+    ious = [naive_iou(labels, predictions, index) for index in indices]
+    ious = [iou for iou in ious if not math.isnan(iou)]
+    return 100 * sum(ious) / len(ious) if ious else math.nan
+
+
+def test_groups_against_a_count_of_pixels():
+    labels, predictions = pictures()
+    metrics = evaluate(ContextIoUMetric(), META, labels, predictions)
+    assert set(metrics) == {'aAcc', 'mIoU', 'mAcc', 'mIoU_context', 'mIoU_thin'}
+    for key, indices in {'mIoU': range(5), 'mIoU_context': (1, 3), 'mIoU_thin': (4,)}.items():
+        assert metrics[key] == pytest.approx(naive_mean(labels, predictions, indices), abs=0.006)
+
+
+def test_a_class_that_never_occurs_is_left_out():
+    labels, predictions = pictures(classes=4)
+    metrics = evaluate(ContextIoUMetric(), META, labels, predictions)
+    assert metrics['mIoU'] == pytest.approx(naive_mean(labels, predictions, range(5)), abs=0.006)
+    assert math.isnan(metrics['mIoU_thin'])
+    metrics = evaluate(ContextIoUMetric(nan_to_num=-1), META, labels, predictions)
+    assert metrics['mIoU_thin'] == -100
+
+
+@pytest.mark.parametrize(
+    'options', [dict(), dict(iou_metrics=['mDice', 'mFscore']), dict(iou_metrics=['mIoU', 'mDice'])]
+)
+def test_without_groups_it_is_the_stock_metric(options):
+    labels, predictions = pictures()
+    meta = dict(classes=CLASSES, palette=META['palette'], label_map=None, reduce_zero_label=False)
+    expected = evaluate(IoUMetric(**options), meta, labels, predictions)
+    assert evaluate(ContextIoUMetric(**options), meta, labels, predictions) == expected
+
+
+def test_groups_are_of_the_mean_iou_alone():
+    metrics = evaluate(ContextIoUMetric(iou_metrics=['mDice']), META, *pictures())
+    assert not any('mIoU' in key for key in metrics)
+
+
+def test_format_only_writes_predictions_and_reports_nothing(tmp_path):
+    labels, predictions = pictures(2)
+    metric = ContextIoUMetric(format_only=True, output_dir=str(tmp_path))
+    metric.dataset_meta = META
+    for index, sample in enumerate(samples(labels, predictions)):
+        metric.process({}, [dict(sample, img_path=f'{index}.jpg')])
+    assert not metric.compute_metrics(metric.results)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['0.png', '1.png']
+
+
+def evaluate_part(rank):
+    labels, predictions = pictures(6)
+    metric = ContextIoUMetric()
+    metric.dataset_meta = META
+    metric.process({}, samples(labels[rank::2], predictions[rank::2]))
+    assert dist.get_world_size() == 2
+    return metric.evaluate(6)
+
+
+def test_two_processes_report_what_one_does(tmp_path):
+    expected = evaluate(ContextIoUMetric(), META, *pictures(6))
+    assert run_processes(evaluate_part, folder=tmp_path) == [expected, expected]
+
+
+@pytest.mark.parametrize('value', [2, None, 'water', [['water']], ['no such class']])
+def test_entries_that_name_no_class_are_no_groups(value):
+    metric = ContextIoUMetric()
+    metric.dataset_meta = dict(classes=('water', 'sand'), num_classes=value, rare_classes=['sand'])
+    assert metric.groups() == {'rare': [1]}

@@ -1,0 +1,62 @@
+"""The hook in a run of MMEngine's, into the backends that the run's visualizer has."""
+
+import numpy as np
+import pytest
+from mmengine.runner import Runner
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mmseg_ctx.hooks import ContextVisualizationHook
+from tests.segmentors import build_segmentor, scenes_loader
+
+
+def validate(model, folder, interval):
+    backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+    runner = Runner(
+        model=model,
+        work_dir=str(folder),
+        val_dataloader=dict(scenes_loader(5), batch_size=2, num_workers=0),
+        val_cfg=dict(type='ValLoop'),
+        val_evaluator=dict(type='IoUMetric'),
+        custom_hooks=[dict(type='ContextVisualizationHook', interval=interval)],
+        visualizer=dict(
+            type='SegLocalVisualizer', vis_backends=backends, name=f'context {folder.name}'
+        ),
+        default_scope='mmseg',
+        log_level='ERROR',
+    )
+    runner.val()
+    return runner
+
+
+def test_every_so_many_images_reach_each_backend(tmp_path):
+    runner = validate(build_segmentor('ACNet'), tmp_path, interval=2)
+    files = sorted(tmp_path.rglob('vis_image/*.png'))
+    names = [f'context_context_scene_1_{index:06d}_40x64' for index in (0, 2, 4)]
+    assert [path.name for path in files] == [f'{name}_0.png' for name in names]
+    picture = np.array(Image.open(files[0]))
+    assert picture.shape[1] == 1200
+    assert picture.std() > 20
+    runner.visualizer.close()
+    (events,) = {path.parent for path in tmp_path.rglob('events.out.*')}
+    log = EventAccumulator(str(events), size_guidance=dict(images=0)).Reload()
+    assert sorted(log.Tags()['images']) == names
+
+
+def test_a_second_validation_shows_the_same_images(tmp_path):
+    runner = validate(build_segmentor('CTNet'), tmp_path, interval=3)
+    files = sorted(path.name for path in tmp_path.rglob('vis_image/*.png'))
+    assert len(files) == 2
+    runner.val()
+    assert sorted(path.name for path in tmp_path.rglob('vis_image/*.png')) == files
+
+
+def test_a_model_without_context_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ValueError, match=r'decode head must be one of .* got FCNHead'):
+        validate(build_segmentor('FCN'), tmp_path, interval=1)
+
+
+@pytest.mark.parametrize(('interval', 'error'), [(0, ValueError), (2.5, TypeError)])
+def test_bad_interval(interval, error):
+    with pytest.raises(error, match=f'interval must be an integer >= 1, got {interval}'):
+        ContextVisualizationHook(interval)

@@ -1,0 +1,204 @@
+import argparse
+import os
+import warnings
+
+import pytest
+
+from mmseg_ctx.utils.commandline import (
+    ArgumentParser,
+    add_cfg_options,
+    device,
+    integer,
+    picture,
+    progress_bar,
+    run,
+)
+from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.files import writing
+from tests.helpers import exit_status
+
+
+def raising(error):
+    def main(arguments):
+        raise error
+
+    return main
+
+
+def test_a_tool_that_returns_ends_with_status_zero(capsys):
+    seen = []
+    assert exit_status(seen.extend, 'a', 'b') == 0
+    assert seen == ['a', 'b']
+    assert capsys.readouterr().err == ''
+
+
+def test_the_arguments_are_those_of_the_command_line(monkeypatch):
+    monkeypatch.setattr('sys.argv', ['tool.py', 'x'])
+    seen = []
+    with pytest.raises(SystemExit):
+        run(seen.extend)
+    assert seen == ['x']
+
+
+@pytest.mark.parametrize(
+    ('error', 'text'),
+    [
+        (ValueError('size must be 1,\n  got 2'), 'error: size must be 1, got 2\n'),
+        (FileNotFoundError(2, 'No such file or directory', 'a.pth'), None),
+        (FileExistsError('a.pth exists'), 'error: a.pth exists\n'),
+        (ImportError('needs onnxruntime'), 'error: needs onnxruntime\n'),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_two(error, text, capsys):
+    assert exit_status(raising(error)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ''
+    assert captured.err == (text or 'error: a.pth: No such file or directory\n')
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run(raising(ZeroDivisionError()), [])
+
+
+def test_cfg_options(capsys):
+    parser = ArgumentParser(prog='tool.py')
+    add_cfg_options(parser)
+    options = parser.parse_args(['--cfg-options', 'a.b=1', 'c=[2,3]', 'd=x=y'])
+    assert options.cfg_options == {'a.b': 1, 'c': [2, 3], 'd': 'x=y'}
+    with pytest.raises(SystemExit) as exit_:
+        parser.parse_args(['--cfg-options', 'a=1', 'foo'])
+    assert exit_.value.code == 2
+    error = "error: --cfg-options must be KEY=VALUE, got 'foo' (see tool.py --help)\n"
+    assert capsys.readouterr().err == error
+
+
+@pytest.mark.parametrize('text', ['0', '-1', '1.5', 'one', ''])
+def test_an_integer_that_is_none_or_too_small(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"integer >= 1, got '{text}'"):
+        integer(1)(text)
+
+
+def test_an_integer():
+    assert integer(1)('12') == 12
+    assert integer(0)('0') == 0
+
+
+def test_a_device_that_is_not_there(monkeypatch):
+    assert device('cpu') == 'cpu'
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    with pytest.raises(argparse.ArgumentTypeError, match='no CUDA device'):
+        device('cuda')
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    assert device('cuda') == 'cuda'
+    with pytest.raises(argparse.ArgumentTypeError, match="'cpu' or 'cuda', got 'gpu'"):
+        device('gpu')
+
+
+@pytest.mark.parametrize('text', ['a.xyz', 'a', 'png'])
+def test_a_picture_of_no_format(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=rf"one of .*\.png.*, got '{text}'"):
+        picture(text)
+
+
+def test_a_picture():
+    assert [picture(text) for text in ('a.png', 'b/a.PDF')] == ['a.png', 'b/a.PDF']
+
+
+def test_a_progress_bar_leaves_nothing_before_an_error(capsys):
+    with progress_bar() as bar:
+        list(bar.track(range(3)))
+    assert '3/3' in capsys.readouterr().err
+
+    def fail_half_way():
+        with progress_bar() as bar:
+            for _ in bar.track(range(3)):
+                raise ValueError('wrong')
+
+    with pytest.raises(ValueError, match='wrong'):
+        fail_half_way()
+    assert capsys.readouterr().err == ''
+
+
+def test_the_advice_of_openmmlab_is_left_out():
+    def main(arguments):
+        for module in ('mmseg.models.losses', 'mmcv', 'mmengine.runner', 'mmseg_ctx', 'mine'):
+            warnings.warn_explicit(module, UserWarning, 'file.py', 1, module)
+        warnings.warn_explicit('later', FutureWarning, 'file.py', 1, 'mmcv')
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('always')
+        assert not exit_status(main)
+    assert [str(warning.message) for warning in seen] == ['mmseg_ctx', 'mine', 'later']
+
+
+def test_what_an_input_raises_becomes_a_value_error():
+    message = r'^a\.py is bad: ZeroDivisionError: division'
+    with pytest.raises(ValueError, match=message), value_errors('a.py is bad'):
+        1 / 0  # noqa: B018
+    with value_errors('a.py is bad'):
+        pass
+
+
+@pytest.mark.parametrize('arguments', [[], ['--wrong', '1'], ['sub'], ['other']])
+def test_wrong_arguments_are_one_line(arguments, capsys):
+    parser = ArgumentParser(prog='tool.py')
+    parser.add_subparsers(required=True, dest='command').add_parser('sub').add_argument('source')
+    assert exit_status(parser.parse_args, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ')
+    assert error.count('\n') == 1
+    assert '--help' in error
+
+
+def test_help_keeps_the_line_breaks_of_the_example(capsys):
+    parser = ArgumentParser(epilog='Example:\n    tool.py a \\\n        b')
+    assert exit_status(parser.parse_args, '--help') == 0
+    assert 'tool.py a \\\n        b' in capsys.readouterr().out
+
+
+def test_the_file_appears_when_all_of_it_is_written(tmp_path):
+    path = tmp_path / 'a.tar.gz'
+    with writing(path) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == '.gz'
+        temporary.write_text('half')
+        assert not path.exists()
+        temporary.write_text('whole')
+    assert path.read_text() == 'whole'
+    assert os.listdir(tmp_path) == ['a.tar.gz']
+
+
+@pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
+def test_after_an_exception_nothing_has_changed(error, tmp_path):
+    path = tmp_path / 'a.txt'
+    path.write_text('old')
+
+    def write_half():
+        with writing(path, force=True) as temporary:
+            temporary.write_text('half')
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert path.read_text() == 'old'
+    assert os.listdir(tmp_path) == ['a.txt']
+
+
+def test_an_existing_file_is_replaced_only_by_force(tmp_path):
+    path = tmp_path / 'a.txt'
+    path.write_text('old')
+    with pytest.raises(FileExistsError, match=r'a\.txt exists; --force'), writing(path):
+        pass
+    assert path.read_text() == 'old'
+    with writing(path, force=True) as temporary:
+        temporary.write_text('new')
+    assert path.read_text() == 'new'
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(IsADirectoryError, match='is a folder'), writing(tmp_path, force=True):
+        pass
+    missing = tmp_path / 'missing' / 'a.txt'
+    with pytest.raises(FileNotFoundError, match='missing'), writing(missing):
+        pass

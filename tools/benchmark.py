@@ -2,9 +2,9 @@
 
 import torch
 
-from mmseg_ctx.analysis.benchmark import DTYPES, MEMORY_FORMATS, Setting, measure, steps
+from mmseg_ctx.analysis.benchmark import DTYPES, MEMORY_FORMATS, Setting, measure, selected, steps
 from mmseg_ctx.analysis.options import add_output_options, output
-from mmseg_ctx.analysis.suites import SUITES, selected
+from mmseg_ctx.analysis.suites import SUITES
 from mmseg_ctx.utils.commandline import ArgumentParser, device, integer, progress_bar, run
 
 DESCRIPTION = f"""\

@@ -193,6 +193,33 @@ def measure(comparisons, setting, repeats, progress=lambda case: None):
     return [each._replace(facts=(*each.facts, *facts)) for each in tables]
 
 
+def selected(comparisons, cases):
+    """Return the comparisons with only some of their cases.
+
+    Args:
+        comparisons (Sequence[Comparison]): As a suite gives them.
+        cases (Sequence[str]): Names of cases.
+
+    Returns:
+        list[Comparison]: Those in which a case is left.
+
+    Raises:
+        ValueError: A name is that of no case.
+    """
+    names = list(dict.fromkeys(case.name for each in comparisons for case in each.cases))
+    unknown = [name for name in cases if name not in names]
+    if unknown:
+        raise ValueError(f'cases must be among {", ".join(names)}, got {unknown[0]!r}')
+    chosen = [
+        each._replace(
+            cases=tuple(case for case in each.cases if case.name in cases),
+            against=tuple(name for name in each.against if name in cases),
+        )
+        for each in comparisons
+    ]
+    return [each for each in chosen if each.cases]
+
+
 def compare(comparison, setting, repeats, progress=lambda case: None):
     """Measure the cases of a comparison.
 

@@ -3,17 +3,12 @@
 import pytest
 import torch
 
-from mmseg_ctx.analysis.benchmark import Setting, compare
+from mmseg_ctx.analysis.benchmark import Setting, compare, selected
 from mmseg_ctx.analysis.heads import COMPARED
-from mmseg_ctx.analysis.suites import (
-    cac_inference,
-    cac_loss,
-    ctnet_linear,
-    heads,
-    labelled_samples,
-    selected,
-    training_step,
-)
+from mmseg_ctx.analysis.suites.cac import cac_inference, cac_loss
+from mmseg_ctx.analysis.suites.ctnet import ctnet_linear
+from mmseg_ctx.analysis.suites.heads import heads
+from mmseg_ctx.analysis.suites.steps import labelled_samples, training_step
 
 
 def test_labels_hold_as_many_classes_as_asked_for():

@@ -7,8 +7,7 @@ from mmseg.models.utils import resize
 
 from mmseg_ctx.analysis.benchmark import Case, Comparison, mib
 from mmseg_ctx.analysis.complexity import count
-from mmseg_ctx.analysis.complexity_tables import mmseg_model, with_cac, wrapped
-from mmseg_ctx.analysis.heads import head_config
+from mmseg_ctx.analysis.models import head_config, mmseg_model, with_cac, wrapped
 from mmseg_ctx.analysis.suites.steps import STRIDE, forward_step, labelled_samples, training_step
 from mmseg_ctx.utils.models import build
 

@@ -11,7 +11,7 @@ def forward_step(module, *inputs, setting):
     """Return the step of a module's forward pass, in evaluation mode and without gradients."""
     module = setting.place(module)
     module.eval()
-    inputs = [_placed(each, setting) for each in inputs]
+    inputs = [_place(each, setting) for each in inputs]
 
     @torch.no_grad()
     def step():
@@ -26,15 +26,15 @@ def training_step(losses, module, *inputs, setting):
 
     Args:
         losses (Callable): Given the inputs, returns the dictionary of a decode head's losses.
-        module (nn.Module): Whose weights they depend on.
-        *inputs (Tensor | list[Tensor]): Of ``losses``.
+        module (nn.Module): The module whose weights the losses depend on.
+        *inputs (Tensor | list[Tensor]): Inputs of ``losses``.
         setting (Setting): Where and how.
 
     Returns:
         Callable[[], None]: The step. The gradients are gone when it ends.
     """
     setting.place(module).train()
-    inputs = [_placed(each, setting, gradient=True) for each in inputs]
+    inputs = [_place(each, setting, gradient=True) for each in inputs]
     leaves = [*module.parameters(), *(leaf for each in inputs for leaf in _tensors(each))]
 
     def step():
@@ -51,20 +51,20 @@ def _tensors(item):
     return [item] if isinstance(item, torch.Tensor) else item
 
 
-def _placed(item, setting, gradient=False):
+def _place(item, setting, gradient=False):
     placed = [setting.place(tensor).requires_grad_(gradient) for tensor in _tensors(item)]
     return placed[0] if isinstance(item, torch.Tensor) else placed
 
 
 def labelled_samples(batch, size, classes, present=12, device='cpu'):
-    """Make labels of a few classes, in blocks.
+    """Make data samples with labels of a few classes, in blocks.
 
     Args:
         batch (int): B.
         size (int): H and W, in pixels.
         classes (int): N.
         present (int): How many classes an image has at most. Default: 12.
-        device (str | torch.device): Where. Default: ``'cpu'``.
+        device (str | torch.device): Where the labels are. Default: ``'cpu'``.
 
     Returns:
         list[SegDataSample]: With ``gt_sem_seg``.

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-# Output pixels that are worked on at a time. On the CPU a tile stays in the cache, and few columns
+# How much is worked on at a time. On the CPU a tile stays in the cache, and few columns and rows
 # keep the interpolation's matrix products small; an accelerator wants few, large kernels.
-CPU_TILE = (32, 64)
+CPU_TILE_VALUES, CPU_TILE_ROWS, CPU_TILE_COLUMNS = 2**19, 128, 64
 DEVICE_TILE_VALUES = 2**24
 # Positions closer than this to a source pixel may be rounded to either side of it.
 ROUNDING = 1e-3
@@ -17,8 +17,8 @@ ROUNDING = 1e-3
 class Interpolation(NamedTuple):
     """A linear map along one side: which sources each target reads, and with what weights.
 
-    It begins as :meth:`identity`. Each of the other methods returns the map that is followed by one
-    more step, so that a chain of steps is one matrix.
+    It begins as :meth:`identity`. Each other method but :meth:`tile` returns the map that is
+    followed by one more step, so that a chain of steps is one matrix.
 
     Attributes:
         weights (Tensor): ``[source, target]``.
@@ -76,6 +76,37 @@ class Interpolation(NamedTuple):
         first = np.minimum(self.first[lower], self.first[upper])
         return Interpolation(weights, first, np.maximum(self.last[lower], self.last[upper]))
 
+    def crop(self, start, stop):
+        """Return the map to the targets from ``start`` to before ``stop``."""
+        targets = slice(start, stop)
+        return Interpolation(self.weights[:, targets], self.first[targets], self.last[targets])
+
+    def flip(self):
+        """Return the map to the targets in the opposite order."""
+        return Interpolation(self.weights.flip(1), self.first[::-1], self.last[::-1])
+
+    def place(self, start, length):
+        """Return the map to ``length`` targets, of which these are some; the others are zero.
+
+        Args:
+            start (int): Where these begin.
+            length (int): New number of targets.
+
+        Returns:
+            Interpolation: The longer chain. What reads nothing has its last source before its
+            first.
+        """
+        around = start, length - start - len(self.first)
+        return Interpolation(
+            F.pad(self.weights, around),
+            np.pad(self.first, around, constant_values=len(self.weights)),
+            np.pad(self.last, around, constant_values=-1),
+        )
+
+    def scale(self, factors):
+        """Return the map to the targets times ``factors`` ``[target]``."""
+        return self._replace(weights=self.weights * factors)
+
     def tile(self, start, length):
         """Return what makes ``length`` targets, fewer at the end.
 
@@ -84,10 +115,12 @@ class Interpolation(NamedTuple):
             length (int): Their number.
 
         Returns:
-            tuple[Tensor, slice]: A matrix ``[length, sources]``, and the sources that it reads.
+            tuple[Tensor, slice]: A matrix ``[length, sources]``, and the sources that it reads, if
+            any.
         """
         targets = slice(start, start + length)
-        sources = slice(int(self.first[targets].min()), int(self.last[targets].max()) + 1)
+        first, last = int(self.first[targets].min()), int(self.last[targets].max())
+        sources = slice(first, max(first, last + 1))
         return self.weights[sources, targets].t(), sources
 
 
@@ -104,5 +137,6 @@ def tile_size(depth, height, width, device):
         tuple[int, int]: Both in pixels, at least 1.
     """
     if device.type == 'cpu':
-        return CPU_TILE
+        rows = CPU_TILE_VALUES // (depth * CPU_TILE_COLUMNS)
+        return min(max(rows, 1), CPU_TILE_ROWS), CPU_TILE_COLUMNS
     return min(height, max(1, DEVICE_TILE_VALUES // (depth * width))), width

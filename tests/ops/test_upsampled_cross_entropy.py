@@ -7,7 +7,7 @@ from mmseg.models.losses import CrossEntropyLoss, accuracy
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmseg_ctx.analysis.benchmark import peak_memory
-from mmseg_ctx.ops import interpolation, upsampled_cross_entropy
+from mmseg_ctx.ops import upsampled_cross_entropy
 from tests.helpers import assert_relative
 
 MODULE = sys.modules[upsampled_cross_entropy.__module__]  # its name is the function's
@@ -99,7 +99,7 @@ def test_tile_size_does_not_matter(monkeypatch):
     logits, label = case((8, 8), (61, 67))
     expected = upsampled_cross_entropy(logits, label, with_accuracy=True)
     for tile in ((1, 1), (61, 67), (100, 5)):
-        monkeypatch.setattr(interpolation, 'CPU_TILE', tile)
+        monkeypatch.setattr(MODULE, 'tile_size', lambda *_, tile=tile: tile)
         actual = upsampled_cross_entropy(logits, label, with_accuracy=True)
         torch.testing.assert_close(actual, expected)
 

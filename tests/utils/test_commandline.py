@@ -56,12 +56,8 @@ def test_wrong_input_is_one_line_and_status_two(error, text, capsys):
     assert captured.err == (text or 'error: a.pth: No such file or directory\n')
 
 
-@pytest.mark.parametrize('length', [1, 100_000])
-def test_standard_output_that_cannot_be_written(length):
-    code = (
-        'from mmseg_ctx.utils.commandline import run\n'
-        f"run(lambda arguments: print('x' * {length}), [])"
-    )
+def test_standard_output_that_cannot_be_written():
+    code = 'from mmseg_ctx.utils.commandline import run; run(print, [])'
     with open('/dev/full', 'w') as full:
         result = subprocess.run(
             [sys.executable, '-c', code], stdout=full, stderr=subprocess.PIPE, text=True

@@ -23,9 +23,11 @@ COMPARED = (
     'AdaptiveContextHead',
     'ContextTandemHead',
 )
-HEADS_FACTS = (
-    "AdaptiveContextHead also reads the dilated ResNet's stages 1 and 2, of 1/8 and 1/4 of the "
-    'channels, the former at twice the size. OCRHead is without the FCN head before it.',
+# What a head reads beside the last stage, or does not count.
+HEAD_NOTES = dict(
+    AdaptiveContextHead="AdaptiveContextHead also reads the dilated ResNet's stages 1 and 2, of "
+    '1/8 and 1/4 of the channels, the former at twice the size.',
+    OCRHead='OCRHead is without the FCN head before it.',
 )
 
 

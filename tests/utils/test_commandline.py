@@ -100,9 +100,14 @@ def test_a_device_that_is_not_there(monkeypatch):
     with pytest.raises(argparse.ArgumentTypeError, match='no CUDA device'):
         device('cuda')
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
     assert device('cuda') == 'cuda'
-    with pytest.raises(argparse.ArgumentTypeError, match="'cpu' or 'cuda', got 'gpu'"):
-        device('gpu')
+    assert [device(text) for text in ('cuda:0', 'cuda:1')] == ['cuda:0', 'cuda:1']
+    with pytest.raises(argparse.ArgumentTypeError, match=r"at most 'cuda:1', got 'cuda:2'"):
+        device('cuda:2')
+    for text in ('gpu', 'cuda:', 'cuda:-1', 'cuda:01', 'cuda:1 ', 'cpu:0', 'CUDA', ''):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"or 'cuda:N', got '{text}'"):
+            device(text)
 
 
 @pytest.mark.parametrize('text', ['a.xyz', 'a', 'png'])

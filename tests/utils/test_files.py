@@ -1,7 +1,6 @@
 """Files that are written whole or not at all, on disks that refuse them."""
 
 import os
-import resource
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +13,7 @@ from matplotlib.figure import Figure
 from mmseg_ctx.utils.commandline import picture
 from mmseg_ctx.utils.errors import one_line
 from mmseg_ctx.utils.files import check_folder, check_writable, naming, write_figure, writing
-
-
-@contextmanager
-def full_disk(size=8192):
-    """Let no file grow beyond ``size`` bytes; Python ignores the signal and gets an error."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+from tests.helpers import full_disk
 
 
 def test_the_file_appears_when_all_of_it_is_written(tmp_path):

@@ -31,7 +31,14 @@ from mmseg_ctx.ops import (
     upsampled_cross_entropy,
     widen,
 )
-from mmseg_ctx.utils.arguments import check_choice, check_int, check_number
+from mmseg_ctx.utils.arguments import (
+    check_choice,
+    check_head_arguments,
+    check_index,
+    check_inputs,
+    check_int,
+    check_number,
+)
 
 # How the original classifier, a 1×1 convolution, reads features [B, d, h, w] at temperature τ.
 PRIOR_LOGITS = {
@@ -177,7 +184,9 @@ class ContextAwareClassifierHead:
         residual='none',
     ):
         kind = ('type', '_scope_')
-        super().__init__(**{name: value for name, value in head.items() if name not in kind})
+        arguments = {name: value for name, value in head.items() if name not in kind}
+        check_head_arguments(**arguments)
+        super().__init__(**arguments)
         _check_classifier(self)
         _check_losses(self)
         self.context_classifier = ContextAwareClassifier(
@@ -199,6 +208,14 @@ class ContextAwareClassifierHead:
             self.conv_seg.bias.requires_grad_(False)
         self._classified = None  # what cls_seg saw, while losses are computed
         self._evaluated = 'refined', None  # the classifier that predicts, and its labels
+
+    def _init_inputs(self, in_channels, in_index, input_transform):
+        check_inputs(in_channels, in_index, input_transform)
+        super()._init_inputs(in_channels, in_index, input_transform)
+
+    def _transform_inputs(self, inputs):
+        check_index(inputs, self.in_index)
+        return super()._transform_inputs(inputs)
 
     def cls_seg(self, feat):
         """Classify each pixel with weights that are rewritten for its image (Eqs. 4 to 6).

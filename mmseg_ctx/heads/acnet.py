@@ -21,6 +21,7 @@ from mmseg_ctx.utils.arguments import (
     check_features,
     check_int,
     check_ints,
+    check_norm_inputs,
     check_number,
     is_int,
 )
@@ -264,6 +265,7 @@ class AdaptiveContextHead(BaseDecodeHead):
         """Return the logits ``[B, N, h, w]`` for the backbone's outputs, h×w the finest's size."""
         check_features(inputs, self.in_index, self.in_channels)
         *finer, x = self._transform_inputs(inputs)
+        check_norm_inputs(self, *finer, x)
         x = self.reduce(x)
         for block, feature in zip(self.blocks, reversed(finer), strict=True):
             x = block(x, feature)  # of the size of feature

@@ -432,12 +432,6 @@ def test_builds_from_the_registry():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(in_channels=12), 'in_channels must be a non-empty list or tuple .*got 12'),
-        (dict(in_index=-1), 'in_index must be a list or tuple of integers, got -1'),
-        (
-            dict(in_index=(0, 1)),
-            r'in_index must have as many entries as in_channels=.*got \(0, 1\)',
-        ),
         (
             dict(in_channels=(8, 12), in_index=(1, 3)),
             r'in_channels must have as many entries as block_channels=\(10, 8, 6\), got \(8, 12\)',
@@ -445,7 +439,6 @@ def test_builds_from_the_registry():
         (dict(block_channels=()), r'block_channels must be a non-empty list .*got \(\)'),
         (dict(block_channels=6), 'block_channels must be a non-empty list .*got 6'),
         (dict(channels=8), r'channels must be the last of block_channels=\(10, 8, 6\), got 8'),
-        (dict(num_classes=0), 'num_classes must be an integer >= 1, got 0'),
         (dict(delta=0), 'delta must be a finite number > 0.0, got 0'),
         (dict(delta='5'), "delta must be a finite number > 0.0, got '5'"),
         (dict(num_local_fusions=0), 'num_local_fusions must be an integer >= 1, got 0'),

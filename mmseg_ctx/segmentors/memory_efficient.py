@@ -159,6 +159,9 @@ class MemoryEfficientSegmentor:
             raise _FullSizeError(
                 f'what {type(head).__name__} predicts is not what its predict_by_feat returns'
             )
+        logits = (
+            logits.detach()
+        )  # labels have no gradient, whose graph would hold the network's maps
         like = widen(logits[:0])
         return logits, *(
             Interpolation.identity(source, like).resize(target, head.align_corners)

@@ -107,7 +107,8 @@ def test_memory_of_passes_is_that_of_their_small_logits():
     image = photograph(256, 256)
     small = 4 * 64 * 32 * 32
     peaks = []
-    for flips in (FLIPS[:1], FLIPS * 4):
+    for flips in (FLIPS, FLIPS * 4):
         batch = passes([image], (1.0,), flips)
         peaks.append(peak_memory(lambda batch=batch: model.test_step(batch)))
-    assert peaks[1] - peaks[0] <= 1.1 * 11 * small
+    # What remains is the interpolations' indices and weights, of a few kilobytes.
+    assert peaks[1] - peaks[0] <= 1.15 * 9 * small

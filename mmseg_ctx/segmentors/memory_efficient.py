@@ -80,6 +80,12 @@ class MemoryEfficientSegmentor:
         """
         if self._settings().get('keep_logits', False) or self._keeps_full_size:
             return super().predict(inputs, data_samples)
+        if torch.compiler.is_compiling():
+            # No graph can leave the head's resizing out and put it back.
+            return torch.compiler.disable(self._predict_labels)(inputs, data_samples)
+        return self._predict_labels(inputs, data_samples)
+
+    def _predict_labels(self, inputs, data_samples):
         try:
             logits = self._resized_logits(inputs, data_samples)
         except _FullSizeError as error:

@@ -206,3 +206,27 @@ def test_test_cfg_as_a_plain_dict_or_none():
         ours.test_cfg = test_cfg
         label = ours.test_step(copy.deepcopy(batch))[0].pred_sem_seg.data
         assert torch.equal(label, expected)
+
+
+@pytest.mark.parametrize('classifier', ['prior', 'oracle'])
+def test_of_the_evaluated_classifier(classifier):
+    stock, ours = pair(HEADS_AND_CASCADES['CAC'])
+    label = torch.arange(4).repeat_interleave(35).expand(1, 110, 140)
+    meta = dict(evaluated_classifier=(classifier, label if classifier == 'oracle' else None))
+    expected, actual = (
+        model.test_step(data([photograph(88, 112)], [(110, 140)], **meta))[0].pred_sem_seg.data
+        for model in (stock, ours)
+    )
+    assert len(expected.unique()) > 1
+    assert (actual == expected).float().mean() >= 0.9999
+    refined = ours.test_step(data([photograph(88, 112)], [(110, 140)]))[0].pred_sem_seg.data
+    assert (actual != refined).any()
+
+
+def test_oracle_classifier_by_windows_is_refused():
+    _, ours = pair(HEADS_AND_CASCADES['CAC'], **MODES['slide'])
+    meta = dict(evaluated_classifier=('oracle', torch.zeros(1, 96, 128, dtype=torch.long)))
+    with pytest.raises(ValueError, match=r"test_cfg mode 'whole'.*got 'slide'"):
+        ours.test_step(data([photograph(96, 128)], [(96, 128)], **meta))
+    # The head resizes again after an error.
+    assert 'predict_by_feat' not in vars(ours.decode_head)

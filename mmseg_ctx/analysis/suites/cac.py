@@ -64,7 +64,7 @@ def _loss_case(name, config, shape, samples, setting, alter=lambda head: None):
 def _skip_cross_entropy(head):
     """Put sums in place of the cross-entropies, so that all else is computed as it was."""
     head.loss_by_feat = lambda logits, samples: dict(loss=logits.sum())
-    head._extra_losses = lambda name, logits, *_: {f'loss_{name}': logits.sum()}
+    head.classifier_losses = lambda name, logits, *_: {f'loss_{name}': logits.sum()}
 
 
 def cac_inference(setting):

@@ -194,9 +194,25 @@ def test_everything_it_names_can_be_built(path, tmp_path, monkeypatch):
     for evaluator in (config.val_evaluator, config.test_evaluator):
         METRICS.build(evaluator)
     assert all(hook.type in HOOKS for hook in config.default_hooks.values())
-    for hook in config.get('custom_hooks', []):
-        HOOKS.build(hook)
     assert config.tta_model.type in MODELS
+
+
+@pytest.mark.parametrize('path', ZOO, ids=lambda path: path.relative_to(CONFIGS).as_posix())
+def test_a_list_of_hooks_replaces_none_of_the_configs(path):
+    config = read(path)
+    assert config.default_hooks.exact_resume.type == 'ExactResumeHook'
+    assert 'custom_hooks' not in config
+
+
+@pytest.mark.parametrize('path', ZOO, ids=lambda path: path.relative_to(CONFIGS).as_posix())
+def test_the_last_validation_is_that_of_the_end(path):
+    config = read(path)
+    iterations, interval = config.train_cfg.max_iters, config.train_cfg.val_interval
+    # MMEngine validates at each multiple of the interval, and at the end.
+    validations = sorted({*range(interval, iterations + 1, interval), iterations})
+    assert len(validations) == (10 if iterations > 600 else 1)
+    assert all(iterations - other > 0.01 * iterations for other in validations[:-1])
+    assert config.default_hooks.checkpoint.interval == interval
 
 
 @pytest.mark.parametrize('path', PAPERS)

@@ -298,6 +298,40 @@ def test_one_to_three_blocks(blocks):
     assert AdaptiveContextHead(**arguments).channels == head.channels
 
 
+@pytest.mark.parametrize('blocks', [1, 2])
+@pytest.mark.parametrize('fusions', [1, 2, 3])
+def test_blocks_with_a_local_module_alone(blocks, fusions):
+    """The counts of the paper's Tables 2 and 3: each block has a global and a local module."""
+    arguments = dict(
+        SMALL,
+        in_channels=(6, 8, 12)[-blocks - 1 :],
+        in_index=(0, 1, 3)[-blocks - 1 :],
+        block_channels=(10, 8, 6)[: blocks + 1],
+        channels=(10, 8, 6)[blocks],
+        num_local_fusions=fusions,
+    )
+    head = seeded(AdaptiveContextHead(**arguments, last_global_context=False)).eval()
+    modules = list(head.modules())
+    assert sum(isinstance(module, GlobalContextModule) for module in modules) == blocks
+    assert sum(isinstance(module, LocalContextModule) for module in modules) == blocks
+    fine, middle, _, coarse = inputs = features()
+    x = head.reduce(coarse)
+    for block, feature in zip(head.blocks, (middle, fine), strict=False):
+        assert len(block.local_context.fusions) == fusions
+        x = block(x, feature)
+    torch.testing.assert_close(head(inputs), head.conv_seg(x))
+    # A checkpoint of the whole head has these weights and the last module's.
+    whole = AdaptiveContextHead(**arguments).state_dict()
+    rest = whole.keys() - head.state_dict().keys()
+    assert head.state_dict().keys() <= whole.keys()
+    assert all(name.startswith('global_context.') for name in rest)
+
+
+def test_last_global_context_must_be_a_bool():
+    with pytest.raises(TypeError, match="last_global_context must be True or False, got 'no'"):
+        AdaptiveContextHead(**SMALL, last_global_context='no')
+
+
 def test_widths_of_the_paper():
     with torch.device('meta'):
         head = AdaptiveContextHead(

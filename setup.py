@@ -24,7 +24,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
-    package_data={'mmseg_ctx': ['.mim/**/*']},
+    package_data={'mmseg_ctx': ['.mim/**/*', 'analysis/**/*.yml']},
     install_requires=['numpy', 'torch>=2.4'],
     extras_require={
         'onedl': [

@@ -2,9 +2,16 @@
 
 import torch
 
-from mmseg_ctx.analysis.benchmark import DTYPES, MEMORY_FORMATS, Setting, measure, steps
+from mmseg_ctx.analysis.benchmark import (
+    DTYPES,
+    MEMORY_FORMATS,
+    Setting,
+    count_steps,
+    run_comparison,
+    select_cases,
+)
 from mmseg_ctx.analysis.options import add_output_options, output
-from mmseg_ctx.analysis.suites import SUITES, selected
+from mmseg_ctx.analysis.suites import SUITES
 from mmseg_ctx.utils.commandline import ArgumentParser, device, integer, progress_bar, run
 
 DESCRIPTION = f"""\
@@ -28,15 +35,17 @@ def main(arguments):
     setting = Setting(arguments.device, arguments.dtype, arguments.memory_format, arguments.sizes)
     comparisons = SUITES[arguments.suite](setting)
     if arguments.cases:
-        comparisons = selected(comparisons, arguments.cases)
+        comparisons = select_cases(comparisons, arguments.cases)
     with output(arguments) as write:
         with progress_bar() as bar:
-            task = bar.add_task('', total=steps(comparisons, arguments.repeats))
+            task = bar.add_task('', total=count_steps(comparisons, arguments.repeats))
 
             def progress(case):
                 bar.update(task, advance=1, description=case)
 
-            tables = measure(comparisons, setting, arguments.repeats, progress)
+            tables = [
+                run_comparison(each, setting, arguments.repeats, progress) for each in comparisons
+            ]
         write(tables)
 
 

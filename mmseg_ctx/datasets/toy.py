@@ -63,6 +63,10 @@ def _coco_stuff(split, name):
     return Split(name, f'images/{split}/{{}}.jpg', f'annotations/{split}/{{}}_labelTrainIds.png')
 
 
+def _camvid(split, sequence):
+    return Split(f'{sequence}{{:05d}}', f'{split}/{{}}.png', f'{split}annot/{{}}.png')
+
+
 def _cityscapes(split, city):
     label = None if split == 'test' else f'gtFine/{split}/{city}/{{}}_gtFine_labelTrainIds.png'
     return Split(
@@ -97,6 +101,11 @@ PASCAL_CONTEXT = Layout((_pascal_context('train'), _pascal_context('val')), rang
 LAYOUTS = {
     'ade20k': Layout(
         (_ade20k('training', 'train'), _ade20k('validation', 'val')), range(1, 151), 0
+    ),
+    'camvid': Layout(
+        (_camvid('train', '0006R0_f'), _camvid('val', '0016E5_'), _camvid('test', 'Seq05VD_f')),
+        range(11),
+        11,
     ),
     'cityscapes': Layout(
         (

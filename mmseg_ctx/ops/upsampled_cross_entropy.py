@@ -3,12 +3,8 @@
 import torch
 from torch.autograd.function import once_differentiable
 
+from mmseg_ctx.ops.interpolation import Interpolation, tile_size
 from mmseg_ctx.ops.precision import autocast_off, widen
-
-# Output pixels that are worked on at a time. On the CPU a tile stays in the cache, and few columns
-# keep the interpolation's matrix products small; an accelerator wants few, large kernels.
-CPU_TILE = (32, 64)
-DEVICE_TILE_VALUES = 2**24
 
 
 def upsampled_cross_entropy(
@@ -100,9 +96,9 @@ def _tiled_cross_entropy(
     """
     with autocast_off(logits):
         batch, classes, height, width = logits.shape
-        rows = _Interpolation(height, label.shape[1], align_corners, logits)
-        columns = _Interpolation(width, label.shape[2], align_corners, logits)
-        tile_rows, tile_columns = _tile_size(batch, classes, label)
+        rows = Interpolation.identity(height, logits).resize(label.shape[1], align_corners)
+        columns = Interpolation.identity(width, logits).resize(label.shape[2], align_corners)
+        tile_rows, tile_columns = tile_size(batch * classes, *label.shape[1:], label.device)
         pixels = logits.permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
         gradient = torch.zeros_like(pixels) if with_gradient else None
         total, correct = logits.new_zeros(()), label.new_zeros(1)
@@ -151,43 +147,3 @@ def _cross_entropy_(logits, label, weights, with_accuracy):
 def _mix_rows(matrix, pixels):
     """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by ``matrix``."""
     return (matrix @ pixels.flatten(2)).unflatten(2, pixels.shape[2:])
-
-
-def _tile_size(batch, classes, label):
-    height, width = label.shape[1:]
-    if label.device.type == 'cpu':
-        return CPU_TILE
-    return min(height, max(1, DEVICE_TILE_VALUES // (batch * classes * width))), width
-
-
-class _Interpolation:
-    """Linear interpolation along one side, as a matrix whose blocks are taken tile by tile.
-
-    Args:
-        source (int): Length that is read.
-        target (int): Length that is made.
-        align_corners (bool): As in ``torch.nn.functional.interpolate``.
-        like (Tensor): Whose type and device the matrix has.
-    """
-
-    def __init__(self, source, target, align_corners, like):
-        self.source, self.target = source, target
-        if align_corners:
-            self.scale, self.offset = (source - 1) / max(target - 1, 1), 0.0
-        else:
-            self.scale, self.offset = source / target, 0.5
-        positions = torch.arange(target, dtype=torch.float64, device=like.device)
-        positions = self._position(positions).clamp(0, source - 1)
-        distances = positions[:, None] - torch.arange(source, device=like.device)
-        self.matrix = (1 - distances.abs()).clamp(min=0).to(like.dtype)  # [target, source]
-
-    def _position(self, index):
-        return (index + self.offset) * self.scale - self.offset
-
-    def tile(self, start, length):
-        """Return the block that makes ``length`` values from ``start``, and what it reads."""
-        stop = min(start + length, self.target)
-        first = int(min(max(self._position(start), 0), self.source - 1))
-        last = int(min(max(self._position(stop - 1), 0), self.source - 1)) + 1
-        source = slice(first, min(last, self.source - 1) + 1)
-        return self.matrix[start:stop, source], source

@@ -71,6 +71,6 @@ def require(config, *names):
 
 def register_config_package():
     """Let MMEngine resolve ``_base_ = 'mmseg_ctx::…'``, which it does for the packages it knows."""
-    # A module's folder is found where the package's own is not: upstream MMEngine takes a package
-    # that is installed in editable mode to lie in site-packages.
-    MODULE2PACKAGE['mmseg_ctx'] = __name__
+    # Upstream MMEngine takes a package that is installed in editable mode to lie in site-packages,
+    # but finds the folder of a module. Any module at the top of the package will do.
+    MODULE2PACKAGE['mmseg_ctx'] = 'mmseg_ctx.version'

@@ -11,10 +11,10 @@ from mmseg_ctx.analysis.benchmark import (
     Case,
     Comparison,
     Setting,
-    compare,
     peak_memory,
     quartiles,
-    seconds,
+    run_comparison,
+    time_step,
 )
 from mmseg_ctx.utils.tables import render
 
@@ -48,7 +48,7 @@ def test_cases_take_turns_and_are_paired(clock):
         return Case(name, lambda: step)
 
     comparison = Comparison('Turns', (case('first', 2.0), case('second', 3.0)), ('first',))
-    table = compare(comparison, Setting(), repeats=5)
+    table = run_comparison(comparison, Setting(), repeats=5)
     assert turns == ['first', 'first', 'second', 'second'] + ['first', 'second'] * 5
     first, second = table.rows
     assert first['rounds'] == [2.0, 2.0, 2.0, 4.0, 8.0]
@@ -66,7 +66,7 @@ def test_quartiles():
 def test_progress_is_called_before_each_step():
     seen = []
     comparison = Comparison('Progress', (Case('only', lambda: lambda: None),), ())
-    compare(comparison, Setting(), 3, seen.append)
+    run_comparison(comparison, Setting(), 3, seen.append)
     assert seen == ['only'] * 5
 
 
@@ -79,7 +79,7 @@ def test_a_case_that_cannot_run_does_not_lose_the_others():
         Case('refuses', lambda: refuse),
         Case('too large', lambda: lambda: None, needed_bytes=2**60),
     )
-    table = compare(Comparison('Errors', cases, ('refuses', 'works')), Setting(), repeats=2)
+    table = run_comparison(Comparison('Errors', cases, ('refuses', 'works')), Setting(), repeats=2)
     works, refuses, too_large = table.rows
     assert len(works['rounds']) == 2
     assert works['ratios'] == {}
@@ -132,7 +132,7 @@ def test_a_block_from_an_earlier_profile_is_left_out_too():
 
 
 def test_seconds_are_those_of_the_step(clock):
-    assert seconds(lambda: clock(0.25)) == 0.25
+    assert time_step(lambda: clock(0.25), Setting()) == 0.25
 
 
 def test_setting_places_weights_and_maps():

@@ -19,9 +19,10 @@ from tests.helpers import ROOT
 
 CONFIGS = ROOT / 'configs'
 ZOO = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
-# Trained here on the embedded data set; their settings are nobody's but ours.
-OURS = [path for path in ZOO if 'context-scenes' in path.name or 'ablations' in path.parts]
+# On the embedded data set and on CamVid, where no paper is; their settings are ours.
+OURS = [path for path in ZOO if re.search('context-scenes|camvid', path.name)]
 PUBLIC = [path.relative_to(CONFIGS).as_posix() for path in ZOO if path not in OURS]
+CAMVID = [path.relative_to(CONFIGS).as_posix() for path in ZOO if 'camvid' in path.name]
 
 
 def numbers(text):
@@ -307,6 +308,53 @@ def test_auxiliary_heads_of_the_papers():
             assert auxiliary.loss_decode.loss_weight == weight
             # Stage 4 of the papers' five; JPU backbones give stages 3 to 5.
             assert auxiliary.in_index == (1 if '-jpu' in path else 2)
+
+
+@pytest.mark.parametrize('path', CAMVID)
+def test_camvid_settings_are_those_of_the_baseline(path):
+    """All but the head; ACNet's encoder has the paper's stride, and in small half the rate."""
+    config = load(path)
+    small = 'r18-small' in path
+    settings = re.search(r'_1xb.+', path).group()
+    baseline = load(f'fcn/fcn_{"r18-small" if small else "r50-d8"}{settings}')
+    head = config.model.decode_head
+    method = path.split('/')[0]
+    if method == 'cac':
+        inner = path.split('/')[1].split('_')[0].removeprefix('cac-')
+        assert head == dict(
+            type='ContextAwareClassifierHead',
+            head=load(path.replace('cac/cac-', f'{inner}/')).model.decode_head,
+        )
+    assert [head.num_classes for head in heads(config)] == [11] * len(heads(config))
+    if method == 'acnet':
+        assert build(config).backbone(torch.empty(1, 3, 64, 64, device='meta'))[-1].shape[-1] == (
+            8 if small else 4
+        )
+        config.model.backbone = baseline.model.backbone
+        if small:
+            assert config.optim_wrapper.optimizer.lr == baseline.optim_wrapper.optimizer.lr / 2
+            config.optim_wrapper = baseline.optim_wrapper
+    config.model.decode_head = baseline.model.decode_head
+    assert config == baseline
+    if not small:
+        assert config.train_dataloader.batch_size == 16
+        assert config.train_cfg.max_iters == config.param_scheduler[-1].end == 10_000
+        optimizer = config.optim_wrapper.optimizer
+        assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('SGD', 0.01, 5e-4)
+
+
+@pytest.mark.parametrize('path', CAMVID)
+def test_camvid_is_trained_validated_and_tested_on_its_parts(path):
+    config = load(path)
+    for split in ('train', 'val', 'test'):
+        dataset = config[f'{split}_dataloader'].dataset
+        assert (dataset.type, dataset.data_root) == ('CamVidDataset', 'data/camvid')
+        assert dataset.data_prefix == dict(img_path=split, seg_map_path=f'{split}annot')
+        [resize] = [step for step in dataset.pipeline if step.type.endswith('Resize')]
+        assert resize.scale == ((240, 180) if 'small' in path else (480, 360))
+        # Predictions are compared at the labels' own size.
+        types = [step.type for step in dataset.pipeline]
+        assert (types.index('LoadAnnotations') > types.index(resize.type)) == (split != 'train')
 
 
 def test_table_has_every_study_of_dmnet():

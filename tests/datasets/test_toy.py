@@ -17,6 +17,7 @@ from tests.helpers import ROOT
 
 CLASSES = {
     'ade20k': 150,
+    'camvid': 11,
     'cityscapes': 19,
     'coco_stuff10k': 171,
     'coco_stuff164k': 171,
@@ -27,6 +28,7 @@ CLASSES = {
 # A file of each kind, as the public data set names it.
 FILES = {
     'ade20k': ['images/training/ADE_train_00000001.jpg', 'annotations/validation/ADE_val_*.png'],
+    'camvid': ['train/0006R0_f00001.png', 'valannot/0016E5_*.png', 'testannot/Seq05VD_f*.png'],
     'cityscapes': [
         'leftImg8bit/train/aachen/aachen_000001_000019_leftImg8bit.png',
         'gtFine/val/frankfurt/frankfurt_*_000019_gtFine_labelTrainIds.png',
@@ -90,6 +92,7 @@ def test_files_are_named_as_in_the_public_data_set(layout, tmp_path):
     ('layout', 'folder', 'lowest', 'highest', 'unlabelled'),
     [
         ('ade20k', 'annotations', 1, 150, 0),
+        ('camvid', 'trainannot', 0, 10, 11),
         ('coco_stuff10k', 'annotations', 1, 171, 0),
         ('coco_stuff164k', 'annotations', 0, 170, 255),
         ('pascal_context', 'SegmentationClassContext', 1, 59, 0),

@@ -9,7 +9,7 @@ import torch
 
 from mmseg_ctx.export import Agreement, export_onnx
 from mmseg_ctx.export import onnx as onnx_export
-from tests.segmentors import HEADS, build_segmentor
+from tests.models import HEADS, build_segmentor
 
 
 def run(path, image):

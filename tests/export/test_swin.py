@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from mmseg_ctx.export import export_onnx
 from mmseg_ctx.export.onnx import _exportable
 from tests.export.test_onnx import expected_logits, run
-from tests.segmentors import FCN, model_config
+from tests.models import FCN, model_config
 
 BACKBONE = dict(
     type='SwinTransformer',

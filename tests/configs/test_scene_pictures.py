@@ -1,8 +1,5 @@
 """Pictures of predictions on the context scenes, which are not files, by MMSegmentation's means."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
-from tests.configs.training import load_lightly, runner
+from tests.configs.training import load_lightly, mim, runner
 from tests.helpers import ROOT
 
 CONFIG = ROOT / 'configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
@@ -46,18 +43,9 @@ def config(folder):
 
 @pytest.mark.parametrize('several', [[], ['--tta']], ids=['one scale', 'several'])
 def test_mim_shows_and_writes_every_prediction(several, config, folder):
-    settings = [f'{key}={value}'.replace(' ', '') for key, value in SMALL.items()]
-    command = ['mim', 'test', 'mmseg', CONFIG, '--gpus', '0', '--checkpoint', 'model.pth', *several]
+    command = ['test', 'mmseg', CONFIG, '--gpus', '0', '--checkpoint', 'model.pth', *several]
     options = ['--work-dir', 'run', '--show-dir', 'shown', '--out', 'written']
-    done = subprocess.run(
-        [*command, *options, '--cfg-options', *settings],
-        # mim starts `python` by name.
-        env={**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert 'mIoU' in done.stdout + done.stderr
+    assert 'mIoU' in mim(*command, *options, **SMALL)
     pictures = sorted(folder.glob('shown/vis_data/vis_image/*.png'))
     shown = [path.name.rsplit('_', 1)[0] for path in pictures]
     assert shown == [f'test_{name}.png' for name in NAMES]

@@ -6,7 +6,6 @@ import torch
 
 from mmseg_ctx.checkpoints.stand_ins import shown
 
-
 # What DataParallel puts before every name.
 PARALLEL_PREFIX = 'module.'
 

@@ -1,12 +1,17 @@
 import os
+import re
+import runpy
+import shlex
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
 import mmseg_ctx
+from mmseg_ctx.utils.stack import ONEDL, OPENMMLAB
 from tests.helpers import ROOT
 
 CONFIG = 'dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
@@ -28,8 +33,29 @@ def test_without_a_stack_the_error_names_both_commands(tmp_path):
     assert code == 1
     assert error.startswith('ImportError: ')
     assert "No module named 'mmseg'" in error
-    assert "pip install 'mmseg-ctx[onedl]'" in error
-    assert "pip install 'mmseg-ctx[openmmlab]'" in error
+    onedl, openmmlab = error.split('`')[1::2]
+    assert onedl.startswith('pip install -U onedl-mmcv ')
+    assert '--no-build-isolation' in openmmlab
+
+
+@pytest.mark.parametrize(('extra', 'command'), [('onedl', ONEDL), ('openmmlab', OPENMMLAB)])
+def test_the_commands_install_what_the_extras_name(extra, command):
+    extras = setup_arguments()['extras_require']
+    words = shlex.split(command)
+    for requirement in extras[extra]:
+        name = re.split('[<>=]', requirement)[0]
+        if name == 'opencv-python':  # MMCV brings it
+            continue
+        # The newest ones of the maintained stack; upstream, those that fit each other.
+        assert (requirement if extra == 'openmmlab' else name) in words
+    assert 'mmseg-ctx' not in command
+
+
+def setup_arguments():
+    """Return the arguments of ``setup`` in ``setup.py``."""
+    with mock.patch('setuptools.setup') as setup:
+        runpy.run_path(str(ROOT / 'setup.py'))
+    return setup.call_args.kwargs
 
 
 def test_with_an_old_mmsegmentation_the_error_says_so(tmp_path):

@@ -10,13 +10,14 @@ FCN := configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py
 DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-zoo test-upstream lint clean
+.PHONY: help demo test test-zoo test-upstream docs lint clean
 
 help:
 	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
 	@echo 'make test           install; run the test suite'
 	@echo 'make test-zoo       install; train, validate and test every config, shrunken, on toy data'
 	@echo 'make test-upstream  compile mmcv; run the test suite on the upstream packages'
+	@echo 'make docs           install; build the pages of docs/ as a site, docs/_build/index.html'
 	@echo 'make lint           install; check the code style'
 	@echo 'make clean          remove what these made'
 
@@ -48,6 +49,13 @@ test: $(VENV)/installed
 test-zoo: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -m zoo
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,5 +73,5 @@ test-upstream: $(UPSTREAM)/installed
 	$(UPSTREAM_BIN)/python -m pytest -n 2
 
 clean:
-	rm -rf $(VENV) $(UPSTREAM) work_dirs build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(UPSTREAM) work_dirs docs/_build build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

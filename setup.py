@@ -11,6 +11,7 @@ VERSION = re.search(
 ).group(1)
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 VISUALIZE = ['scikit-learn', 'tensorboard']
+DOCS = ['furo', 'myst-parser', 'sphinx', 'sphinx-copybutton']
 TEST = ['cityscapesscripts', 'pytest', 'pytest-xdist', 'scipy', *EXPORT, *VISUALIZE]
 
 setup(
@@ -43,6 +44,7 @@ setup(
         ],
         'export': EXPORT,
         'visualize': VISUALIZE,
+        'docs': DOCS,
         'test': TEST,
         'dev': [*TEST, 'build', 'ruff'],
     },

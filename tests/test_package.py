@@ -79,9 +79,30 @@ def test_config_path_of_an_unknown_name_lists_near_ones(name):
     assert '\n' not in str(error.value)
 
 
-def test_near_names_are_near():
-    with pytest.raises(FileNotFoundError, match=CONFIG):
-        mmseg_ctx.config_path(CONFIG.replace('small', 'smal'))
+@pytest.mark.parametrize(
+    ('name', 'near'),
+    [
+        (CONFIG.replace('small', 'smal'), CONFIG),
+        (CONFIG.removesuffix('.py'), CONFIG),
+        (CONFIG.removeprefix('dmnet/').upper(), CONFIG),
+        ('context_scenes', '_base_/datasets/context_scenes.py'),
+    ],
+)
+def test_near_names_are_near(name, near):
+    with pytest.raises(FileNotFoundError) as error:
+        mmseg_ctx.config_path(name)
+    assert str(error.value).split('near names: ')[1].startswith(near)
+
+
+@pytest.mark.parametrize(
+    'name', ['dmnet', 'DMNet', 'dmnt', 'dmnet/', 'dmnet.py', 'dmnet/dmnet_r50x']
+)
+def test_near_names_of_a_method_are_its_configs(name):
+    with pytest.raises(FileNotFoundError) as error:
+        mmseg_ctx.config_path(name)
+    names = str(error.value).split('near names: ')[1].split(', ')
+    assert len(names) == 5
+    assert all(near.startswith('dmnet/') for near in names)
 
 
 def test_config_bases_of_the_package(tmp_path):

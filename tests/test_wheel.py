@@ -17,9 +17,9 @@ from PIL import Image
 from tests.configs.training import load_lightly, schedule
 from tests.helpers import ROOT
 
-README = (ROOT / 'README.md').read_text()
-# The README's Python files: each block whose first line is the file's name.
-EXAMPLES = dict(re.findall(r'^```python\n# (\S+\.py)\n(.*?)^```', README, re.MULTILINE | re.DOTALL))
+PAGE = (ROOT / 'docs/your_own_data.md').read_text()
+# The page's Python files: each block whose first line is the file's name.
+EXAMPLES = dict(re.findall(r'^```python\n# (\S+\.py)\n(.*?)^```', PAGE, re.MULTILINE | re.DOTALL))
 CONFIG = 'dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
 SMALL = dict(
     train_cfg=dict(max_iters=2, val_interval=2),
@@ -72,7 +72,7 @@ def run(project, *command, **variables):
 
 @pytest.fixture(scope='module')
 def examples(project):
-    """The project with the files that the README shows, and the data set that it describes."""
+    """The project with the files that the page shows, and the data set that it describes."""
     for name, code in EXAMPLES.items():
         (project / name).write_text(code)
     for name in ('train/0', 'train/1', 'val/0'):
@@ -95,7 +95,7 @@ def write_image_and_label(folder, name):
 
 
 def mim_train(project, config, options=None, **variables):
-    """Train the config for two iterations, and leave the checkpoint where the README has it."""
+    """Train the config for two iterations, and leave the checkpoint where the page has it."""
     options = schedule(2) | load_lightly() | (options or {})
     options = [f'{name}={value}'.replace(' ', '') for name, value in options.items()]
     command = ['-m', 'mim', 'train', 'mmseg', config, '--gpus', '0', '--cfg-options', *options]
@@ -228,7 +228,7 @@ def test_own_backbone(examples):
 
 
 def test_own_backbone_with_context_aware_classifier_by_the_commands_shown(examples):
-    block = re.search(r'^```bash\n(export PYTHONPATH.*?)^```', README, re.MULTILINE | re.DOTALL)
+    block = re.search(r'^```bash\n(export PYTHONPATH.*?)^```', PAGE, re.MULTILINE | re.DOTALL)
     export, train, test = (shlex.split(line) for line in block[1].splitlines())
     variables = dict([export[1].split('=')])
     assert train[:3] == ['mim', 'train', 'mmseg']

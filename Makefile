@@ -15,7 +15,7 @@ DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
 help:
 	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
 	@echo 'make test           install; run the test suite'
-	@echo 'make test-zoo       install; train every method on every data set layout'
+	@echo 'make test-zoo       install; train, validate and test every config, shrunken, on toy data'
 	@echo 'make test-upstream  compile mmcv; run the test suite on the upstream packages'
 	@echo 'make docs           install; build the pages of docs/ as a site, docs/_build/index.html'
 	@echo 'make constraints    pin what is not pinned yet of all that the two stacks install'

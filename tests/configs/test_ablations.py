@@ -164,6 +164,17 @@ def test_options_of_the_readmes(path, row, changes, score):
     assert logits.shape[1] == model.decode_head.num_classes
 
 
+@pytest.mark.parametrize('row', CAC)
+def test_options_for_a_cascade_name_its_last_head(row):
+    path = 'cac/cac-ocrnet_hr18_4xb4-160k_ade20k-512x512.py'
+    _, options = rows_of('cac')[row]
+    assert '`model.decode_head.1`' in (CONFIGS / 'cac/README.md').read_text()
+    config, expected = load(path), load(path)
+    config.merge_from_dict(parse(options.replace('decode_head.', 'decode_head.1.')))
+    expected.model.decode_head[1].update(CAC[row][0])
+    assert config.to_dict() == expected.to_dict()
+
+
 def test_dmnet_without_deep_supervision():
     config = load('dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py')
     [option] = re.findall(

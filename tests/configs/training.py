@@ -123,7 +123,8 @@ def prepare(path, layout, iterations=2):
 
 def use_small_images(config, side=64, window=48):
     """Make a config train and test on images of so few pixels, in smaller windows if in windows."""
-    config.model.data_preprocessor.size = (side, side)
+    if 'size' in config.model.data_preprocessor:
+        config.model.data_preprocessor.size = (side, side)
     if config.model.test_cfg.mode == 'slide':
         config.model.test_cfg.update(crop_size=(window, window), stride=(window // 2, window // 2))
     for split in ('train', 'val', 'test'):

@@ -9,6 +9,8 @@ ROOT = Path(__file__).parent
 VERSION = re.search(
     r"^__version__ = '(.+)'$", (ROOT / 'mmseg_ctx/version.py').read_text(), re.MULTILINE
 ).group(1)
+# The one that MMCV asks for. It is no hard dependency: another may be in use, without windows.
+OPENCV = 'opencv-python'
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 VISUALIZE = ['scikit-learn', 'tensorboard']
 DOCS = ['furo', 'myst-parser', 'sphinx', 'sphinx-copybutton']
@@ -26,13 +28,14 @@ setup(
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
     package_data={'mmseg_ctx': ['.mim/**/*', 'analysis/**/*.yml']},
-    install_requires=['numpy', 'torch>=2.4'],
+    install_requires=['matplotlib', 'numpy', 'Pillow', 'PyYAML', 'rich', 'torch>=2.4'],
     extras_require={
         'onedl': [
             'onedl-mmcv>=2.3.6',
             'onedl-mmengine>=0.10.12',
             'onedl-mmsegmentation>=1.4.2',
             'onedl-mim>=0.5.1',
+            OPENCV,
         ],
         'openmmlab': [
             'mmcv>=2.0.0,<2.2.0',
@@ -41,6 +44,11 @@ setup(
             'openmim>=0.3.9',
             'ftfy',
             'regex',
+            # All of these import pkg_resources.
+            'setuptools<81',
+            # Later ones ask for an older setuptools still.
+            'openxlab<=0.0.11',
+            OPENCV,
         ],
         'export': EXPORT,
         'visualize': VISUALIZE,

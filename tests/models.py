@@ -80,6 +80,13 @@ def model_config(head):
 def build_segmentor(head):
     """Return such a segmentor in evaluation mode, with weights that are not the trivial ones."""
     segmentor = MODELS.build(model_config(head)).eval()
+    randomize(segmentor)
+    segmentor.dataset_meta = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
+    return segmentor
+
+
+def randomize(segmentor):
+    """Give a segmentor weights that are not the trivial ones, the same ones each time."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in segmentor.parameters():
@@ -87,8 +94,6 @@ def build_segmentor(head):
         for name, tensor in segmentor.named_buffers():
             if name.endswith('running_var'):
                 tensor.uniform_(0.5, 1.5, generator=generator)
-    segmentor.dataset_meta = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
-    return segmentor
 
 
 def scenes_loader(num_images):

@@ -6,7 +6,8 @@ from pathlib import Path
 from mmseg_ctx.analysis.study import execute, plan
 from mmseg_ctx.analysis.study_report import refuse_other_files, write_report
 from mmseg_ctx.analysis.study_suite import Row, read_suite, suite_names
-from mmseg_ctx.utils.commandline import ArgumentParser, device, integer, progress_bar, run
+from mmseg_ctx.utils.commandline import ArgumentParser, add_device, integer, progress_bar, run
+from mmseg_ctx.utils.files import check_folder
 from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
@@ -33,6 +34,7 @@ def main(arguments):
     suite = read_suite(arguments.suite)
     rows, seeds, iterations = chosen(arguments, suite)
     out = Path(arguments.out or suite.out + ('-quick' if arguments.quick else ''))
+    check_folder(out)
     refuse_other_files(out, arguments.force)
     runs = plan(rows, out, seeds, iterations, arguments.force)
     with progress_bar() as bar:
@@ -89,7 +91,7 @@ def parse(arguments):
     )
     parser.add_argument('--iterations', type=integer(1), metavar='N', help="default: the rows'")
     parser.add_argument('--out', metavar='DIR', help="default: the suite's")
-    parser.add_argument('--device', type=device, default='cpu', help='cpu or cuda; default: cpu')
+    add_device(parser)
     parser.add_argument(
         '--jobs',
         type=integer(1),

@@ -33,7 +33,7 @@ class Setting(NamedTuple):
     """Where and how steps run.
 
     Attributes:
-        device (str): ``'cpu'`` or ``'cuda'``. Default: ``'cpu'``.
+        device (str): ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. Default: ``'cpu'``.
         dtype (str): ``'float32'``, or what autocast computes in. Default: ``'float32'``.
         memory_format (str): Of inputs and weights, ``'contiguous'`` or ``'channels-last'``.
             Default: ``'contiguous'``.
@@ -72,12 +72,15 @@ class Case(NamedTuple):
             that is measured.
         needed_bytes (int): Memory without which the case is not tried. Default: 0.
         complexity (Complexity | None): For the table. Default: None.
+        note (str): What the reader has to know about this case, a line below the table.
+            Default: none.
     """
 
     name: str
     prepare: Callable
     needed_bytes: int = 0
     complexity: Complexity | None = None
+    note: str = ''
 
 
 class Comparison(NamedTuple):
@@ -163,7 +166,8 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
             if other != name and rows[other]['rounds']:
                 pairs = zip(row['rounds'], rows[other]['rounds'], strict=True)
                 row['ratios'][other] = quartiles([mine / theirs for mine, theirs in pairs])
-    facts = (*comparison.facts, *describe(setting, repeats))
+    notes = [case.note for case in comparison.cases if case.note]
+    facts = (*notes, *comparison.facts, *describe(setting, repeats), *_doubts(rows))
     return Table(comparison.title, _columns(comparison, rows.values()), list(rows.values()), facts)
 
 
@@ -184,12 +188,16 @@ def _check_memory(case, setting):
 
 def time_step(step, setting):
     """Return the seconds that a step takes until the device has done it."""
-    wait = torch.cuda.synchronize if setting.is_cuda else lambda: None
-    wait()
+    _wait(setting)
     start = time.perf_counter()
     step()
-    wait()
+    _wait(setting)
     return time.perf_counter() - start
+
+
+def _wait(setting):
+    if setting.is_cuda:
+        torch.cuda.synchronize(setting.device)
 
 
 def peak_memory(step, device='cpu'):
@@ -276,9 +284,24 @@ def describe(setting, repeats):
     dtype = setting.dtype + (' by autocast' if setting.dtype != 'float32' else '')
     return (
         f'{machine}; PyTorch {torch.__version__}; {dtype}, {setting.memory_format}.',
-        f'Medians of {repeats} rounds in which the cases take turns, quartiles in brackets; '
-        'a ratio is that of two times of one round. Peak memory is beyond weights and inputs.',
+        f'Medians of {repeats} rounds in which the cases take turns, quartiles in brackets. '
+        'Each round gives the ratio of two of its times; the median of these ratios is shown, not '
+        'the ratio of the two medians. Peak memory is beyond weights and inputs.',
     )
+
+
+def _doubts(rows):
+    """Return a line for each ratio that more rounds would have to settle."""
+    lines = []
+    for row in rows.values():
+        for other, (low, _, high) in row['ratios'].items():
+            ratio = round(row['seconds'][1] / rows[other]['seconds'][1], 3)
+            if not round(low, 3) <= ratio <= round(high, 3):
+                lines.append(
+                    f'{row["case"]} / {other}: the medians have the ratio {ratio:.3f}, outside the '
+                    'quartiles; the machine was busy, measure more rounds.'
+                )
+    return tuple(lines)
 
 
 def _processor():

@@ -23,9 +23,11 @@ COMPARED = (
     'AdaptiveContextHead',
     'ContextTandemHead',
 )
-HEADS_FACTS = (
-    "AdaptiveContextHead also reads the dilated ResNet's stages 1 and 2, of 1/8 and 1/4 of the "
-    'channels, the former at twice the size. OCRHead is without the FCN head before it.',
+# What a head reads beside the last stage, or does not count.
+HEAD_NOTES = dict(
+    AdaptiveContextHead="AdaptiveContextHead also reads the dilated ResNet's stages 1 and 2, of "
+    '1/8 and 1/4 of the channels, the former at twice the size.',
+    OCRHead='OCRHead is without the FCN head before it.',
 )
 
 
@@ -127,6 +129,8 @@ def mmseg_model(name):
 
 def wrapped(head):
     """Return the config of ``ContextAwareClassifierHead`` around the config of a head."""
+    if head.get('dropout_ratio') == -1:  # how MMSegmentation's HRNet configs say that there is none
+        head = {**head, 'dropout_ratio': 0}
     return dict(type='ContextAwareClassifierHead', head=head)
 
 

@@ -11,7 +11,7 @@ import yaml
 from mmseg_ctx.analysis.complexity import COLUMNS, count
 from mmseg_ctx.analysis.models import (
     COMPARED,
-    HEADS_FACTS,
+    HEAD_NOTES,
     backbone_features,
     head_config,
     mmseg_model,
@@ -103,4 +103,6 @@ def heads_table():
         cost = count(build(config), features, *previous_output(config, features))
         rows.append(dict(model=name, **cost._asdict()))
     columns = (Column('model', 'head'), *COLUMNS)
-    return Table('Heads on [1, 2048, 64, 64], 60 classes', columns, rows, HEADS_FACTS)
+    return Table(
+        'Heads on [1, 2048, 64, 64], 60 classes', columns, rows, tuple(HEAD_NOTES.values())
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmseg_ctx.utils.configs import config_path, read_config
+from mmseg_ctx.utils.files import writing
 
 # What a run needs, or this module changes.
 NEEDED = (
@@ -144,7 +145,8 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
         shutil.rmtree(run.folder, ignore_errors=True)
     for run in runs:
         run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / 'settings.py').write_text(texts[run])
+        with writing(run.folder / 'settings.py', force=True) as temporary:
+            temporary.write_text(texts[run])
     return runs
 
 
@@ -180,7 +182,7 @@ def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
     Args:
         runs (Sequence[Run]): As :func:`plan` gives them.
         jobs (int): How many at a time; they share the processor cores. Default: 1.
-        device (str): ``'cpu'`` or ``'cuda'``. Default: ``'cpu'``.
+        device (str): ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. Default: ``'cpu'``.
         progress (Callable[[Run, str | None], None]): Called when a run has ended, with the last
             line of its log where it failed.
 
@@ -191,8 +193,7 @@ def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
     environment = dict(
         os.environ, OMP_NUM_THREADS=str(max(len(os.sched_getaffinity(0)) // jobs, 1))
     )
-    if device == 'cpu':
-        environment['CUDA_VISIBLE_DEVICES'] = ''
+    environment |= _visible(device)
     executor = ThreadPoolExecutor(jobs)
     try:
         futures = {}
@@ -208,6 +209,18 @@ def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
     finally:
         executor.shutdown(cancel_futures=True)
     return failed
+
+
+def _visible(device):
+    """Return the environment variable that leaves a process one GPU, none or all it has."""
+    if device == 'cpu':
+        return dict(CUDA_VISIBLE_DEVICES='')
+    if device == 'cuda':
+        return {}
+    number = device.removeprefix('cuda:')
+    if visible := os.environ.get('CUDA_VISIBLE_DEVICES'):
+        number = visible.split(',')[int(number)]
+    return dict(CUDA_VISIBLE_DEVICES=number)
 
 
 def _execute(run, environment, start):

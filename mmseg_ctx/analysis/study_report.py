@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from mmseg_ctx.analysis.study import finished_runs
 from mmseg_ctx.analysis.study_suite import Row
-from mmseg_ctx.utils.files import refuse_existing, writing
+from mmseg_ctx.utils.files import refuse_existing, write_figure, writing
 from mmseg_ctx.utils.tables import Column, Table, millions, render
 
 FILES = ('study.md', 'study.json', 'study.png', 'study-curves.png')
@@ -230,5 +230,5 @@ def write_report(suite, rows, out, picture=True):
         for name, draw in zip(FILES[2:], (study_picture, curves_picture), strict=True):
             if figure := draw(suite, summary):
                 with writing(out / name, force=True) as temporary:
-                    figure.savefig(temporary, dpi=150)
+                    write_figure(figure, temporary, dpi=150)
     return table

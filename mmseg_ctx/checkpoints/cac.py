@@ -85,8 +85,6 @@ def convert_cac(source, destination, config=None, force=False):
     """
     with writing(destination, force) as temporary:
         state_dict, meta = load_checkpoint(source)
-        # Which DataParallel puts before every name.
-        state_dict = {name.removeprefix('module.'): value for name, value in state_dict.items()}
         conversion = convert_state_dict(state_dict)
         if config is not None:
             conversion = fit(conversion, build_model(config))

@@ -22,7 +22,10 @@ from mmseg_ctx.ops.precision import autocast_off, widen
 from mmseg_ctx.ops.prototypes import class_prototypes, one_hot
 from mmseg_ctx.ops.resized_logits import ResizedLogits, averaged_labels, predicted_labels
 from mmseg_ctx.ops.spatial_weights import spatially_varying_weights
-from mmseg_ctx.ops.upsampled_cross_entropy import upsampled_cross_entropy
+from mmseg_ctx.ops.upsampled_cross_entropy import (
+    upsampled_cross_entropy,
+    upsampled_pixel_losses,
+)
 
 __all__ = [
     'Interpolation',
@@ -41,5 +44,6 @@ __all__ = [
     'resize_labels',
     'spatially_varying_weights',
     'upsampled_cross_entropy',
+    'upsampled_pixel_losses',
     'widen',
 ]

@@ -18,39 +18,45 @@ class Interpolation(NamedTuple):
     """A linear map along one side: which sources each target reads, and with what weights.
 
     It begins as :meth:`identity`. Each other method but :meth:`tile` returns the map that is
-    followed by one more step, so that a chain of steps is one matrix.
+    followed by one more step, so that a chain of steps is one map. K is 1, and doubles with each
+    resizing.
 
     Attributes:
-        weights (Tensor): ``[source, target]``.
-        first (ndarray): The first source that each target reads, ``[target]``. What a tile reads is
-            known without a look at the weights, for which a device would have to be waited for.
-        last (ndarray): The last one, ``[target]``.
+        size (int): Number of sources.
+        index (Tensor): Sources of each target, ``[target, K]``.
+        weights (Tensor): Their weights, ``[target, K]``.
+        first (ndarray): The first source that each target may read, ``[target]``. What a tile reads
+            is known by these without a look at the tensors, for which a device would have to be
+            waited for.
+        last (ndarray): The last one, ``[target]``; before the first where there is none.
 
     Example:
         >>> rows = Interpolation.identity(4, torch.zeros(())).resize(8, align_corners=False)
-        >>> matrix, sources = rows.tile(0, 2)
-        >>> matrix, sources
+        >>> rows.tile(0, 2)
         (tensor([[1.0000, 0.0000],
                 [0.7500, 0.2500]]), slice(0, 2, None))
     """
 
+    size: int
+    index: torch.Tensor
     weights: torch.Tensor
     first: np.ndarray
     last: np.ndarray
 
     @classmethod
-    def identity(cls, length, like):
-        """Return the map that leaves ``length`` values as they are.
+    def identity(cls, size, like):
+        """Return the map that leaves values as they are.
 
         Args:
-            length (int): Number of sources and of targets.
+            size (int): Number of sources and of targets.
             like (Tensor): Whose type and device the weights have.
 
         Returns:
             Interpolation: The map.
         """
-        index = np.arange(length)
-        return cls(torch.eye(length, dtype=like.dtype, device=like.device), index, index)
+        index = torch.arange(size, device=like.device)[:, None]
+        first = np.arange(size)
+        return cls(size, index, torch.ones_like(index, dtype=like.dtype), first, first)
 
     def resize(self, length, align_corners):
         """Interpolate the targets as ``torch.nn.functional.interpolate`` does.
@@ -62,28 +68,37 @@ class Interpolation(NamedTuple):
         Returns:
             Interpolation: The longer chain.
         """
-        weights = F.interpolate(
-            self.weights[None], length, mode='linear', align_corners=align_corners
-        )[0]
         current = len(self.first)
-        index = np.arange(length)
-        if align_corners:
-            position = index * ((current - 1) / max(length - 1, 1))
-        else:
-            position = (index + 0.5) * (current / length) - 0.5
-        lower = np.floor(position - ROUNDING).clip(0, current - 1).astype(int)
-        upper = np.floor(position + ROUNDING + 1).clip(0, current - 1).astype(int)
-        first = np.minimum(self.first[lower], self.first[upper])
-        return Interpolation(weights, first, np.maximum(self.last[lower], self.last[upper]))
+
+        def position(target):
+            if align_corners:
+                return target * ((current - 1) / max(length - 1, 1))
+            return ((target + 0.5) * (current / length) - 0.5).clip(0)
+
+        exact = position(torch.arange(length, dtype=torch.float64, device=self.index.device))
+        lower = exact.long().clamp(max=current - 1)
+        upper = (lower + 1).clamp(max=current - 1)
+        share = (exact - lower).to(self.weights)[:, None]  # of the upper one
+        weights = [self.weights[lower] * (1 - share), self.weights[upper] * share]
+        near = position(np.arange(length))
+        lowest = np.floor(near - ROUNDING).clip(0, current - 1).astype(int)
+        highest = np.floor(near + ROUNDING + 1).clip(0, current - 1).astype(int)
+        return self._replace(
+            index=torch.cat([self.index[lower], self.index[upper]], 1),
+            weights=torch.cat(weights, 1),
+            first=np.minimum(self.first[lowest], self.first[highest]),
+            last=np.maximum(self.last[lowest], self.last[highest]),
+        )
 
     def crop(self, start, stop):
         """Return the map to the targets from ``start`` to before ``stop``."""
-        targets = slice(start, stop)
-        return Interpolation(self.weights[:, targets], self.first[targets], self.last[targets])
+        part = slice(start, stop)
+        return Interpolation(self.size, *(each[part] for each in self[1:]))
 
     def flip(self):
         """Return the map to the targets in the opposite order."""
-        return Interpolation(self.weights.flip(1), self.first[::-1], self.last[::-1])
+        tensors = self.index.flip(0), self.weights.flip(0)
+        return Interpolation(self.size, *tensors, self.first[::-1], self.last[::-1])
 
     def place(self, start, length):
         """Return the map to ``length`` targets, of which these are some; the others are zero.
@@ -93,19 +108,19 @@ class Interpolation(NamedTuple):
             length (int): New number of targets.
 
         Returns:
-            Interpolation: The longer chain. What reads nothing has its last source before its
-            first.
+            Interpolation: The longer chain.
         """
         around = start, length - start - len(self.first)
-        return Interpolation(
-            F.pad(self.weights, around),
-            np.pad(self.first, around, constant_values=len(self.weights)),
-            np.pad(self.last, around, constant_values=-1),
+        return self._replace(
+            index=F.pad(self.index, (0, 0, *around)),
+            weights=F.pad(self.weights, (0, 0, *around)),
+            first=np.pad(self.first, around, constant_values=self.size),
+            last=np.pad(self.last, around, constant_values=-1),
         )
 
     def scale(self, factors):
         """Return the map to the targets times ``factors`` ``[target]``."""
-        return self._replace(weights=self.weights * factors)
+        return self._replace(weights=self.weights * factors[:, None])
 
     def tile(self, start, length):
         """Return what makes ``length`` targets, fewer at the end.
@@ -121,7 +136,13 @@ class Interpolation(NamedTuple):
         targets = slice(start, start + length)
         first, last = int(self.first[targets].min()), int(self.last[targets].max())
         sources = slice(first, max(first, last + 1))
-        return self.weights[sources, targets].t(), sources
+        weights = self.weights[targets]
+        matrix = weights.new_zeros(len(weights), sources.stop - first)
+        if matrix.numel():
+            # What has no weight may point elsewhere.
+            index = (self.index[targets] - first).clamp(0, matrix.size(1) - 1)
+            matrix.scatter_add_(1, index, weights)
+        return matrix, sources
 
 
 def tile_size(depth, height, width, device):

@@ -14,6 +14,7 @@ from mmseg_ctx.analysis.benchmark import (
     peak_memory,
     quartiles,
     run_comparison,
+    select_cases,
     time_step,
 )
 from mmseg_ctx.utils.tables import render
@@ -56,6 +57,30 @@ def test_cases_take_turns_and_are_paired(clock):
     assert first['ratios'] == {}
     assert second['ratios'] == {'first': [1.5, 1.5, 1.5]}
     assert '1.500 (1.500–1.500)' in render([table], 'markdown')
+
+
+def test_a_ratio_that_the_medians_contradict_is_named(clock):
+    def case(name, durations):
+        durations = iter([1, 1, *durations])  # to warm up, for the memory
+        return Case(name, lambda: lambda: clock(next(durations)))
+
+    cases = (case('base', [1.0, 2.0, 4.0]), case('steady', [1.1, 2.2, 4.4]))
+    table = run_comparison(Comparison('Steady', cases, ('base',)), Setting(), repeats=3)
+    assert not any('outside' in fact for fact in table.facts)
+    assert any('not the ratio of the two medians' in fact for fact in table.facts)
+    cases = (case('base', [1.0, 2.0, 4.0]), case('shaken', [2.0, 4.0, 1.0]))
+    table = run_comparison(Comparison('Shaken', cases, ('base',)), Setting(), repeats=3)
+    assert table.rows[1]['ratios'] == {'base': [1.125, 2.0, 2.0]}
+    assert table.facts[-1].startswith('shaken / base: the medians have the ratio 1.000, outside')
+
+
+def test_the_notes_are_those_of_the_cases_that_are_shown():
+    cases = tuple(Case(name, lambda: lambda: None, note=f'of {name}') for name in 'ab')
+    comparison = Comparison('Notes', cases, (), ('general',))
+    (chosen,) = select_cases([comparison], ['b'])
+    for each, notes in ((comparison, ('of a', 'of b')), (chosen, ('of b',))):
+        facts = run_comparison(each, Setting(), repeats=1).facts
+        assert facts[: len(notes) + 1] == (*notes, 'general')
 
 
 def test_quartiles():

@@ -6,7 +6,7 @@ import modelindex
 import pytest
 from mmengine import Config
 
-from tests.configs.test_zoo import CAMVID, CONFIGS, PUBLIC, load
+from tests.configs.test_zoo import CAMVID, CONFIGS, PUBLIC, datasets, heads, load
 from tests.helpers import ROOT
 
 # CamVid's configs among them, but for those of the FCN, which is no method of ours.
@@ -87,3 +87,28 @@ def test_readme_names_the_last_checkpoint(method):
     name = re.search(r'^NAME=(.+)$', text, re.MULTILINE).group(1)
     iterations = Config.fromfile(CONFIGS / method / f'{name}.py').train_cfg.max_iters
     assert f'work_dirs/$NAME/iter_{iterations}.pth' in text
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_readme_declares_what_the_papers_do_not_say(method):
+    text = ' '.join((CONFIGS / method / 'README.md').read_text().split())
+    for path in (path for path in PUBLIC if path.startswith(f'{method}/')):
+        config = load(path)
+        backbone, auxiliary = config.model.backbone, config.model.get('auxiliary_head')
+        if backbone.type == 'ResNetV1c':
+            assert '`ResNetV1c`' in text
+        if max(backbone.get('dilations', (1,))) > 1 and 'contract_dilation' in backbone:
+            assert f'`contract_dilation={backbone.contract_dilation}`' in text
+        if auxiliary:
+            assert re.search(rf'(weight|0\.4)[^.]* {auxiliary.loss_decode.loss_weight}\b', text)
+        for head in heads(config):
+            dropout = head.get('dropout_ratio', 0.1)
+            assert (f'dropout of {dropout}' if dropout > 0 else 'dropout') in text
+        for dataset in datasets(config.train_dataloader):
+            [crop] = [step for step in dataset.pipeline if step.type == 'RandomCrop']
+            assert f'`cat_max_ratio={crop.cat_max_ratio}`' in text
+        scale = next(s.scale for s in config.test_pipeline if s.type == 'Resize')
+        # A square bounds the long side, any other scale the short one.
+        side = 'long' if scale[0] == scale[1] else 'short'
+        assert re.search(rf'{side} side of [^.:]*{scale[1]}', text)
+    assert 'scale 1.0 is the image as it is in its file' in text

@@ -13,7 +13,8 @@ from PIL import Image
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 from mmseg_ctx.evaluation.voc_results import voc_palette
 from mmseg_ctx.utils.commandline import run
-from tests.helpers import ROOT
+from mmseg_ctx.utils.errors import one_line
+from tests.helpers import ROOT, full_disk
 
 CLASSES = {
     'ade20k': 150,
@@ -171,13 +172,11 @@ def test_working_directory_is_refused(out, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ['here']
 
 
-def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
-    def fail(self, path):
-        raise OSError(28, 'No space left on device', str(path))
-
-    monkeypatch.setattr(Image.Image, 'save', fail)
-    with pytest.raises(OSError, match='No space'):
-        make_toy_dataset('ade20k', tmp_path / 'toy')
+def test_nothing_is_left_of_a_failed_write(tmp_path):
+    out = tmp_path / 'toy'
+    with full_disk(), pytest.raises(OSError, match='File too large') as error:
+        make_toy_dataset('ade20k', out, size=(400, 400))
+    assert one_line(error.value) == f'{out}: File too large'
     assert not list(tmp_path.iterdir())
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,6 +159,14 @@ def test_no_whole_checkpoint(run):
     cut_short(run / 'iter_10.pth')
     with pytest.raises(RuntimeError, match=r'iter_10\.pth, which is missing .* without --resume'):
         choose_whole_checkpoint(run)
+
+
+def test_the_command_of_the_readme(run):
+    text = (ROOT / 'configs/cac/README.md').read_text()
+    [code] = re.findall(r'^python -c "(.+ choose_whole_checkpoint .+)"$', text, re.MULTILINE)
+    cut_short(run / 'iter_10.pth')
+    exec(code.replace('WORK_DIR', str(run)), {})
+    assert current(run) == str(run / 'iter_9.pth')
 
 
 def test_sharded_checkpoint_is_whole(tmp_path):

@@ -21,19 +21,25 @@ def cac_loss(setting, channels=512, classes=150):
         samples = labelled_samples(2, STRIDE * size, classes, device=setting.device)
         case = partial(_loss_case, shape=shape, samples=samples, setting=setting)
         cases = (
-            Case('cross-entropy', partial(_cross_entropy, classes, size, samples, setting)),
+            Case(
+                'cross-entropy',
+                partial(_cross_entropy, classes, size, samples, setting),
+                note='cross-entropy is that of small logits, with bilinear upsampling.',
+            ),
             case('plain head', head),
             case('with CAC', wrapped(head)),
             case('plain head, no cross-entropy', head, alter=_skip_cross_entropy),
-            case('with CAC, no cross-entropy', wrapped(head), alter=_skip_cross_entropy),
+            case(
+                'with CAC, no cross-entropy',
+                wrapped(head),
+                alter=_skip_cross_entropy,
+                note='What CAC adds apart from cross-entropies is what it needs without them, less '
+                'what the plain head needs without them.',
+            ),
         )
         title = f'Losses and gradients: {list(shape)}, {classes} classes, labels {STRIDE * size}²'
         floats = [2 * classes * size**2, 2 * channels * size**2]
-        facts = (
-            'The cross-entropy is that of small logits, with bilinear upsampling. What CAC adds '
-            'apart from cross-entropies is the difference of the last two rows.',
-            f'Small logits have {mib(4 * floats[0])} MiB, features {mib(4 * floats[1])} MiB.',
-        )
+        facts = (f'Small logits have {mib(4 * floats[0])} MiB, features {mib(4 * floats[1])} MiB.',)
         comparisons.append(Comparison(title, cases, ('cross-entropy', 'plain head'), facts))
     return comparisons
 
@@ -48,7 +54,7 @@ def _cross_entropy(classes, size, samples, setting):
     return training_step(losses, criterion, torch.rand(2, classes, size, size), setting=setting)
 
 
-def _loss_case(name, config, shape, samples, setting, alter=lambda head: None):
+def _loss_case(name, config, shape, samples, setting, alter=lambda head: None, note=''):
     def prepare():
         head = build(config, setting.device)
         alter(head)
@@ -58,13 +64,13 @@ def _loss_case(name, config, shape, samples, setting, alter=lambda head: None):
 
         return training_step(losses, head, torch.rand(shape), setting=setting)
 
-    return Case(name, prepare)
+    return Case(name, prepare, note=note)
 
 
 def _skip_cross_entropy(head):
     """Put sums in place of the cross-entropies, so that all else is computed as it was."""
     head.loss_by_feat = lambda logits, samples: dict(loss=logits.sum())
-    head._extra_losses = lambda name, logits, *_: {f'loss_{name}': logits.sum()}
+    head.classifier_losses = lambda name, logits, *_: {f'loss_{name}': logits.sum()}
 
 
 def cac_inference(setting):

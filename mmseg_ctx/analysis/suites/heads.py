@@ -7,7 +7,7 @@ from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.analysis.models import (
     CLASSES,
     COMPARED,
-    HEADS_FACTS,
+    HEAD_NOTES,
     backbone_features,
     head_config,
     previous_output,
@@ -30,7 +30,7 @@ def heads(setting, channels=2048, width=512):
         ):
             cases = tuple(case(name, configs[name], features, setting) for name in COMPARED)
             against = ('FCNHead', 'DMHead', 'APCHead')
-            comparisons.append(Comparison(f'Heads: {title}', cases, against, HEADS_FACTS))
+            comparisons.append(Comparison(f'Heads: {title}', cases, against))
     return comparisons
 
 
@@ -42,7 +42,7 @@ def _forward_case(name, config, features, setting):
 
     inputs = features(device='meta')
     complexity = count(build(config), inputs, *previous_output(config, inputs))
-    return Case(name, prepare, complexity=complexity)
+    return Case(name, prepare, complexity=complexity, note=HEAD_NOTES.get(name, ''))
 
 
 def _training_case(name, config, features, setting):
@@ -58,4 +58,4 @@ def _training_case(name, config, features, setting):
         inputs = (inputs, *previous_output(config, inputs))
         return training_step(losses, head, *inputs, setting=setting)
 
-    return Case(name, prepare)
+    return Case(name, prepare, note=HEAD_NOTES.get(name, ''))

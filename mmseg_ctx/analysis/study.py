@@ -1,4 +1,4 @@
-"""Training of many configs with several seeds; what is finished is not done again."""
+"""Trains many configs with several seeds; finished runs are not repeated."""
 
 import json
 import os
@@ -13,17 +13,10 @@ from typing import NamedTuple
 from mmseg_ctx.utils.configs import config_path, read_config
 from mmseg_ctx.utils.files import writing
 
-# What a run needs, or this module changes.
+# What a run needs of its config, or this module changes.
 NEEDED = (
-    'model',
-    'train_cfg',
-    'train_dataloader',
-    'test_cfg',
-    'test_dataloader',
-    'test_evaluator',
-    'optim_wrapper',
-    'param_scheduler',
-    'default_hooks.checkpoint',
+    *('model', 'train_cfg', 'train_dataloader', 'test_cfg', 'test_dataloader', 'test_evaluator'),
+    *('optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint'),
 )
 
 
@@ -31,11 +24,11 @@ class Run(NamedTuple):
     """A row of a study with a seed.
 
     Attributes:
-        name (str): Of the row.
-        seed (int): Of everything random.
-        folder (Path): Where its ``settings.py``, ``log.txt``, ``work_dir`` and, at its end,
-            ``result.json`` are.
-        start_from (str | None): Name of the row with whose last checkpoint the run starts.
+        name (str): Name of the row.
+        seed (int): Seed of everything random.
+        folder (Path): Has ``settings.py``, ``log.txt``, ``work_dir`` and, at the end,
+            ``result.json``.
+        start_from (str | None): Name of the row that gives the run its first weights.
             Default: None.
     """
 
@@ -45,7 +38,7 @@ class Run(NamedTuple):
     start_from: str | None = None
 
     def result(self):
-        """Return what the run wrote at its end, a dict, or None where it has not ended."""
+        """Return the content of ``result.json``; None where the run has not ended."""
         path = self.folder / 'result.json'
         return json.loads(path.read_text()) if path.exists() else None
 
@@ -55,17 +48,17 @@ def run_config(row, seed, iterations=None):
 
     Args:
         row (Row): What to train.
-        seed (int): Of everything random.
+        seed (int): Seed of everything random.
         iterations (int | None): How long to train; the schedule is stretched. Default: as long as
-            the row says, or its config.
+            the row, or else its config, says.
 
     Returns:
-        Config: Without ``work_dir``; an entry ``study`` has what the row says of ``tests`` and
-        ``start_from``, for :mod:`mmseg_ctx.analysis.study_run`.
+        Config: Without ``work_dir``. Its entry ``study`` tells ``study_run.py`` the row's ``tests``
+        and ``start_from``.
 
     Raises:
-        FileNotFoundError: There is no such config.
-        ValueError: It cannot be read, lacks what a run needs, or trains by epochs.
+        FileNotFoundError: The config does not exist.
+        ValueError: The config cannot be read, lacks what a run needs, or trains by epochs.
     """
     path = row.config if Path(row.config).exists() else config_path(row.config)
     config = read_config(path, *NEEDED)
@@ -104,16 +97,16 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
     Args:
         rows (Sequence[Row]): What to train; a row comes after the one that it starts from.
         out (Path): The study's folder.
-        seeds (Sequence[int] | None): For each row; by default the row's own.
+        seeds (Sequence[int] | None): Seeds of each row. Default: the row's own.
         iterations (int | None): See :func:`run_config`.
-        force (bool): Whether runs whose settings were different start anew. Default: False.
+        force (bool): Whether to train runs anew that had other settings. Default: False.
 
     Returns:
         list[Run]: Seed by seed, so that a study that is stopped early has every row.
 
     Raises:
-        ValueError: Two rows have one name, a row's config does not do, or the folder has such
-            runs and ``force`` is False.
+        ValueError: The rows do not fit each other, a config is refused, or a run in the folder had
+            other settings and ``force`` is False.
     """
     names = [row.name for row in rows]
     for name in names:
@@ -151,12 +144,12 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
 
 
 def start_of(run, runs):
-    """Return the run among these from which a run starts, None where there is none."""
+    """Return the run, among these, that gives a run its first weights; None if there is none."""
     return next((each for each in runs if each[:2] == (run.start_from, run.seed)), None)
 
 
 def finished_runs(out):
-    """Return the runs in a study's folder that have a result, by name and seed: list[Run]."""
+    """Return the runs with a result in a study's folder, sorted by name and seed."""
     folders = [path.parent for path in Path(out).glob('runs/*/seed*/result.json')]
     return sorted(
         Run(folder.parent.name, int(folder.name.removeprefix('seed')), folder) for folder in folders
@@ -175,19 +168,19 @@ def _differs(run, text):
 
 
 def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
-    """Train and evaluate the runs that have no result yet, each in a process of its own.
+    """Train and test the runs that have no result yet, each in a process of its own.
 
-    What a run prints is in ``log.txt`` of its folder. One that fails does not stop the others.
+    A run writes what it prints to its ``log.txt``. A run that fails does not stop the others.
 
     Args:
-        runs (Sequence[Run]): As :func:`plan` gives them.
-        jobs (int): How many at a time; they share the processor cores. Default: 1.
+        runs (Sequence[Run]): From :func:`plan`.
+        jobs (int): How many run at a time; they share the processor cores. Default: 1.
         device (str): ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. Default: ``'cpu'``.
-        progress (Callable[[Run, str | None], None]): Called when a run has ended, with the last
-            line of its log where it failed.
+        progress (Callable[[Run, str | None], None]): Called when a run has ended, with the reason
+            if it failed.
 
     Returns:
-        dict[Run, str]: Those that failed, and why.
+        dict[Run, str]: The runs that failed, and why.
     """
     failed = {}
     environment = dict(
@@ -224,10 +217,10 @@ def _visible(device):
 
 
 def _execute(run, environment, start):
-    """Return None, or why the run failed, after the run that it starts from, if any."""
+    """Do a run once the run that it starts from has ended; return None, or why it failed."""
     if run.result():
         return None
-    # That one was submitted before, so it does not wait for this one's place.
+    # The executor began that run earlier, so it never waits for this one.
     if start and start.result():
         return 'the run that it starts from failed'
     command = [sys.executable, '-m', 'mmseg_ctx.analysis.study_run', str(run.folder)]

@@ -1,4 +1,4 @@
-"""The table and the picture of a study, from the results of its runs."""
+"""Tables and pictures of a study, from the results of its runs."""
 
 import statistics
 
@@ -17,14 +17,14 @@ def summarize(rows, runs, metrics=()):
 
     Args:
         rows (Sequence[Row]): In the order of the table.
-        runs (Sequence[Run]): Of these rows; those without a result are left out.
+        runs (Sequence[Run]): Their runs; those without a result are left out.
         metrics (Collection[str]): Names of the metrics. Default: those that begin with ``mIoU``.
 
     Returns:
-        list[dict]: For each row, and for each of its tests: ``row``, ``classifier`` (the test's
-        name, None where there is but one), ``shows``, ``parameters``, ``seeds``, and ``metrics``,
-        which has for each name the values in percent, one a seed. The first entry of a row with
-        curves has ``curves``, one list a seed.
+        list[dict]: An entry for each test of each row: ``row``, ``classifier`` (name of the test,
+        None for the only one), ``shows``, ``parameters``, ``seeds``, and ``metrics``, which has a
+        list of percentages for each name, one for each seed. A row's first entry also has
+        ``curves``, one for each seed, if the row was validated while it was trained.
     """
     summary = []
     for row in rows:
@@ -57,7 +57,7 @@ def _summarize_row(row, results, metrics):
 
 
 def label(entry):
-    """Return the name of an entry of a summary, such as ``'cac-fcn, prior'``."""
+    """Return the name of a summary's entry, such as ``'cac-fcn, prior'``."""
     return ', '.join(filter(None, (entry['row'], entry['classifier'])))
 
 
@@ -67,21 +67,13 @@ def metric_title(name):
 
 
 def mean_and_deviation(values):
-    """Show the mean and, of two or more values, the sample's standard deviation."""
+    """Show a mean and, for two or more values, the sample's standard deviation."""
     mean = f'{statistics.mean(values):.1f}'
     return f'{mean} ± {statistics.stdev(values):.1f}' if len(values) > 1 else mean
 
 
 def study_table(suite, summary):
-    """Return the table of a study.
-
-    Args:
-        suite (Suite): Its title, metrics and facts.
-        summary (list[dict]): As :func:`summarize` gives it.
-
-    Returns:
-        Table: Mean ± standard deviation over the seeds, of each metric.
-    """
+    """Return the table of a summary: mean ± standard deviation over the seeds, of each metric."""
     columns = (
         Column('label', 'row'),
         Column('shows', 'shows'),
@@ -108,15 +100,7 @@ def _shown(metrics, name):
 
 
 def study_picture(suite, summary):
-    """Draw a study: a panel for each metric, a bar for each row, a dot for each seed.
-
-    Args:
-        suite (Suite): Its title and metrics.
-        summary (list[dict]): As :func:`summarize` gives it, not empty.
-
-    Returns:
-        matplotlib.figure.Figure: To be saved.
-    """
+    """Return a figure of a summary: a panel for each metric, a bar for each entry."""
     titles = _titles(suite, summary)
     figure = Figure((2.2 + 2.6 * len(titles), 1.2 + 0.27 * len(summary)), layout='constrained')
     panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
@@ -130,15 +114,9 @@ def study_picture(suite, summary):
 
 
 def curves_picture(suite, summary):
-    """Draw the metrics of the validations: a panel for each, a line for each row.
+    """Return a figure of the metrics against the iterations; None if no entry has curves.
 
-    Args:
-        suite (Suite): Its title and metrics.
-        summary (list[dict]): As :func:`summarize` gives it.
-
-    Returns:
-        matplotlib.figure.Figure | None: The mean over the seeds, within a band from the lowest to
-        the highest; None where no row was validated while it was trained.
+    A line is the mean over the seeds, the band around it goes from the lowest to the highest.
     """
     entries = [entry for entry in summary if entry.get('curves')]
     if not entries:
@@ -188,11 +166,9 @@ def _draw_panel(panel, summary, name):
 
 
 def refuse_other_files(out, force=False):
-    """Raise a FileExistsError where files named like a report lie in a folder without a study.
+    """Raise a FileExistsError if a folder without a study has files named like a report.
 
-    Args:
-        out (Path): The study's folder, which need not exist.
-        force (bool): Whether they may be replaced. Default: False.
+    With ``force`` they may be replaced. The folder need not exist.
     """
     if not (out / 'runs').is_dir():
         for name in FILES:
@@ -200,20 +176,16 @@ def refuse_other_files(out, force=False):
 
 
 def write_report(suite, rows, out, picture=True):
-    """Write ``study.md``, ``study.json`` and the pictures, over earlier ones.
-
-    They have every finished run of the folder, so that a part of a study that is run again leaves
-    the rest in the report.
+    """Write ``study.md``, ``study.json`` and the pictures of all finished runs in a folder.
 
     Args:
-        suite (Suite): How the report shows the rows, and the order of its own.
-        rows (Sequence[Row]): Those that were planned. Rows of the folder that are neither among
-            them nor in the suite come last.
-        out (Path): The study's folder.
+        suite (Suite): Title, columns and order of the rows.
+        rows (Sequence[Row]): The rows that were planned. Other rows that the folder has come last.
+        out (Path): The study's folder. Earlier reports in it are replaced.
         picture (bool): Whether to draw. Default: True.
 
     Returns:
-        Table | None: None where no run has a result, and nothing is written.
+        Table | None: The table; None if no run has a result, and nothing is written.
     """
     runs = finished_runs(out)
     names = dict.fromkeys(each.name for each in (*suite.rows, *rows, *runs))

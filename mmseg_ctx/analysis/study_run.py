@@ -13,7 +13,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmseg_ctx.heads import ContextAwareClassifierHead
 from mmseg_ctx.utils.files import writing
 
-# With what a context-aware classifier is tested: its three classifiers.
+# The tests of a model with a context-aware classifier: its three classifiers.
 CLASSIFIERS = dict(
     prior={'default_hooks.classifier': dict(type='EvaluatedClassifierHook', classifier='prior')},
     refined={},
@@ -22,7 +22,7 @@ CLASSIFIERS = dict(
 
 
 class _CurveHook(Hook):
-    """Adds the metrics of each validation to a file that outlives the process."""
+    """Adds the metrics of each validation to a file, which a resumed run goes on with."""
 
     def __init__(self, path):
         self.path = path
@@ -33,16 +33,16 @@ class _CurveHook(Hook):
 
 
 def train_and_test(config, start=None):
-    """Train a model, or go on from its last checkpoint, and evaluate it.
+    """Train a model, or go on from its last checkpoint, and test it.
 
     Args:
-        config (Config): Of MMEngine's ``Runner``, with ``work_dir``.
-        start (str | Path | None): The ``work_dir`` whose last checkpoint has the weights to start
-            with. Default: those that the config says.
+        config (Config): Config of a ``Runner``, with ``work_dir``.
+        start (str | Path | None): The ``work_dir`` whose last checkpoint gives the first weights.
+            Default: what the config says.
 
     Returns:
-        dict: ``metrics``, those of each test by its name; ``curve``, a list of those of each
-        validation with its ``iteration``; ``parameters``, and ``torch``, its version.
+        dict: ``metrics`` of each test by its name; ``curve``, the metrics of each validation with
+        its ``iteration``; ``parameters``; and ``torch``, the version.
     """
     work_dir = Path(config.work_dir)
     if start and not find_latest_checkpoint(work_dir):
@@ -74,7 +74,7 @@ def _test(config, overrides):
 
 
 def _read_curve(path):
-    """Return the entries in order; a run that was resumed repeats some, and the last one counts."""
+    """Return the entries in order. A resumed run repeats some; the last one of each counts."""
     lines = path.read_text().splitlines() if path.exists() else []
     entries = {entry['iteration']: entry for entry in map(json.loads, lines)}
     return [entries[iteration] for iteration in sorted(entries)]

@@ -1,4 +1,4 @@
-"""What a study trains: a suite of rows, read from a table file."""
+"""The suites that a study can train, each a table file with a row for each config."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,22 +17,22 @@ class Row(NamedTuple):
     """A config that is trained once for each seed.
 
     Attributes:
-        name (str): The row's name in the table, and of the folder of its runs.
-        config (str): A file of the package's configs, or the path of another one.
-        overrides (dict): What differs from the config, with dotted keys as in MMEngine's
-            ``--cfg-options``. Default: nothing.
+        name (str): Name in the table, and of the folder of the runs.
+        config (str): Path of a config, below the package's ``configs/`` or anywhere.
+        overrides (dict): Settings in place of the config's, with dotted keys as in
+            ``--cfg-options``. Default: none.
         shows (str): What the row is for. Default: nothing.
-        group (str): ``--rows`` accepts the name of a group in place of its rows. Default: none.
-        seeds (Sequence[int]): Default: 0, 1 and 2.
-        by_default (bool): Whether it is trained where no rows are named. Default: True.
+        group (str): Name that ``--rows`` accepts for all rows of the group. Default: none.
+        seeds (Sequence[int]): Seeds. Default: 0, 1 and 2.
+        by_default (bool): Whether a study without ``--rows`` trains the row. Default: True.
         iterations (int | None): How long to train. Default: as the config says.
-        validate_every (int | None): Also evaluate after every so many iterations, for the curves
-            of the report. Default: do not.
-        start_from (str | None): Name of the row from whose last checkpoint with the same seed
-            the weights are loaded. Default: as the config says.
-        tests (dict[str, dict]): Names of the tests and the overrides with which the trained
-            weights are tested. Default: the prior, the refined and the oracle classifier of a
-            model with a ``ContextAwareClassifierHead``, else one test, ``'model'``.
+        validate_every (int | None): Iterations between validations, for the curves of the report.
+            Default: no validation.
+        start_from (str | None): Name of an earlier row. Its last checkpoint with the same seed
+            gives the first weights. Default: what the config says.
+        tests (dict[str, dict]): Name of each test, and its settings in place of the config's.
+            Default: the prior, refined and oracle classifier if the model has a
+            ``ContextAwareClassifierHead``, otherwise one test.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Quick(NamedTuple):
     """The part of a suite that ``--quick`` trains.
 
     Attributes:
-        rows (Sequence[str]): Their names.
-        seeds (Sequence[int]): Default: 0 alone.
-        iterations (int | None): How long to train each. Default: as long as in the whole study.
+        rows (Sequence[str]): Names of the rows.
+        seeds (Sequence[int]): Seeds. Default: 0.
+        iterations (int | None): How long to train each row. Default: as in the whole study.
     """
 
     rows: tuple
@@ -67,13 +67,13 @@ class Suite(NamedTuple):
 
     Attributes:
         title (str): The data that all rows are trained on.
-        rows (Sequence[Row]): In the order of the table.
-        quick (Quick): What ``--quick`` trains.
-        out (str): The default folder.
-        metrics (dict[str, str]): Names of metrics and the headings of their columns. Default:
-            every metric whose name begins with ``mIoU``.
-        facts (Sequence[str]): Lines below the table, beside the one on mean and deviation.
-        note (str): What the default rows take, for the help text.
+        rows (Sequence[Row]): Rows in the order of the table.
+        quick (Quick): The rows of ``--quick``.
+        out (str): Folder of the study if none is named.
+        metrics (dict[str, str]): Names of metrics and headings of their columns. Default: every
+            metric whose name begins with ``mIoU``.
+        facts (Sequence[str]): Further lines below the table. Default: none.
+        note (str): How long the study takes, for the help text. Default: nothing.
     """
 
     title: str
@@ -89,12 +89,9 @@ class Suite(NamedTuple):
         return list(dict.fromkeys(row.group for row in self.rows if row.group))
 
     def select(self, names):
-        """Return the rows with these names or in these groups, by default those trained by default.
+        """Return the rows with these names or in these groups, and the rows they start from.
 
-        A row's ``start_from`` comes with it.
-
-        Raises:
-            ValueError: There is no such row or group.
+        No names stand for the rows that are trained by default. An unknown name is a ValueError.
         """
         known = [*(row.name for row in self.rows), *self.groups()]
         for name in names:
@@ -104,7 +101,7 @@ class Suite(NamedTuple):
             chosen = {row.name for row in self.rows if {row.name, row.group} & set(names)}
         else:
             chosen = {row.name for row in self.rows if row.by_default}
-        # A row is listed behind the one that it starts from.
+        # A row comes after the one that it starts from.
         for row in reversed(self.rows):
             if row.name in chosen and row.start_from:
                 chosen.add(row.start_from)
@@ -117,19 +114,19 @@ def suite_names():
 
 
 def read_suite(name):
-    """Read a suite.
+    """Read a suite from its YAML file.
 
-    The file is YAML: the attributes of :class:`Suite`, with those of a :class:`Row` in each entry
-    of ``rows``. Its ``defaults`` are those of every row.
+    The file has the attributes of :class:`Suite`, and those of a :class:`Row` in each entry of
+    ``rows``. Its entry ``defaults`` has attributes of every row.
 
     Args:
-        name (str): One of :func:`suite_names`, or the path of a table file.
+        name (str): One of :func:`suite_names`, or the path of a file.
 
     Returns:
-        Suite: Its content.
+        Suite: The content of the file.
 
     Raises:
-        ValueError: There is no such suite, or the file is not as it must be.
+        ValueError: The suite does not exist, or its file is wrong.
     """
     path = Path(name) if Path(name).suffix else SUITES / f'{name}.yml'
     if not path.is_file():

@@ -1,6 +1,6 @@
 """Context-adaptive Convolution Network (CaC-Net).
 
-Liu, He, Zhang, Ren, Li: Learning to Predict Context-adaptive Convolution for Semantic
+Liu, He, Qiao, Ren, Li: Learning to Predict Context-adaptive Convolution for Semantic
 Segmentation, ECCV 2020.
 
 Depthwise kernels are predicted from the whole feature map by a matrix product of two 1×1

@@ -153,7 +153,9 @@ class ArrayUnpickler:
                 (state,) = self._last(1)
                 self._build(self.stack[-1], state)
             case _:
-                raise pickle.UnpicklingError(f'it has the operation {operation}, which no array has')
+                raise pickle.UnpicklingError(
+                    f'it has the operation {operation}, which no array has'
+                )
 
     def _last(self, count):
         if len(self.stack) < count:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmseg_ctx.utils.configs import config_path, read_config
+from mmseg_ctx.utils.files import writing
 
 # What a run needs, or this module changes.
 NEEDED = (
@@ -34,11 +35,14 @@ class Run(NamedTuple):
         seed (int): Of everything random.
         folder (Path): Where its ``settings.py``, ``log.txt``, ``work_dir`` and, at its end,
             ``result.json`` are.
+        start_from (str | None): Name of the row with whose last checkpoint the run starts.
+            Default: None.
     """
 
     name: str
     seed: int
     folder: Path
+    start_from: str | None = None
 
     def result(self):
         """Return what the run wrote at its end, a dict, or None where it has not ended."""
@@ -47,16 +51,17 @@ class Run(NamedTuple):
 
 
 def run_config(row, seed, iterations=None):
-    """Return the config of a run: a row's, to be trained without validation and resumed.
+    """Return the config of a run.
 
     Args:
-        row (Row): Config and overrides.
+        row (Row): What to train.
         seed (int): Of everything random.
-        iterations (int | None): How long to train; the schedule is stretched. By default as long
-            as the config says.
+        iterations (int | None): How long to train; the schedule is stretched. Default: as long as
+            the row says, or its config.
 
     Returns:
-        Config: Without ``work_dir``.
+        Config: Without ``work_dir``; an entry ``study`` has what the row says of ``tests`` and
+        ``start_from``, for :mod:`mmseg_ctx.analysis.study_run`.
 
     Raises:
         FileNotFoundError: There is no such config.
@@ -65,10 +70,12 @@ def run_config(row, seed, iterations=None):
     path = row.config if Path(row.config).exists() else config_path(row.config)
     config = read_config(path, *NEEDED)
     config.merge_from_dict(dict(row.overrides))
+    if row.tests or row.start_from:
+        config.study = dict(tests=list(row.tests.items()), start_from=row.start_from)
     length = config.train_cfg.get('max_iters')
     if length is None:
         raise ValueError(f'{row.config} must train by iterations (train_cfg.max_iters)')
-    iterations = iterations or length
+    iterations = iterations or row.iterations or length
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     if isinstance(config.param_scheduler, dict):
         config.param_scheduler = [config.param_scheduler]
@@ -77,6 +84,11 @@ def run_config(row, seed, iterations=None):
         end = scheduler.get('end', length) * iterations // length
         scheduler.update(begin=begin, end=max(end, begin + 1))
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
+    if row.validate_every:
+        config.train_cfg.val_interval = row.validate_every
+        config.val_cfg = dict(type='ValLoop')
+        config.val_dataloader = config.test_dataloader
+        config.val_evaluator = config.test_evaluator
     config.default_hooks.checkpoint.update(
         interval=max(iterations // 4, 1), max_keep_ckpts=1, save_best=None
     )
@@ -90,7 +102,7 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
     """Write the config of each run into its folder.
 
     Args:
-        rows (Sequence[Row]): What to train.
+        rows (Sequence[Row]): What to train; a row comes after the one that it starts from.
         out (Path): The study's folder.
         seeds (Sequence[int] | None): For each row; by default the row's own.
         iterations (int | None): See :func:`run_config`.
@@ -108,24 +120,39 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
         if names.count(name) > 1:
             raise ValueError(f'rows must differ in their names, got several called {name!r}')
     planned = {
-        Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}'): row
+        Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}', row.start_from): row
         for row in rows
         for seed in seeds or row.seeds
     }
     runs = sorted(planned, key=lambda run: run.seed)
+    for run in runs:
+        if run.start_from and not start_of(run, runs):
+            raise ValueError(
+                f'row {run.name!r} starts from {run.start_from!r}, which is not trained with seed '
+                f'{run.seed}'
+            )
     texts = {run: _text(run_config(planned[run], run.seed, iterations)) for run in runs}
-    other = [run for run in runs if _differs(run, texts[run])]
+    other = []
+    for run in runs:
+        if _differs(run, texts[run]) or start_of(run, other):
+            other.append(run)
     if other and not force:
         raise ValueError(
             f'{other[0].folder} is a run with other settings; name another folder, or --force '
             'trains it anew'
         )
     for run in other:
-        shutil.rmtree(run.folder)
+        shutil.rmtree(run.folder, ignore_errors=True)
     for run in runs:
         run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / 'settings.py').write_text(texts[run])
+        with writing(run.folder / 'settings.py', force=True) as temporary:
+            temporary.write_text(texts[run])
     return runs
+
+
+def start_of(run, runs):
+    """Return the run among these from which a run starts, None where there is none."""
+    return next((each for each in runs if each[:2] == (run.start_from, run.seed)), None)
 
 
 def finished_runs(out):
@@ -155,7 +182,7 @@ def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
     Args:
         runs (Sequence[Run]): As :func:`plan` gives them.
         jobs (int): How many at a time; they share the processor cores. Default: 1.
-        device (str): ``'cpu'`` or ``'cuda'``. Default: ``'cpu'``.
+        device (str): ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. Default: ``'cpu'``.
         progress (Callable[[Run, str | None], None]): Called when a run has ended, with the last
             line of its log where it failed.
 
@@ -166,13 +193,16 @@ def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
     environment = dict(
         os.environ, OMP_NUM_THREADS=str(max(len(os.sched_getaffinity(0)) // jobs, 1))
     )
-    if device == 'cpu':
-        environment['CUDA_VISIBLE_DEVICES'] = ''
+    environment |= _visible(device)
     executor = ThreadPoolExecutor(jobs)
     try:
-        futures = {executor.submit(_execute, run, environment): run for run in runs}
-        for future in as_completed(futures):
-            run, error = futures[future], future.result()
+        futures = {}
+        for run in runs:
+            start = futures.get(start_of(run, runs))
+            futures[run] = executor.submit(_execute, run, environment, start)
+        ended = {future: run for run, future in futures.items()}
+        for future in as_completed(ended):
+            run, error = ended[future], future.result()
             if error:
                 failed[run] = error
             progress(run, error)
@@ -181,10 +211,25 @@ def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
     return failed
 
 
-def _execute(run, environment):
-    """Return None, or why the run failed."""
+def _visible(device):
+    """Return the environment variable that leaves a process one GPU, none or all it has."""
+    if device == 'cpu':
+        return dict(CUDA_VISIBLE_DEVICES='')
+    if device == 'cuda':
+        return {}
+    number = device.removeprefix('cuda:')
+    if visible := os.environ.get('CUDA_VISIBLE_DEVICES'):
+        number = visible.split(',')[int(number)]
+    return dict(CUDA_VISIBLE_DEVICES=number)
+
+
+def _execute(run, environment, start):
+    """Return None, or why the run failed, after the run that it starts from, if any."""
     if run.result():
         return None
+    # That one was submitted before, so it does not wait for this one's place.
+    if start and start.result():
+        return 'the run that it starts from failed'
     command = [sys.executable, '-m', 'mmseg_ctx.analysis.study_run', str(run.folder)]
     path = run.folder / 'log.txt'
     with open(path, 'a') as log:

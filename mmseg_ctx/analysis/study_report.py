@@ -5,49 +5,55 @@ import statistics
 from matplotlib.figure import Figure
 
 from mmseg_ctx.analysis.study import finished_runs
-from mmseg_ctx.analysis.study_rows import ROWS, Row
-from mmseg_ctx.utils.files import refuse_existing, writing
+from mmseg_ctx.analysis.study_suite import Row
+from mmseg_ctx.utils.files import refuse_existing, write_figure, writing
 from mmseg_ctx.utils.tables import Column, Table, millions, render
 
-FILES = ('study.md', 'study.json', 'study.png')
+FILES = ('study.md', 'study.json', 'study.png', 'study-curves.png')
 
 
-def summarize(rows, runs):
+def summarize(rows, runs, metrics=()):
     """Gather what the runs of each row have measured.
 
     Args:
         rows (Sequence[Row]): In the order of the table.
         runs (Sequence[Run]): Of these rows; those without a result are left out.
+        metrics (Collection[str]): Names of the metrics. Default: those that begin with ``mIoU``.
 
     Returns:
-        list[dict]: For each row, and for each classifier of a context-aware one: ``row``,
-        ``classifier`` (None where there is but one), ``shows``, ``parameters``, ``seeds``, and
-        ``metrics``, which has for each name of an mIoU the values in percent, one a seed.
+        list[dict]: For each row, and for each of its tests: ``row``, ``classifier`` (the test's
+        name, None where there is but one), ``shows``, ``parameters``, ``seeds``, and ``metrics``,
+        which has for each name the values in percent, one a seed. The first entry of a row with
+        curves has ``curves``, one list a seed.
     """
     summary = []
     for row in rows:
         results = {run.seed: run.result() for run in runs if run.name == row.name}
         results = {seed: result for seed, result in sorted(results.items()) if result}
         if results:
-            summary += _summarize_row(row, results)
+            summary += _summarize_row(row, results, metrics)
     return summary
 
 
-def _summarize_row(row, results):
+def _summarize_row(row, results, metrics):
     first = next(iter(results.values()))
-    for classifier, metrics in first['metrics'].items():
-        names = [name for name in metrics if name.startswith('mIoU')]
+    curves = [result['curve'] for result in results.values() if result.get('curve')]
+    for test, measured in first['metrics'].items():
+        names = [name for name in metrics or measured if metrics or name.startswith('mIoU')]
         yield dict(
             row=row.name,
-            classifier=None if classifier == 'model' else classifier,
+            classifier=None if test == 'model' else test,
             shows=row.shows,
             parameters=first['parameters'],
             seeds=list(results),
             metrics={
-                name: [result['metrics'][classifier][name] for result in results.values()]
+                name: [result['metrics'][test][name] for result in results.values()]
                 for name in names
+                if name in measured
             },
+            **(dict(curves=curves) if curves else {}),
         )
+        curves = []
 
 
 def label(entry):
@@ -66,53 +72,104 @@ def mean_and_deviation(values):
     return f'{mean} ± {statistics.stdev(values):.1f}' if len(values) > 1 else mean
 
 
-def study_table(summary):
+def study_table(suite, summary):
     """Return the table of a study.
 
     Args:
+        suite (Suite): Its title, metrics and facts.
         summary (list[dict]): As :func:`summarize` gives it.
 
     Returns:
-        Table: Mean ± standard deviation over the seeds, of each mIoU.
+        Table: Mean ± standard deviation over the seeds, of each metric.
     """
-    names = dict.fromkeys(name for entry in summary for name in entry['metrics'])
     columns = (
         Column('label', 'row'),
         Column('shows', 'shows'),
         *(
-            Column('metrics', metric_title(name), lambda metrics, name=name: _shown(metrics, name))
-            for name in names
+            Column('metrics', title, lambda metrics, name=name: _shown(metrics, name))
+            for name, title in _titles(suite, summary).items()
         ),
         Column('parameters', 'parameters [M]', millions),
         Column('seeds', 'seeds', lambda seeds: str(len(seeds))),
     )
     rows = [dict(label=label(entry), **entry) for entry in summary]
-    facts = ('mIoU in percent, mean ± standard deviation over the seeds.',)
-    return Table('Context scenes', columns, rows, facts)
+    facts = ('mIoU in percent, mean ± standard deviation over the seeds.', *suite.facts)
+    return Table(suite.title, columns, rows, facts)
+
+
+def _titles(suite, summary):
+    """Return the metrics of a study with their headings, in their order."""
+    names = dict.fromkeys(name for entry in summary for name in entry['metrics'])
+    return {name: suite.metrics.get(name, metric_title(name)) for name in names}
 
 
 def _shown(metrics, name):
     return mean_and_deviation(metrics[name]) if name in metrics else ''
 
 
-def study_picture(summary):
-    """Draw a study: a panel for each mIoU, a bar for each row, a dot for each seed.
+def study_picture(suite, summary):
+    """Draw a study: a panel for each metric, a bar for each row, a dot for each seed.
 
     Args:
+        suite (Suite): Its title and metrics.
         summary (list[dict]): As :func:`summarize` gives it, not empty.
 
     Returns:
         matplotlib.figure.Figure: To be saved.
     """
-    names = list(dict.fromkeys(name for entry in summary for name in entry['metrics']))
-    figure = Figure((2.2 + 2.6 * len(names), 1.2 + 0.27 * len(summary)), layout='constrained')
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for panel, name in zip(panels, names, strict=True):
+    titles = _titles(suite, summary)
+    figure = Figure((2.2 + 2.6 * len(titles), 1.2 + 0.27 * len(summary)), layout='constrained')
+    panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for panel, (name, title) in zip(panels, titles.items(), strict=True):
         _draw_panel(panel, summary, name)
+        panel.set_title(title)
     panels[0].set_yticks(range(len(summary)), map(label, summary))
     panels[0].set_ylim(len(summary) - 0.4, -0.6)
-    figure.suptitle('Context scenes: mean over the seeds; dots are the seeds')
+    figure.suptitle(f'{suite.title}: mean over the seeds; dots are the seeds')
     return figure
+
+
+def curves_picture(suite, summary):
+    """Draw the metrics of the validations: a panel for each, a line for each row.
+
+    Args:
+        suite (Suite): Its title and metrics.
+        summary (list[dict]): As :func:`summarize` gives it.
+
+    Returns:
+        matplotlib.figure.Figure | None: The mean over the seeds, within a band from the lowest to
+        the highest; None where no row was validated while it was trained.
+    """
+    entries = [entry for entry in summary if entry.get('curves')]
+    if not entries:
+        return None
+    titles = _titles(suite, entries)
+    figure = Figure((1.5 + 4 * len(titles), 4), layout='constrained')
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    for panel, (name, title) in zip(panels, titles.items(), strict=True):
+        for entry in entries:
+            _draw_curve(panel, entry, name)
+        panel.set_title(title)
+        panel.set_xlabel('iterations')
+        panel.set_ylabel('%')
+        panel.grid(linewidth=0.5)
+    panels[-1].legend(fontsize='small')
+    figure.suptitle(f'{suite.title}: mean over the seeds; bands are the seeds')
+    return figure
+
+
+def _draw_curve(panel, entry, name):
+    values = {}
+    for curve in entry['curves']:
+        for point in curve:
+            values.setdefault(point['iteration'], []).append(point[name])
+    iterations = sorted(values)
+    means, lows, highs = (
+        [reduce(values[iteration]) for iteration in iterations]
+        for reduce in (statistics.mean, min, max)
+    )
+    (line,) = panel.plot(iterations, means, label=entry['row'])
+    panel.fill_between(iterations, lows, highs, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
 def _draw_panel(panel, summary, name):
@@ -124,7 +181,6 @@ def _draw_panel(panel, summary, name):
         colour = colours.get(entry['classifier'], 'tab:blue')
         panel.barh(place, statistics.mean(values), color=colour, alpha=0.6, height=0.7)
         panel.plot(values, [place] * len(values), 'o', color='black', markersize=2.5)
-    panel.set_title(metric_title(name))
     panel.set_xlabel('%')
     panel.set_xlim(0, 100)
     panel.grid(axis='x', linewidth=0.5)
@@ -143,32 +199,36 @@ def refuse_other_files(out, force=False):
             refuse_existing(out / name, force)
 
 
-def write_report(rows, out, picture=True):
-    """Write ``study.md``, ``study.json`` and ``study.png``, over earlier ones.
+def write_report(suite, rows, out, picture=True):
+    """Write ``study.md``, ``study.json`` and the pictures, over earlier ones.
 
     They have every finished run of the folder, so that a part of a study that is run again leaves
     the rest in the report.
 
     Args:
-        rows (Sequence[Row]): Those that were planned, for what they show. Rows of the folder that
-            are neither among them nor in the default study come last.
+        suite (Suite): How the report shows the rows, and the order of its own.
+        rows (Sequence[Row]): Those that were planned. Rows of the folder that are neither among
+            them nor in the suite come last.
         out (Path): The study's folder.
-        picture (bool): Whether to draw one. Default: True.
+        picture (bool): Whether to draw. Default: True.
 
     Returns:
         Table | None: None where no run has a result, and nothing is written.
     """
     runs = finished_runs(out)
-    names = dict.fromkeys(each.name for each in (*ROWS, *rows, *runs))
-    known = {row.name: row for row in (*ROWS, *rows)}
-    summary = summarize([known.get(name) or Row(name, '') for name in names], runs)
+    names = dict.fromkeys(each.name for each in (*suite.rows, *rows, *runs))
+    known = {row.name: row for row in (*suite.rows, *rows)}
+    rows = [known.get(name) or Row(name, '') for name in names]
+    summary = summarize(rows, runs, suite.metrics)
     if not summary:
         return None
-    table = study_table(summary)
+    table = study_table(suite, summary)
     for name, style in zip(FILES, ('markdown', 'json'), strict=False):
         with writing(out / name, force=True) as temporary:
             temporary.write_text(render([table], style))
     if picture:
-        with writing(out / FILES[-1], force=True) as temporary:
-            study_picture(summary).savefig(temporary, dpi=150)
+        for name, draw in zip(FILES[2:], (study_picture, curves_picture), strict=True):
+            if figure := draw(suite, summary):
+                with writing(out / name, force=True) as temporary:
+                    write_figure(figure, temporary, dpi=150)
     return table

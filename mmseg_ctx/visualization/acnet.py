@@ -7,7 +7,8 @@ HEIGHT = 5.0
 
 def modules(head):
     """Return the modules to record by name: the global context modules, coarsest first."""
-    gates = [block.global_context for block in head.blocks] + [head.global_context]
+    gates = [*(block.global_context for block in head.blocks), head.global_context]
+    gates = [gate for gate in gates if gate is not None]
     return {f'gate {index}': module for index, module in enumerate(gates)}
 
 

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from matplotlib.lines import Line2D
 from torch import nn
 
-from mmseg_ctx.heads.cac import RESIDUALS
 from mmseg_ctx.visualization.panels import (
     SMALL,
     changes_legend,
@@ -58,8 +57,8 @@ def draw(figure, head, records, scene):
     """
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
     _draw_predictions(above, scene)
-    original = head.conv_seg.weight.flatten(1)  # C, [N, d]
-    weights = RESIDUALS[head.context_classifier.residual](records['projector'][1], original)[0]
+    original = head.classifier_weight  # C, [N, d]
+    weights = head.rewritten_weight(records['projector'][1])[0]  # A, [N, d]
     original, weights = original.float().cpu(), weights.float().cpu()
     left, right = below.subplots(1, 2, width_ratios=(1, 1.4))
     _draw_moves(left, original, weights, scene)

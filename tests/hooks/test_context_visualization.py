@@ -7,7 +7,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmseg_ctx.hooks import ContextVisualizationHook
-from tests.segmentors import build_segmentor, scenes_loader
+from tests.models import build_segmentor, scenes_loader
 
 
 def validate(model, folder, interval):

@@ -123,7 +123,7 @@ def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=Fal
     """
     height, width = _check_shape(shape)
     if opset is not None:
-        check_int('opset', opset)
+        check_int('opset', opset, minimum=18)
     model = ImageToLogits(exportable(segmentor), normalize).eval()
     with writing(path, force) as temporary:
         _write(model, temporary, (height, width), dynamic, opset, segmentor)

@@ -89,7 +89,7 @@ class Draws:
         return draws[0] - draws[1]
 
     def smooth_noise(self, height, width, cell):
-        """Return ``[height, width]`` noise, interpolated bilinearly from a grid of ``cell`` pixels."""
+        """Return noise ``[height, width]``, interpolated from a grid of ``cell`` pixels."""
         grid = self.noise(height // cell + 2, width // cell + 2)
         return interpolate(interpolate(grid, height, cell).T, width, cell).T
 

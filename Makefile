@@ -10,12 +10,13 @@ FCN := configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py
 DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-zoo test-upstream docs constraints lint clean
+.PHONY: help demo test test-zoo test-hostile test-upstream docs constraints lint clean
 
 help:
 	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
 	@echo 'make test           install; run the test suite'
 	@echo 'make test-zoo       install; train, validate and test every config, shrunken, on toy data'
+	@echo 'make test-hostile   install; load mutated checkpoints for ten minutes'
 	@echo 'make test-upstream  compile mmcv; run the test suite on the upstream packages'
 	@echo 'make docs           install; build the pages of docs/ as a site, docs/_build/index.html'
 	@echo 'make constraints    pin what is not pinned yet of all that the two stacks install'
@@ -46,13 +47,20 @@ demo: $(VENV)/installed
 		--predictions FCN=$(DEMO)/fcn/predictions DMNet=$(DEMO)/dmnet/predictions
 
 # Two processes of one thread each: most tests are too small to share a tensor among cores.
-test test-zoo test-upstream: export OMP_NUM_THREADS = 1
+test test-zoo test-hostile test-upstream: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
 
 test-zoo: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -m zoo
+
+# SEED gives other files; a failure names the file, and the seed that it is made from.
+SEED ?= 0
+MINUTES ?= 10
+
+test-hostile: $(VENV)/installed
+	$(BIN)/python -m tests.checkpoints.hostile --seed $(SEED) --minutes $(MINUTES)
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'

@@ -25,10 +25,9 @@ def load_checkpoint(path):
         ValueError: It is no checkpoint of dense tensors, or asks for anything that is not known as
             safe.
     """
+    open(path, 'rb').close()  # an error of a file that cannot be read names it
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # A damaged file may raise anything.
         refused = re.search(r'GLOBAL (\S+)', str(error))
         reason = f'it asks for {refused[1]}' if refused else 'it is damaged or something else'
@@ -42,7 +41,10 @@ def load_checkpoint(path):
             raise ValueError(
                 f'{path} is no checkpoint: {shown(name)} in its state dict is no tensor'
             )
-    state_dict = {name.removeprefix(PARALLEL_PREFIX): state_dict[name] for name in state_dict}
+    # Without what a file can give a tensor beside its values, such as hooks.
+    state_dict = {
+        name.removeprefix(PARALLEL_PREFIX): value.detach() for name, value in state_dict.items()
+    }
     return state_dict, _items(content.get('meta')) if 'state_dict' in content else {}
 
 

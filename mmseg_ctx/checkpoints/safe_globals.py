@@ -26,7 +26,9 @@ class PickledHistoryBuffer(HistoryBuffer):
     buffers of the process share.
     """
 
-    def __new__(cls):
+    def __new__(cls, *arguments):
+        if arguments:
+            raise UnpicklingError('it calls HistoryBuffer, which no pickled one does')
         return super().__new__(cls)
 
     def __setstate__(self, state):

@@ -194,7 +194,9 @@ class _NoBytes:
 
     __slots__ = ()
 
-    def __call__(self):
+    def __call__(self, *arguments):
+        if arguments:
+            raise UnpicklingError('it calls bytes with an argument, which no pickled array does')
         return b''
 
 

@@ -1,5 +1,8 @@
 """Labels of an image from logits that never exist at its size."""
 
+from functools import reduce
+from itertools import product
+
 import torch
 
 from mmseg_ctx.ops.interpolation import tile_size
@@ -41,32 +44,44 @@ class ResizedLogits:
         """torch.device: Where the small logits are."""
         return self.windows[0][0].device
 
-    def tile(self, top, left, height, width):
-        """Make a part of the image, smaller at its end.
+    def tiles(self, height, width):
+        """Make the image part by part, parts of the same columns after those to their left.
 
         Args:
-            top (int): First row.
-            left (int): First column.
-            height (int): Number of rows.
-            width (int): Number of columns.
+            height (int): Number of rows of a part, smaller at the end of the image.
+            width (int): Number of columns of a part, likewise.
 
-        Returns:
-            Tensor: ``[height, width, N]``.
+        Yields:
+            Tensor: Columns, then rows, of a part: ``[width, height, N]``.
         """
-        column_tiles = [columns.tile(left, width) for columns in self.columns]
-        tile = 0
-        for rows, windows in zip(self.rows, self.windows, strict=True):
-            row_matrix, row_sources = rows.tile(top, height)
-            if row_sources.start == row_sources.stop:
-                continue
-            for (column_matrix, column_sources), window in zip(column_tiles, windows, strict=True):
-                if column_sources.start == column_sources.stop:
-                    continue
-                pixels = window[:, row_sources, column_sources].permute(1, 2, 0)  # [r, c, N]
-                pixels = widen(pixels).contiguous()
-                mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])
-                tile = tile + column_matrix @ mixed  # [height, width, N]
-        return tile
+        _, image_height, image_width = self.shape
+        lefts = [_crossing(self.columns, left, width) for left in range(0, image_width, width)]
+        for top in range(0, image_height, height):
+            rows = _crossing(self.rows, top, height)
+            for columns in lefts:
+                parts = (
+                    _mix(self.windows[line][place], *row, *column)
+                    for line, *row in rows
+                    for place, *column in columns
+                )
+                yield reduce(torch.add, parts)
+
+
+def _crossing(sides, start, length):
+    """Return the windows that a part crosses, and what it takes of them along a side."""
+    tiles = ((index, *side.tile(start, length)) for index, side in enumerate(sides))
+    return [tile for tile in tiles if tile[1].size(1)]
+
+
+def _mix(window, row_matrix, rows, column_matrix, columns):
+    """Multiply a part of ``window`` by both matrices; return ``[width, height, N]``.
+
+    Both products are of two matrices, with the side that is summed over before all else.
+    """
+    pixels = widen(window[:, rows, columns].permute(1, 2, 0)).contiguous()  # [r, c, N]
+    mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])  # [height, c, N]
+    mixed = mixed.transpose(0, 1).contiguous()
+    return (column_matrix @ mixed.flatten(1)).unflatten(1, mixed.shape[1:])
 
 
 def predicted_labels(logits, threshold=None):
@@ -116,12 +131,12 @@ def _labels(passes, threshold, score_classes, score_one_class):
     label = torch.empty(height, width, dtype=torch.long if classes > 1 else None, device=device)
     rows, columns = tile_size(classes, height, width, device)
     with autocast_off(label):
-        for top in range(0, height, rows):
-            for left in range(0, width, columns):
-                tiles = (each.tile(top, left, rows, columns) for each in passes)
-                if classes > 1:  # faster on the CPU than argmax, and the first of equals as well
-                    best = score_classes(tiles).max(2).indices
-                else:
-                    best = score_one_class(tiles).squeeze(2) > threshold
-                label[top : top + rows, left : left + columns] = best
+        parts = [each.tiles(rows, columns) for each in passes]
+        for top, left in product(range(0, height, rows), range(0, width, columns)):
+            tiles = map(next, parts)  # one at a time
+            if classes > 1:  # faster on the CPU than argmax, and the first of equals as well
+                best = score_classes(tiles).max(2).indices
+            else:
+                best = score_one_class(tiles).squeeze(2) > threshold
+            label[top : top + rows, left : left + columns] = best.t()
     return label[None]

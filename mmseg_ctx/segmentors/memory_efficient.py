@@ -238,10 +238,10 @@ def _without_resizing(head):
     caught = []
 
     def predict_by_feat(seg_logits, batch_img_metas):
-        # Which of the sizes in the meta information counts, MMSegmentation's own method knows.
-        shape = torch.empty_like(seg_logits, device='meta')
-        size = BaseDecodeHead.predict_by_feat(head, shape, batch_img_metas).shape[2:]
-        caught.append((seg_logits, size))
+        # Which of the sizes in the meta information counts, MMSegmentation's own method knows; of a
+        # batch without images it makes no values.
+        resized = BaseDecodeHead.predict_by_feat(head, seg_logits[:0], batch_img_metas)
+        caught.append((seg_logits, resized.shape[2:]))
         return seg_logits
 
     head.predict_by_feat = predict_by_feat

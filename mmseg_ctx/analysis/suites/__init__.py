@@ -1,6 +1,6 @@
 """What the benchmark compares: each suite is a function from a setting to its comparisons."""
 
-from mmseg_ctx.analysis.suites import cac, ctnet, heads
+from mmseg_ctx.analysis.suites import cac, ctnet, heads, labels
 
 SUITES = {
     'heads': heads.heads,
@@ -8,4 +8,7 @@ SUITES = {
     'cac-loss': cac.cac_loss,
     'cac-inference': cac.cac_inference,
     'cac-sizes': cac.cac_sizes,
+    'labels': labels.labels,
+    'labels-slide': labels.labels_slide,
+    'labels-augmented': labels.labels_augmented,
 }

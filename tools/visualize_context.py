@@ -2,7 +2,7 @@
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.utils.commandline import ArgumentParser, add_cfg_options, device, progress_bar, run
-from mmseg_ctx.visualization.context import find_context
+from mmseg_ctx.visualization.context import require_methods
 from mmseg_ctx.visualization.files import read_items, sheet_paths, write_sheet
 
 DESCRIPTION = """\
@@ -45,7 +45,7 @@ def main(arguments):
     segmentor = load_segmentor(
         options.config, options.checkpoint, options.cfg_options, options.device
     )
-    find_context(segmentor)
+    require_methods(segmentor)
     readers = read_items(segmentor.cfg, options.images, options.labels)
     paths = sheet_paths(options.images, options.out, options.force)
     with progress_bar() as bar:

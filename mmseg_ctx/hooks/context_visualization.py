@@ -33,9 +33,9 @@ class ContextVisualizationHook(Hook):
 
     def before_run(self, runner):
         """Refuse a model that has no context to show."""
-        from mmseg_ctx.visualization.context import find_context
+        from mmseg_ctx.visualization.context import require_methods
 
-        find_context(_unwrapped(runner.model))
+        require_methods(_unwrapped(runner.model))
 
     def before_val_epoch(self, runner):
         """Count the images of each validation from the start."""

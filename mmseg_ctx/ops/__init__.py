@@ -15,7 +15,7 @@ k     kernel size
 
 from mmseg_ctx.ops.cosine import cosine_logits, dot_logits
 from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
-from mmseg_ctx.ops.labels import check_labels, mask_ignored, resize_labels
+from mmseg_ctx.ops.labels import IGNORED, check_labels, mask_ignored, resize_labels
 from mmseg_ctx.ops.pooling import adaptive_avg_pool2d
 from mmseg_ctx.ops.precision import autocast_off, widen
 from mmseg_ctx.ops.prototypes import class_prototypes, one_hot
@@ -23,6 +23,7 @@ from mmseg_ctx.ops.spatial_weights import spatially_varying_weights
 from mmseg_ctx.ops.upsampled_cross_entropy import upsampled_cross_entropy
 
 __all__ = [
+    'IGNORED',
     'adaptive_avg_pool2d',
     'autocast_off',
     'check_labels',

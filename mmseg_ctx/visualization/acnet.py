@@ -1,31 +1,81 @@
 """ACNet's context: where it wants the global one and where a local one (the paper's Figure 4)."""
 
+from typing import NamedTuple
+
+from torch import Tensor
+
 from mmseg_ctx.visualization.panels import add_colour_bar, show_map
 
+TITLE = 'ACNet: global or local context, place by place'
+EXPLANATION = (
+    'Where w is near 1 a block adds the feature of the whole image; where 1 − w is near 1 it '
+    'fuses a finer stage’s features. The last block has global context alone.'
+)
 HEIGHT = 5.0
 
 
-def modules(head):
+class Gate(NamedTuple):
+    """The gate of one block.
+
+    Attributes:
+        block (int): Which block, from 1, the coarsest.
+        stride (int): How many pixels of the image a cell of the gate covers in each direction.
+        weight (Tensor): w of Eq. 2, the gate of the global context, ``[h, w]`` in (0, 1].
+        gates_local (bool): Whether 1 − w gates a finer stage's features (Eq. 4): in all blocks but
+            the last, which has global context alone.
+    """
+
+    block: int
+    stride: int
+    weight: Tensor
+    gates_local: bool
+
+    @property
+    def title(self):
+        """The block, and the size of its features relative to the image's."""
+        return f'block {self.block} at 1/{self.stride}'
+
+
+def recorded_modules(head):
     """Return the modules to record by name: the global context modules, coarsest first."""
-    gates = [block.global_context for block in head.blocks] + [head.global_context]
-    return {f'gate {index}': module for index, module in enumerate(gates)}
+    modules = [block.global_context for block in head.blocks] + [head.global_context]
+    return {f'gate {index}': module for index, module in enumerate(modules)}
 
 
-def draw(figure, head, records, scene):
+def read_context(head, records, scene):
+    """Return what the head computed for one image.
+
+    Args:
+        head (AdaptiveContextHead): The head.
+        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        scene (Scene): The image.
+
+    Returns:
+        list[Gate]: One for each block, coarsest first.
+    """
+    gates = [records[name][1][1][0, 0].float().cpu() for name in recorded_modules(head)]
+    return [
+        Gate(block, round(scene.frame.padded_size[0] / gate.size(0)), gate, block < len(gates))
+        for block, gate in enumerate(gates, start=1)
+    ]
+
+
+def draw(figure, gates, scene):
     """Draw each global gate over the image, and what it leaves to local context.
 
     Args:
         figure (matplotlib.figure.SubFigure): Where.
-        head (AdaptiveContextHead): The head.
-        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        gates (list[Gate]): See :func:`read_context`.
         scene (Scene): The image.
     """
-    gates = [records[name][1][1][0, 0] for name in modules(head)]  # each [h, w]
     grid = figure.subplots(2, len(gates), squeeze=False)
-    for block, (gate, (above, below)) in enumerate(zip(gates, grid.T, strict=True), start=1):
-        scale = f'1/{round(scene.image.shape[0] / gate.size(0))}'
-        title = f'block {block} at {scale}'
-        kinds = (above, gate, 'global gate w'), (below, 1 - gate, 'local gate 1 − w')
-        for axes, values, kind in kinds:
-            shown = show_map(axes, values, f'{title}: {kind}', scene.image, (0, 1))
-            add_colour_bar(shown)
+    for gate, (above, below) in zip(gates, grid.T, strict=True):
+        _draw_gate(above, gate.weight, f'{gate.title}: global gate w', scene)
+        if gate.gates_local:
+            _draw_gate(below, 1 - gate.weight, f'{gate.title}: local gate 1 − w', scene)
+        else:
+            below.set_axis_off()
+
+
+def _draw_gate(axes, values, title, scene):
+    add_colour_bar(show_map(axes, values, title, scene.frame, scene.image, (0, 1)))

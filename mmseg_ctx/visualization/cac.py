@@ -1,26 +1,54 @@
 """The context-aware classifier's context: what its rewritten weights change (Figure 7)."""
 
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.lines import Line2D
-from torch import nn
+from torch import Tensor, nn
 
-from mmseg_ctx.heads.cac import RESIDUALS
+from mmseg_ctx.heads.cac import CONTEXT_LOGITS, RESIDUALS
+from mmseg_ctx.ops import resize_labels
+from mmseg_ctx.ops.labels import IGNORED
+from mmseg_ctx.visualization.labels import classes_in
 from mmseg_ctx.visualization.panels import (
     SMALL,
     changes_legend,
-    resize_nearest,
     show_bars,
     show_changes,
     show_label,
 )
-from mmseg_ctx.visualization.sheet import IGNORED
 
+TITLE = 'CAC: a classifier rewritten for the image'
+EXPLANATION = (
+    'The prior is the head’s own classifier. Its prediction rewrites the weights of each class: '
+    'refined. The oracle is rewritten from the ground truth instead.'
+)
 BARS, PIXELS = 12, 600
 HEIGHT = 7.6
+
+
+class Classifiers(NamedTuple):
+    """What the classifiers of a head computed for one image.
+
+    Attributes:
+        features (Tensor): f, ``[d, h, w]``.
+        logits (dict[str, Tensor]): Those of ``'prior'``, ``'refined'`` and, where there is a label,
+            ``'oracle'``, each ``[N, h, w]``.
+        predictions (dict[str, np.ndarray]): The classes that they predict, each ``[H, W]``.
+        original (Tensor): C, the weights of the head's own classifier, ``[N, d]``.
+        rewritten (Tensor): A, those that classify this image, ``[N, d]``.
+        moves (Tensor): 1 − cosine of the original and the rewritten weights of each class, ``[N]``.
+    """
+
+    features: Tensor
+    logits: dict
+    predictions: dict
+    original: Tensor
+    rewritten: Tensor
+    moves: Tensor
 
 
 @contextmanager
@@ -39,7 +67,7 @@ def with_dropout(head):
         head.dropout = dropout
 
 
-def modules(head):
+def recorded_modules(head):
     """Return the modules to record by name: what reads the features, and the projector.
 
     It needs :func:`with_dropout`.
@@ -47,32 +75,82 @@ def modules(head):
     return dict(features=head.dropout, projector=head.estimate_projector)
 
 
-def draw(figure, head, records, scene):
+def read_context(head, records, scene):
+    """Return what the head's classifiers computed for one image.
+
+    Args:
+        head (ContextAwareClassifierHead): The head.
+        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        scene (Scene): The image.
+
+    Returns:
+        Classifiers: Features, logits, predictions and weights.
+    """
+    features = records['features'][0][0]  # [1, d, h, w]
+    original = head.conv_seg.weight.detach().flatten(1)  # [N, d]
+    classifier = head.context_classifier
+    rewritten = RESIDUALS[classifier.residual](records['projector'][1], original)  # [1, N, d]
+    logits = dict(
+        prior=classifier.prior(features, head.conv_seg),
+        refined=CONTEXT_LOGITS[classifier.context_logits](
+            features, rewritten, classifier.temperature
+        ),
+    )
+    if scene.label is not None:
+        label = _at_feature_size(scene.label, scene, features.shape[2:]).to(features.device)
+        logits['oracle'] = head._oracle_logits(features, label[None], 'image')
+    logits = {name: each[0].float() for name, each in logits.items()}
+    original, rewritten = original.float().cpu(), rewritten[0].float().cpu()
+    return Classifiers(
+        features[0].float().cpu(),
+        logits,
+        {
+            name: scene.prediction if name == 'refined' else _predict(scene, each)
+            for name, each in logits.items()
+        },
+        original,
+        rewritten,
+        1 - F.cosine_similarity(original, rewritten, dim=1),
+    )
+
+
+def _predict(scene, logits):
+    return scene.resize_logits(logits).argmax(dim=0).cpu().numpy()
+
+
+def _at_feature_size(label, scene, size):
+    """Bring a label map ``[H, W]`` to the features' size ``[h, w]``, -1 where it has no class."""
+    label = torch.from_numpy(np.where(label == IGNORED, -1, label))[None]
+    (height, width), (bottom, right) = scene.frame
+    label = resize_labels(label, (height, width))
+    return resize_labels(F.pad(label, (0, right - width, 0, bottom - height), value=-1), size)[0]
+
+
+def draw(figure, classifiers, scene):
     """Draw the classifiers' predictions, how far the weights moved, and where they went.
 
     Args:
         figure (matplotlib.figure.SubFigure): Where.
-        head (ContextAwareClassifierHead): The head.
-        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        classifiers (Classifiers): See :func:`read_context`.
         scene (Scene): The image.
     """
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
-    _draw_predictions(above, scene)
-    original = head.conv_seg.weight.flatten(1)  # C, [N, d]
-    weights = RESIDUALS[head.context_classifier.residual](records['projector'][1], original)[0]
-    original, weights = original.float().cpu(), weights.float().cpu()
+    _draw_predictions(above, classifiers.predictions, scene)
     left, right = below.subplots(1, 2, width_ratios=(1, 1.4))
-    _draw_moves(left, original, weights, scene)
-    features = records['features'][0][0][0].float().cpu()  # [d, h, w]
-    _draw_embedding(right, features, original, weights, scene)
+    shown = _shown_classes(classifiers, scene)
+    _draw_moves(left, classifiers, shown, scene)
+    _draw_embedding(right, classifiers, shown, scene)
 
 
-def _draw_predictions(figure, scene):
+def label_maps(classifiers):
+    """Return the label maps of the sheet, whose classes its legend has to name."""
+    return list(classifiers.predictions.values())
+
+
+def _draw_predictions(figure, predictions, scene):
     """Prior, refined and oracle predictions, and what changes from one to the other."""
-    predictions = dict(prior=scene.predict('prior'), refined=scene.prediction)
     changes = [('prior', 'refined')]
-    if scene.label is not None:
-        predictions['oracle'] = scene.predict('oracle')
+    if 'oracle' in predictions:
         changes.append(('refined', 'oracle'))
     grid = figure.subplots(1, len(predictions) + len(changes))
     for axes, (name, prediction) in zip(grid, predictions.items(), strict=False):
@@ -97,39 +175,37 @@ def _accuracy(prediction, label):
     return f', {(prediction == label)[label != IGNORED].mean():.1%} right'
 
 
-def _draw_moves(axes, original, weights, scene):
-    distance = 1 - F.cosine_similarity(original, weights, dim=1)  # [N]
-    shown = _shown_classes(scene)
-    order = sorted(shown, key=lambda index: -distance[index])[:BARS]
+def _shown_classes(classifiers, scene):
+    """Return the classes that the sheet shows: those of the label and of each prediction."""
+    found = classes_in([scene.label, *label_maps(classifiers)]).tolist()
+    return [index for index in found if index < len(scene.classes)]
+
+
+def _draw_moves(axes, classifiers, shown, scene):
+    order = sorted(shown, key=lambda index: -classifiers.moves[index])[:BARS]
     show_bars(
         axes,
         [scene.classes[index] for index in order],
-        distance[order].tolist(),
+        classifiers.moves[order].tolist(),
         [scene.colour(index) for index in order],
         'how far each class’s weights moved',
         '1 − cosine of original and context-aware weights',
     )
 
 
-def _shown_classes(scene):
-    """Return the classes of the image: those predicted and those of the label."""
-    maps = [scene.prediction] if scene.label is None else [scene.prediction, scene.label]
-    found = np.unique(np.concatenate([each.ravel() for each in maps]))
-    return [index for index in found.tolist() if index < len(scene.classes)]
-
-
-def _draw_embedding(axes, features, original, weights, scene):
+def _draw_embedding(axes, classifiers, shown, scene):
     """Features (dots), original weights (circles), context-aware weights (stars), by t-SNE."""
     from sklearn.manifold import TSNE
 
-    shown = _shown_classes(scene)
-    label = torch.from_numpy(scene.prediction if scene.label is None else scene.label)
-    label = resize_nearest(label, features.shape[1:]).flatten()  # [h * w]
+    features = classifiers.features  # [d, h, w]
+    label = scene.prediction if scene.label is None else scene.label
+    label = _at_feature_size(label, scene, features.shape[1:]).flatten()  # [h * w]
     chosen = torch.isin(label, torch.tensor(shown)).nonzero().flatten()
     chosen = chosen[torch.linspace(0, len(chosen) - 1, min(PIXELS, len(chosen))).long()]
     pixels = features.flatten(1).T[chosen]  # [n, d]
     # A cosine tells classes apart, so lengths are left out.
-    vectors = F.normalize(torch.cat([pixels, original[shown], weights[shown]]), dim=1).numpy()
+    weights = classifiers.original[shown], classifiers.rewritten[shown]
+    vectors = F.normalize(torch.cat([pixels, *weights]), dim=1).numpy()
     perplexity = min(30, (len(vectors) - 1) / 3)
     places = TSNE(perplexity=perplexity, init='pca', random_state=0).fit_transform(vectors)
     dots, circles, stars = np.split(places, [len(chosen), len(chosen) + len(shown)])

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mmseg_ctx.visualization.panels import add_colour_bar, show_map
+from mmseg_ctx.visualization.panels import PixelTable, add_colour_bar, mark_pixel, show_map
 
 TITLE = 'ACNet: global or local context, place by place'
 EXPLANATION = (
@@ -79,3 +79,54 @@ def draw(figure, gates, scene):
 
 def _draw_gate(axes, values, title, scene):
     add_colour_bar(show_map(axes, values, title, scene.frame, scene.image, (0, 1)))
+
+
+class GateHere(NamedTuple):
+    """The gate of one block at one pixel.
+
+    Attributes:
+        gate (Gate): See :func:`read_context`.
+        weight (float): w at the cell of the feature map that covers the pixel.
+    """
+
+    gate: Gate
+    weight: float
+
+
+def read_pixel(gates, scene, row, column):
+    """Return the gate of each block at a pixel of the original image, as :class:`GateHere`."""
+    return [
+        GateHere(gate, gate.weight[scene.cell(row, column, gate.weight.shape)].item())
+        for gate in gates
+    ]
+
+
+def describe_pixel(here, scene):
+    """Return the gates at a pixel as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
+    shares = ', '.join(f'{each.weight:.2f} in block {each.gate.block}' for each in here)
+    return PixelTable(
+        f'The gate w of the global context is {shares}.',
+        ('block', 'features at', 'global gate w', 'local gate 1 − w'),
+        [
+            [
+                each.gate.block,
+                f'1/{each.gate.stride}',
+                each.weight,
+                1 - each.weight if each.gate.gates_local else None,
+            ]
+            for each in here
+        ],
+    )
+
+
+def pixel_height(here):
+    """Return how many inches high the drawing about a pixel is."""
+    return 2.0
+
+
+def draw_pixel(figure, here, scene, row, column):
+    """Draw the gate of each block over the image, the pixel marked."""
+    grid = figure.subplots(1, len(here), squeeze=False)[0]
+    for axes, each in zip(grid, here, strict=True):
+        _draw_gate(axes, each.gate.weight, f'{each.gate.title}\nw = {each.weight:.2f}', scene)
+        mark_pixel(axes, *scene.seen_pixel(row, column))

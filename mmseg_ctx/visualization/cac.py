@@ -15,6 +15,7 @@ from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.visualization.labels import classes_in
 from mmseg_ctx.visualization.panels import (
     SMALL,
+    PixelTable,
     changes_legend,
     show_bars,
     show_changes,
@@ -27,6 +28,7 @@ EXPLANATION = (
     'refined. The oracle is rewritten from the ground truth instead.'
 )
 BARS, PIXELS = 12, 600
+PIXEL_BARS = 8
 HEIGHT = 7.6
 
 
@@ -229,3 +231,65 @@ def _draw_embedding(axes, classifiers, shown, scene):
         ncols=3,
         frameon=False,
     )
+
+
+class ClassifiersHere(NamedTuple):
+    """What the classifiers of a head say of one pixel.
+
+    Attributes:
+        logits (dict[str, Tensor]): Those of each classifier, ``[N]``.
+        moves (Tensor): How far each class's weights moved, see :class:`Classifiers`, ``[N]``.
+    """
+
+    logits: dict
+    moves: Tensor
+
+
+@torch.no_grad()
+def read_pixel(classifiers, scene, row, column):
+    """Return the :class:`ClassifiersHere` at a pixel of the original image."""
+    logits = {
+        name: scene.resize_logits(each)[:, row, column].cpu()
+        for name, each in classifiers.logits.items()
+    }
+    return ClassifiersHere(logits, classifiers.moves)
+
+
+def describe_pixel(here, scene):
+    """Return logits and moves as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
+    said = [f'{name}: {scene.classes[logits.argmax()]}' for name, logits in here.logits.items()]
+    farthest = here.moves.argmax().item()
+    order = here.logits['refined'].argsort(descending=True).tolist()
+    return PixelTable(
+        f'Class by {"; by ".join(said)}. (Compare logits of one classifier only.) In this image the weights of '
+        f'{scene.classes[farthest]} moved most, by 1 − cosine = {here.moves[farthest]:.3f}.',
+        ('class', *(f'logit by {name}' for name in here.logits), 'its weights moved'),
+        [
+            [
+                scene.classes[index],
+                *(logits[index].item() for logits in here.logits.values()),
+                here.moves[index].item(),
+            ]
+            for index in order
+        ],
+    )
+
+
+def pixel_height(here):
+    """Return how many inches high the drawing about a pixel is."""
+    return 2.6
+
+
+def draw_pixel(figure, here, scene, row, column):
+    """Draw the logits of the classes that the refined classifier prefers, and their moves."""
+    order = here.logits['refined'].argsort(descending=True)[:PIXEL_BARS].tolist()
+    names = [scene.classes[index] for index in order]
+    colours = [scene.colour(index) for index in order]
+    values = {f'logit by {name}': logits for name, logits in here.logits.items()}
+    values['weights moved'] = here.moves
+    grid = figure.subplots(1, len(values), sharey=True)
+    for axes, (title, numbers) in zip(grid, values.items(), strict=True):
+        unit = '1 − cosine' if numbers is here.moves else 'logit'
+        show_bars(axes, names, numbers[order].tolist(), colours, title, unit)
+    # Each of the four turns the axis that they share.
+    grid[0].set_ylim(len(order) - 0.5, -0.5)

@@ -6,7 +6,9 @@ from torch import Tensor
 
 from mmseg_ctx.visualization.panels import (
     SMALL,
+    PixelTable,
     add_colour_bar,
+    mark_pixel,
     most_varied,
     relative,
     show_kernels,
@@ -19,6 +21,7 @@ EXPLANATION = (
     'above 1 the channel is amplified, below 1 it is damped.'
 )
 CHANNELS = 4
+PIXEL_CHANNELS = 3
 ROWS = ('features X', 'weights W', 'X* = W · X', 'kernel')
 HEIGHT = 6.0
 
@@ -111,3 +114,77 @@ def _draw_convolution(figure, convolution, frame):
         add_colour_bar(shown, unit)
     for axes, title in zip(grid[:, 0], ROWS, strict=True):
         axes.set_ylabel(title, fontsize=SMALL + 1)
+
+
+class AmplifiedChannels(NamedTuple):
+    """The channels that one context-adaptive convolution weighs most and least at one pixel.
+
+    Attributes:
+        convolution (WeighedFeatures): See :func:`read_context`.
+        weights (Tensor): W at the cell of the feature map that covers the pixel, ``[C]``.
+        most (list[int]): The most amplified channels, the first one most.
+        least (list[int]): The least amplified channels, the first one least.
+    """
+
+    convolution: WeighedFeatures
+    weights: Tensor
+    most: list
+    least: list
+
+
+def read_pixel(convolutions, scene, row, column):
+    """Return each module's :class:`AmplifiedChannels` at a pixel of the original image."""
+    found = []
+    for convolution in convolutions:
+        cell = scene.cell(row, column, convolution.weights.shape[1:])
+        weights = convolution.weights[(slice(None), *cell)]  # [C]
+        order = weights.argsort(descending=True, stable=True).tolist()
+        count = min(PIXEL_CHANNELS, len(order))
+        found.append(AmplifiedChannels(convolution, weights, order[:count], order[::-1][:count]))
+    return found
+
+
+def describe_pixel(here, scene):
+    """Return the weights at a pixel as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
+    sentences = [
+        f'Module {module} weighs channel {each.most[0]} most, '
+        f'W = {each.weights[each.most[0]]:.2f}, and channel {each.least[0]} least, '
+        f'W = {each.weights[each.least[0]]:.2f}.'
+        for module, each in enumerate(here, start=1)
+    ]
+    rows = [
+        [module, kind, channel, each.weights[channel].item()]
+        for module, each in enumerate(here, start=1)
+        for kind, channels in (('most', each.most), ('least', each.least))
+        for channel in channels
+    ]
+    return PixelTable(' '.join(sentences), ('module', 'amplified', 'channel', 'W here'), rows)
+
+
+def pixel_height(here):
+    """Return how many inches high the drawing about a pixel is."""
+    return 2.45 * len(here)
+
+
+def draw_pixel(figure, here, scene, row, column):
+    """Draw W of the most and least amplified channels, the pixel marked, and their kernels."""
+    parts = figure.subfigures(len(here), 1, squeeze=False)[:, 0]
+    for module, (part, each) in enumerate(zip(parts, here, strict=True), start=1):
+        part.suptitle(f'module {module}: {each.convolution.title}', fontsize=SMALL + 1)
+        channels = each.most + each.least
+        kernels = each.convolution.kernels[channels]
+        limit = kernels.abs().max().item()
+        grid = part.subplots(2, len(channels))
+        for index, (channel, (above, below)) in enumerate(zip(channels, grid.T, strict=True)):
+            title = f'channel {channel}\nW = {each.weights[channel]:.2f}'
+            limits = 0, len(each.convolution.dilations)
+            weights = show_map(
+                above, each.convolution.weights[channel], title, scene.frame, limits=limits
+            )
+            mark_pixel(above, *scene.seen_pixel(row, column))
+            kernel = show_kernels(below, kernels[index : index + 1], '', limit=limit)
+        add_colour_bar(weights)
+        add_colour_bar(kernel)
+        grid[0, 0].set_ylabel('most', fontsize=SMALL)
+        grid[0, len(each.most)].set_ylabel('least', fontsize=SMALL)
+        grid[1, 0].set_ylabel('kernel', fontsize=SMALL)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from mmseg_ctx.ops import widen
-from mmseg_ctx.visualization.panels import NEUTRAL, add_colour_bar, show_bars, show_map
+from mmseg_ctx.visualization.panels import NEUTRAL, PixelTable, add_colour_bar, show_bars, show_map
 
 TITLE = 'CTNet: expected classes guide attention'
 EXPLANATION = (
@@ -100,7 +100,7 @@ def draw(figure, context, scene):
         scores = context.probabilities if context.vectors_are_classes else mean
         _draw_attention(right, _largest(scores, MAPS), names, context.attention, scene)
     if context.probabilities is not None:
-        _draw_probabilities(left, context.probabilities, scene)
+        _draw_probabilities(left.subplots(), context.probabilities, scene)
     elif context.attention is not None:
         order = _largest(mean, BARS)
         shown = [names[index] for index in order], mean[order].tolist()
@@ -113,16 +113,16 @@ def _largest(scores, count):
     return scores.argsort(descending=True)[:count].tolist()
 
 
-def _draw_probabilities(figure, probabilities, scene):
+def _draw_probabilities(axes, probabilities, scene):
     order = _largest(probabilities, BARS)
     present = set() if scene.label is None else set(scene.label.ravel().tolist())
     show_bars(
-        figure.subplots(),
+        axes,
         [f'{scene.classes[index]}{" ●" if index in present else ""}' for index in order],
         probabilities[order].tolist(),
         [scene.colour(index) for index in order],
-        'class probabilities' + (' (● in the ground truth)' if present else ''),
-        'probability',
+        'class probabilities',
+        'probability' + (' (● in the ground truth)' if present else ''),
     )
 
 
@@ -134,3 +134,76 @@ def _draw_attention(figure, order, names, attention, scene):
         limits = 0, scene.frame.inside(attention[index]).max().item()
         title = f'share of attention: {names[index]}'
         add_colour_bar(show_map(axes, attention[index], title, scene.frame, scene.image, limits))
+
+
+class AttentionHere(NamedTuple):
+    """What one pixel attends to.
+
+    Attributes:
+        context (ClassAttention): See :func:`read_context`.
+        attention (Tensor | None): Its shares of attention at the cell of the feature map that
+            covers the pixel, ``[N]``; None without spatial context.
+    """
+
+    context: ClassAttention
+    attention: Tensor | None
+
+
+def read_pixel(context, scene, row, column):
+    """Return the :class:`AttentionHere` of a pixel of the original image."""
+    if context.attention is None:
+        return AttentionHere(context, None)
+    cell = scene.cell(row, column, context.attention.shape[1:])
+    return AttentionHere(context, context.attention[(slice(None), *cell)])
+
+
+def describe_pixel(here, scene):
+    """Return attention and probabilities as a PixelTable of the panels."""
+    context, names = here.context, here.context.vector_names(scene.classes)
+    columns = ('class or vector', 'attention here', 'probability in the image')
+    attention = [None] * len(names) if here.attention is None else here.attention.tolist()
+    absent = context.probabilities is None
+    probabilities = [None] * len(names) if absent else context.probabilities.tolist()
+    if context.vectors_are_classes:
+        rows = list(zip(names, attention, probabilities, strict=True))
+    else:
+        rows = [
+            (name, None, value) for name, value in zip(scene.classes, probabilities, strict=True)
+        ]
+        rows += [(name, value, None) for name, value in zip(names, attention, strict=True)]
+        rows = [row for row in rows if row[1:] != (None, None)]
+    rows = sorted(map(list, rows), key=lambda row: -max(row[1] or 0, row[2] or 0))
+    if here.attention is None:
+        sentence = 'This head has no spatial context: all pixels share the class probabilities.'
+    else:
+        most = here.attention.argmax().item()
+        sentence = f'This pixel attends most to {names[most]}: {here.attention[most]:.1%}.'
+    return PixelTable(sentence, columns, rows)
+
+
+def pixel_height(here):
+    """Return how many inches high the drawing about a pixel is."""
+    return 3.0
+
+
+def draw_pixel(figure, here, scene, row, column):
+    """Draw the shares of attention beside the classes' probabilities in the image."""
+    context = here.context
+    if here.attention is None and context.probabilities is None:
+        figure.text(0.5, 0.5, NO_CONTEXT, ha='center', va='center')
+        return
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        axes.set_axis_off()
+    if here.attention is not None:
+        names = context.vector_names(scene.classes)
+        order = _largest(here.attention, BARS)
+        colours = [
+            scene.colour(index) if context.vectors_are_classes else NEUTRAL for index in order
+        ]
+        left.set_axis_on()
+        shown = [names[index] for index in order], here.attention[order].tolist()
+        show_bars(left, *shown, colours, 'attention of this pixel', 'share')
+    if context.probabilities is not None:
+        right.set_axis_on()
+        _draw_probabilities(right, context.probabilities, scene)

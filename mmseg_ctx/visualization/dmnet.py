@@ -2,12 +2,17 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mmseg_ctx.visualization.panels import (
+    NEUTRAL,
     SMALL,
+    PixelTable,
     add_colour_bar,
+    mark_pixel,
     most_varied,
+    show_bars,
     show_kernels,
     show_map,
 )
@@ -18,6 +23,8 @@ EXPLANATION = (
     'norm and activation make of the result, before channels are mixed.'
 )
 CHANNELS = 3
+PIXEL_CHANNELS = 6
+HIGHLIGHT = '#d95f02'
 HEIGHT = 4.9
 
 
@@ -111,3 +118,70 @@ def _draw_channels(figure, cells, scale, channels, scene):
             below.set_ylabel('weights', fontsize=SMALL)
     add_colour_bar(response)
     add_colour_bar(kernel)
+
+
+class ScalesHere(NamedTuple):
+    """How the scales respond at one pixel.
+
+    Attributes:
+        scales (list[Scale]): See :func:`read_context`.
+        responses (Tensor): For each scale the mean of its channels' responses at the cell of the
+            feature map that covers the pixel, ``[len(scales)]``.
+        largest (int): Which scale's is largest.
+        channels (list[int]): The channels of that scale that respond most here.
+        channel_responses (Tensor): The responses of all its channels here, ``[C]``.
+    """
+
+    scales: list
+    responses: Tensor
+    largest: int
+    channels: list
+    channel_responses: Tensor
+
+
+def read_pixel(scales, scene, row, column):
+    """Return the :class:`ScalesHere` at a pixel of the original image."""
+    here = [
+        scale.response[(slice(None), *scene.cell(row, column, scale.response.shape[1:]))]
+        for scale in scales
+    ]
+    responses = torch.stack([channels.mean() for channels in here])
+    largest = responses.argmax().item()
+    order = here[largest].argsort(descending=True, stable=True)[:PIXEL_CHANNELS].tolist()
+    return ScalesHere(scales, responses, largest, order, here[largest])
+
+
+def describe_pixel(here, scene):
+    """Return the responses as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
+    sizes = [f'{scale.filter_size}×{scale.filter_size}' for scale in here.scales]
+    largest, response = sizes[here.largest], here.responses[here.largest]
+    return PixelTable(
+        f'The {largest} filters respond most here: {response:.3f} in the mean of their channels.',
+        ('filters', 'mean response here'),
+        [[size, response.item()] for size, response in zip(sizes, here.responses, strict=True)],
+    )
+
+
+def pixel_height(here):
+    """Return how many inches high the drawing about a pixel is."""
+    return 3.7
+
+
+def draw_pixel(figure, here, scene, row, column):
+    """Draw the responses of the scales, the largest one's map and filters."""
+    above, below = figure.subfigures(2, 1, height_ratios=(2.2, 1.5))
+    left, right = above.subplots(1, 2, width_ratios=(1, 1.3))
+    sizes = [f'{scale.filter_size}×{scale.filter_size}' for scale in here.scales]
+    colours = [HIGHLIGHT if index == here.largest else NEUTRAL for index in range(len(sizes))]
+    show_bars(left, sizes, here.responses.tolist(), colours, 'filters', 'mean response here')
+    scale, size = here.scales[here.largest], sizes[here.largest]
+    title = f'mean response of the {size} filters'
+    add_colour_bar(show_map(right, scale.response.mean(dim=0), title, scene.frame, scene.image))
+    mark_pixel(right, *scene.seen_pixel(row, column))
+    below.suptitle(f'{size} filters that respond most here, {scale.origin}', fontsize=SMALL + 1)
+    filters = scale.filters[here.channels]
+    grid = below.subplots(1, len(here.channels), squeeze=False)[0]
+    for axes, channel, kernel in zip(grid, here.channels, filters, strict=True):
+        title = f'channel {channel}:\n{here.channel_responses[channel]:.2f}'
+        shown = show_kernels(axes, kernel[None], title, limit=filters.abs().max().item())
+    add_colour_bar(shown)

@@ -1,5 +1,7 @@
 """The pictures that sheets are made of, each drawn into axes of Matplotlib's."""
 
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
@@ -7,11 +9,27 @@ from torch import Tensor
 
 from mmseg_ctx.visualization.labels import colour_entry, colour_label
 
+PIXEL_WIDTH = 5.6
+"""Inches of what is drawn about one pixel: as wide as half a page, or as a telephone."""
 SMALL = 8
 """Points of the text on colour bars and axes; titles are a point larger."""
 SEQUENTIAL, DIVERGING = 'viridis', 'RdBu_r'
 NEUTRAL = '#9aa7b5'
 """Colour of bars that stand for no class."""
+
+
+class PixelTable(NamedTuple):
+    """What a method computed at one pixel, as text and numbers.
+
+    Attributes:
+        sentence (str): The gist.
+        columns (Sequence[str]): Names of the columns.
+        rows (list[list]): Strings and numbers; None where there is no value.
+    """
+
+    sentence: str
+    columns: tuple
+    rows: list
 
 
 def show_picture(axes, picture, title):

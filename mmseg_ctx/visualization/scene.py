@@ -86,6 +86,15 @@ class Scene(NamedTuple):
             )
         )
 
+    def seen_pixel(self, row, column):
+        """Return where a pixel of the original image lies in ``image``: row and column, floats."""
+        return tuple(
+            (pixel + 0.5) / original * seen - 0.5
+            for pixel, original, seen in zip(
+                (row, column), self.prediction.shape, self.frame.size, strict=True
+            )
+        )
+
 
 @contextmanager
 def recording(modules):
@@ -143,6 +152,8 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
     with _whole_images(segmentor), recording(modules) as records:
         (result,) = segmentor.test_step(dict(inputs=[item['inputs']], data_samples=[sample]))
     _, preprocessed = records.pop(_PREPROCESSOR)
+    # A function that held the result would keep its logits, which are large.
+    meta = result.metainfo
     prediction = result.pred_sem_seg.data[0].cpu().numpy()
     classes = tuple(dataset_meta['classes'])
     label = item['data_samples'].get('gt_sem_seg')
@@ -156,7 +167,7 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
         classes=classes,
         palette=tuple(dataset_meta['palette']),
         logits=result.seg_logits.data,
-        resize_logits=lambda logits: _resize_logits(segmentor, logits, result.metainfo),
+        resize_logits=lambda logits: _resize_logits(segmentor, logits, meta),
     )
     return scene, records
 

@@ -222,7 +222,7 @@ def test_class_probabilities_and_attention():
         energy = torch.einsum('chw,cn->nhw', query, key) / 4**0.5
     attention = energy.softmax(dim=0)
     order = probabilities[0].argsort(descending=True).tolist()
-    bars = axes['class probabilities (● in the ground truth)']
+    bars = axes['class probabilities']
     assert [bar.get_width() for bar in bars.patches] == pytest.approx(
         probabilities[0, order[:12]].tolist()
     )
@@ -271,7 +271,7 @@ def test_no_class_names_under_vectors_that_belong_to_no_class(changes):
         np.testing.assert_allclose(shown(axes[title]), attention[index], atol=1e-6)
     if changes == dict(mode='parallel'):
         # The probabilities, which the loss trains, are those of classes.
-        bars = axes['class probabilities (● in the ground truth)']
+        bars = axes['class probabilities']
         expected = probabilities[0].sort(descending=True).values[:12].tolist()
     else:
         bars = axes['mean attention']
@@ -283,7 +283,7 @@ def test_no_class_names_under_vectors_that_belong_to_no_class(changes):
 
 def test_channel_context_alone():
     axes = all_axes(draw(build_segmentor('CTNet', mode='channel'), make_item()))
-    assert 'class probabilities (● in the ground truth)' in axes
+    assert 'class probabilities' in axes
     segmentor = build_segmentor('CTNet', mode='channel', loss_class_probability=None)
     figure = draw(segmentor, make_item())
     assert set(all_axes(figure)) == {'image', 'ground truth', 'prediction'}

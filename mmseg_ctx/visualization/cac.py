@@ -261,8 +261,8 @@ def describe_pixel(here, scene):
     farthest = here.moves.argmax().item()
     order = here.logits['refined'].argsort(descending=True).tolist()
     return PixelTable(
-        f'Class by {"; by ".join(said)}. (Compare logits of one classifier only.) In this image the weights of '
-        f'{scene.classes[farthest]} moved most, by 1 − cosine = {here.moves[farthest]:.3f}.',
+        f'Class by {"; by ".join(said)}. Only logits of one classifier compare. In this image the '
+        f'weights of {scene.classes[farthest]} moved most: 1 − cosine = {here.moves[farthest]:.3f}.',
         ('class', *(f'logit by {name}' for name in here.logits), 'its weights moved'),
         [
             [

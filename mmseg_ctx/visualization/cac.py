@@ -43,6 +43,7 @@ class Classifiers(NamedTuple):
         original (Tensor): C, the weights of the head's own classifier, ``[N, d]``.
         rewritten (Tensor): A, those that classify this image, ``[N, d]``.
         moves (Tensor): 1 − cosine of the original and the rewritten weights of each class, ``[N]``.
+        interpolation (tuple[Tensor]): Of the logits, see ``Scene.interpolation``.
     """
 
     features: Tensor
@@ -51,6 +52,7 @@ class Classifiers(NamedTuple):
     original: Tensor
     rewritten: Tensor
     moves: Tensor
+    interpolation: tuple
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def read_context(head, records, scene):
     if scene.label is not None:
         label = _at_feature_size(scene.label, scene, features.shape[2:]).to(features.device)
         logits['oracle'] = head._oracle_logits(features, label[None], 'image')
-    logits = {name: each[0].float() for name, each in logits.items()}
+    logits = {name: each[0].float().cpu() for name, each in logits.items()}
     original, rewritten = original.float().cpu(), rewritten[0].float().cpu()
     return Classifiers(
         features[0].float().cpu(),
@@ -113,6 +115,7 @@ def read_context(head, records, scene):
         original,
         rewritten,
         1 - F.cosine_similarity(original, rewritten, dim=1),
+        scene.interpolation(features.shape[2:]),
     )
 
 
@@ -245,13 +248,10 @@ class ClassifiersHere(NamedTuple):
     moves: Tensor
 
 
-@torch.no_grad()
 def read_pixel(classifiers, scene, row, column):
     """Return the :class:`ClassifiersHere` at a pixel of the original image."""
-    logits = {
-        name: scene.resize_logits(each)[:, row, column].cpu()
-        for name, each in classifiers.logits.items()
-    }
+    rows, columns = classifiers.interpolation
+    logits = {name: rows[row] @ each @ columns[column] for name, each in classifiers.logits.items()}
     return ClassifiersHere(logits, classifiers.moves)
 
 
@@ -261,8 +261,9 @@ def describe_pixel(here, scene):
     farthest = here.moves.argmax().item()
     order = here.logits['refined'].argsort(descending=True).tolist()
     return PixelTable(
-        f'Class by {"; by ".join(said)}. Only logits of one classifier compare. In this image the '
-        f'weights of {scene.classes[farthest]} moved most: 1 − cosine = {here.moves[farthest]:.3f}.',
+        f'Class by {"; by ".join(said)}. Only logits of one classifier compare. In this image '
+        f'the weights of {scene.classes[farthest]} moved most: 1 − cosine = '
+        f'{here.moves[farthest]:.3f}.',
         ('class', *(f'logit by {name}' for name in here.logits), 'its weights moved'),
         [
             [

@@ -95,6 +95,26 @@ class Scene(NamedTuple):
             )
         )
 
+    def interpolation(self, size):
+        """Return how much each cell of the decode head's logits counts in each pixel.
+
+        The logits ``[N, h, w]`` have the values ``rows[y] @ logits @ columns[x]``, ``[N]``, at row
+        y and column x of the original image, as resizing is linear in rows and columns. So one
+        pixel is had without the N full-size maps.
+
+        Args:
+            size (tuple[int, int]): h and w.
+
+        Returns:
+            tuple[Tensor, Tensor]: ``rows``, ``[H, h]``, and ``columns``, ``[W, w]``.
+        """
+        height, width = size
+        # The map more keeps one map from being taken for the logit of two classes.
+        rows = torch.eye(height + 1, height)[:, :, None].expand(-1, -1, width)
+        columns = torch.eye(width + 1, width)[:, None].expand(-1, height, -1)
+        rows, columns = self.resize_logits(rows), self.resize_logits(columns)
+        return rows[:height, :, 0].T.contiguous(), columns[:width, 0].T.contiguous()
+
 
 @contextmanager
 def recording(modules):

@@ -17,9 +17,13 @@ from PIL import Image
 from tests.configs.training import load_lightly, schedule
 from tests.helpers import ROOT
 
-README = (ROOT / 'README.md').read_text()
-# The README's Python files: each block whose first line is the file's name.
-EXAMPLES = dict(re.findall(r'^```python\n# (\S+\.py)\n(.*?)^```', README, re.MULTILINE | re.DOTALL))
+PAGES = '\n'.join(
+    (ROOT / name).read_text()
+    for name in ('README.md', 'docs/get_started.md', 'docs/your_own_data.md')
+)
+# The pages' Python files: each block whose first line is the file's name.
+BLOCKS = re.findall(r'^```python\n# (\S+\.py)\n(.*?)^```', PAGES, re.MULTILINE | re.DOTALL)
+EXAMPLES = dict(BLOCKS)
 CONFIG = 'dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
 SMALL = dict(
     train_cfg=dict(max_iters=2, val_interval=2),
@@ -72,7 +76,7 @@ def run(project, *command, **variables):
 
 @pytest.fixture(scope='module')
 def examples(project):
-    """The project with the files that the README shows, and the data set that it describes."""
+    """The project with the files that the pages show, and the data set that it describes."""
     for name, code in EXAMPLES.items():
         (project / name).write_text(code)
     for name in ('train/0', 'train/1', 'val/0'):
@@ -95,7 +99,7 @@ def write_image_and_label(folder, name):
 
 
 def mim_train(project, config, options=None, **variables):
-    """Train the config for two iterations, and leave the checkpoint where the README has it."""
+    """Train the config for two iterations, and leave the checkpoint where the pages have it."""
     options = schedule(2) | load_lightly() | (options or {})
     options = [f'{name}={value}'.replace(' ', '') for name, value in options.items()]
     command = ['-m', 'mim', 'train', 'mmseg', config, '--gpus', '0', '--cfg-options', *options]
@@ -168,6 +172,10 @@ def test_segmenting_a_file_with_a_model_of_the_context_scenes(examples, trained_
     assert label.max() < 14
 
 
+def test_a_file_is_the_same_on_every_page():
+    assert len(set(BLOCKS)) == len(EXAMPLES)
+
+
 def test_heads_put_into_a_config_of_the_project(examples):
     fcn = dict(type='FCNHead', in_channels=2048, channels=512, num_classes=4, _delete_=True)
     base = f"_base_ = './my_acnet.py'\nmodel = dict(decode_head={fcn})\n"
@@ -228,7 +236,7 @@ def test_own_backbone(examples):
 
 
 def test_own_backbone_with_context_aware_classifier_by_the_commands_shown(examples):
-    block = re.search(r'^```bash\n(export PYTHONPATH.*?)^```', README, re.MULTILINE | re.DOTALL)
+    block = re.search(r'^```bash\n(export PYTHONPATH.*?)^```', PAGES, re.MULTILINE | re.DOTALL)
     export, train, test = (shlex.split(line) for line in block[1].splitlines())
     variables = dict([export[1].split('=')])
     assert train[:3] == ['mim', 'train', 'mmseg']

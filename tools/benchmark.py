@@ -2,10 +2,17 @@
 
 import torch
 
-from mmseg_ctx.analysis.benchmark import DTYPES, MEMORY_FORMATS, Setting, measure, steps
+from mmseg_ctx.analysis.benchmark import (
+    DTYPES,
+    MEMORY_FORMATS,
+    Setting,
+    count_steps,
+    run_comparison,
+    select_cases,
+)
 from mmseg_ctx.analysis.options import add_output_options, output
-from mmseg_ctx.analysis.suites import SUITES, selected
-from mmseg_ctx.utils.commandline import ArgumentParser, device, integer, progress_bar, run
+from mmseg_ctx.analysis.suites import SUITES
+from mmseg_ctx.utils.commandline import ArgumentParser, add_device, integer, progress_bar, run
 
 DESCRIPTION = f"""\
 Measure time and peak memory. The cases of a comparison take turns, A B C A B C …; the table has
@@ -25,19 +32,23 @@ def main(arguments):
     arguments = parse(arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    with output(arguments) as write:
+        write(measure(arguments))
+
+
+def measure(arguments):
+    """Return the tables of a suite."""
     setting = Setting(arguments.device, arguments.dtype, arguments.memory_format, arguments.sizes)
     comparisons = SUITES[arguments.suite](setting)
     if arguments.cases:
-        comparisons = selected(comparisons, arguments.cases)
-    with output(arguments) as write:
-        with progress_bar() as bar:
-            task = bar.add_task('', total=steps(comparisons, arguments.repeats))
+        comparisons = select_cases(comparisons, arguments.cases)
+    with progress_bar() as bar:
+        task = bar.add_task('', total=count_steps(comparisons, arguments.repeats))
 
-            def progress(case):
-                bar.update(task, advance=1, description=case)
+        def progress(case):
+            bar.update(task, advance=1, description=case)
 
-            tables = measure(comparisons, setting, arguments.repeats, progress)
-        write(tables)
+        return [run_comparison(each, setting, arguments.repeats, progress) for each in comparisons]
 
 
 def parse(arguments):
@@ -50,7 +61,7 @@ def parse(arguments):
     parser.add_argument(
         '--repeats', type=integer(1), default=20, metavar='N', help='rounds; default: 20'
     )
-    parser.add_argument('--device', type=device, default='cpu', help='cpu or cuda; default: cpu')
+    add_device(parser)
     parser.add_argument(
         '--dtype', choices=DTYPES, default=DTYPES[0], help='by autocast; default: float32'
     )

@@ -13,7 +13,7 @@ from mmseg_ctx.utils.commandline import (
     run,
 )
 from mmseg_ctx.utils.configs import read_config
-from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.files import check_folder, check_writable, write_figure, writing
 from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
@@ -42,22 +42,27 @@ def main(arguments):
         '--out',
         type=picture,
         metavar='PNG',
-        help='the picture; default: work_dirs/check_dataset/CONFIG_SPLIT.png',
+        help='picture to write; default: work_dirs/check_dataset/CONFIG_SPLIT.png, where the '
+        'picture of an earlier check is replaced',
     )
-    parser.add_argument('--force', action='store_true', help='overwrite the picture')
+    parser.add_argument('--force', action='store_true', help='overwrite PNG')
     add_cfg_options(parser)
     arguments = parser.parse_args(arguments)
     return check(**vars(arguments))
 
 
 def check(config, split, workers, out, force, cfg_options):
+    if out is not None:
+        check_writable(out, force)
     loader = f'{split}_dataloader'
     settings = read_config(config, f'{loader}.dataset')
     settings.merge_from_dict(cfg_options or {})
     dataset = settings[loader].dataset
-    if out is None:
+    if out is None:  # a place of its own, where the picture of an earlier check is replaced
         out = Path('work_dirs/check_dataset', f'{Path(config).stem}_{split}.png')
+        check_folder(out.parent)
         out.parent.mkdir(parents=True, exist_ok=True)
+        force = True
     with writing(out, force) as temporary:
         with progress_bar() as bar:
             task = bar.add_task(split, total=None)
@@ -68,8 +73,8 @@ def check(config, split, workers, out, force, cfg_options):
             summary = check_dataset(dataset, workers, print, progress)
         if summary.has_labels:
             sys.stdout.write(render([frequency_table(summary)], 'text'))
-        draw_frequencies(summary).savefig(temporary, dpi=150)
-    print(f'\n{summary.images:,} images, {summary.bad_files:,} bad files, picture: {out}')
+        print(f'\n{summary.images:,} images, {summary.bad_files:,} bad files, picture: {out}')
+        write_figure(draw_frequencies(summary), temporary, dpi=150)
     return 1 if summary.bad_files else 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 
 from mmseg_ctx.utils.commandline import ArgumentParser, integer, picture, run
-from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.files import write_figure, writing
 from mmseg_ctx.utils.tables import render
 from mmseg_ctx.visualization.predictions import compare_predictions
 
@@ -43,7 +43,12 @@ def parse(arguments):
         '--scenes', type=integer(1), default=6, help='how many images it shows (default: 6)'
     )
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
-    return parser.parse_args(arguments)
+    arguments = parser.parse_args(arguments)
+    names = [name for name, _ in arguments.predictions]
+    for name in names:
+        if names.count(name) > 1:
+            parser.error(f'--predictions: names must differ, got {name!r} more than once')
+    return arguments
 
 
 def name_and_folder(text):
@@ -61,7 +66,7 @@ def main(arguments):
         table, figure = compare_predictions(
             arguments.config, dict(arguments.predictions), arguments.scenes
         )
-        figure.savefig(temporary, dpi=150)
+        write_figure(figure, temporary, dpi=150)
     print(render([table], 'text') + f'\npictures: {arguments.out}')
 
 

@@ -1,7 +1,7 @@
 """Count parameters and multiply-adds of every method; `--help` says more."""
 
-from mmseg_ctx.analysis.complexity_tables import heads_table, papers_table
 from mmseg_ctx.analysis.options import add_output_options, output
+from mmseg_ctx.analysis.paper_tables import heads_table, papers_table
 from mmseg_ctx.utils.commandline import ArgumentParser, run
 
 TABLES = dict(papers=papers_table, heads=heads_table)

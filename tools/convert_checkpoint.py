@@ -31,9 +31,16 @@ def main(arguments):
             '--config', help='config of the model, which tells what is missing and left over'
         )
         command.add_argument('--force', action='store_true', help='replace an existing DST')
+        command.add_argument(
+            '--partial',
+            action='store_true',
+            help='convert what fits although weights are missing or have no place in the model',
+        )
         command.set_defaults(convert=convert)
     options = parser.parse_args(arguments)
-    conversion = options.convert(options.source, options.destination, options.config, options.force)
+    conversion = options.convert(
+        options.source, options.destination, options.config, options.force, options.partial
+    )
     print('\n'.join(conversion.report()))
 
 

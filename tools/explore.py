@@ -6,7 +6,7 @@ from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.utils.commandline import (
     ArgumentParser,
     add_cfg_options,
-    device,
+    add_device,
     integer,
     progress_bar,
     run,
@@ -42,7 +42,7 @@ def main(arguments):
         '--port', type=integer(1), default=7860, help='port to listen at (default: 7860)'
     )
     parser.add_argument('--images', metavar='DIR', help='folder of images to choose from')
-    parser.add_argument('--device', type=device, default='cpu', help='cpu or cuda (default: cpu)')
+    add_device(parser)
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
     if options.images is not None:

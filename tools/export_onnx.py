@@ -3,6 +3,7 @@
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.export import export_onnx
 from mmseg_ctx.utils.commandline import ArgumentParser, add_cfg_options, integer, run
+from mmseg_ctx.utils.files import check_writable
 
 DESCRIPTION = """\
 Export a trained model to ONNX: image [B, 3, H, W] to logits [B, N, H, W], whole images.
@@ -49,6 +50,7 @@ def main(arguments):
     parser.add_argument('--force', action='store_true', help='overwrite OUT.onnx')
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
+    check_writable(options.out, options.force)
     segmentor = load_segmentor(options.config, options.checkpoint, options.cfg_options)
     agreements = export_onnx(
         segmentor,

@@ -10,7 +10,7 @@ from mmseg_ctx.utils.tables import FORMATS, render
 def add_output_options(parser):
     """Give a tool's argument parser the options that ``output`` reads."""
     parser.add_argument('--format', choices=FORMATS, default='text', help='default: text')
-    parser.add_argument('--out', metavar='FILE', help='write there, not to standard output')
+    parser.add_argument('--out', metavar='FILE', help='file to write; default: standard output')
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
 
 
@@ -18,7 +18,8 @@ def add_output_options(parser):
 def output(arguments):
     """Give the function that writes tables as the options of ``add_output_options`` say.
 
-    A file that cannot be written is refused here, before anything is measured.
+    A file that cannot be written is refused here, before anything is measured. One that cannot be
+    written after all does not lose the tables: they go to standard output.
 
     Args:
         arguments (argparse.Namespace): The tool's arguments.
@@ -29,5 +30,16 @@ def output(arguments):
     if arguments.out is None:
         yield lambda tables: sys.stdout.write(render(tables, arguments.format))
         return
-    with writing(arguments.out, arguments.force) as temporary:
-        yield lambda tables: temporary.write_text(render(tables, arguments.format))
+    text = ''
+
+    def write(tables):
+        nonlocal text
+        text = render(tables, arguments.format)
+        temporary.write_text(text)
+
+    try:
+        with writing(arguments.out, arguments.force) as temporary:
+            yield write
+    except OSError:
+        sys.stdout.write(text)
+        raise

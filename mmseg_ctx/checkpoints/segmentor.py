@@ -39,7 +39,6 @@ def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
 
 
 def _load(segmentor, state_dict, complaint):
-    state_dict = {name.removeprefix('module.'): tensor for name, tensor in state_dict.items()}
     own = segmentor.state_dict()
     differing = [
         name

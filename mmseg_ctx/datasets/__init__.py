@@ -1,5 +1,6 @@
-"""The embedded data set and its transform; importing this registers them."""
+"""The embedded data set and its transform, and CamVid; importing this registers them."""
 
+from mmseg_ctx.datasets.camvid import CamVidDataset
 from mmseg_ctx.datasets.context_scenes import ContextScenesDataset, RenderContextScene
 
-__all__ = ['ContextScenesDataset', 'RenderContextScene']
+__all__ = ['CamVidDataset', 'ContextScenesDataset', 'RenderContextScene']

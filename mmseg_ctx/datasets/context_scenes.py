@@ -1,16 +1,29 @@
-"""The context scenes for MMSegmentation: a data set of indices and a transform that draws them."""
+"""The context scenes for MMSegmentation: a data set, and the two ways in which it is read.
 
+A transform draws image and label at once, which is the faster way. A file backend serves them as
+PNG files to whatever reads an image by its path: ``LoadImageFromFile``, the pictures of ``mim test
+--show-dir``, ``MMSegInferencer``.
+"""
+
+import io
+import re
+from functools import lru_cache
 from typing import ClassVar
 
 from mmcv.transforms import BaseTransform
+from mmengine.fileio import BaseStorageBackend, register_backend
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
+from PIL import Image
 
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
 from mmseg_ctx.utils.arguments import check_bool, check_int, check_ints, is_int
 
 MINIMUM_SIDE = 32
 """Below it the smallest objects, 1/32 of the side, would be smaller than a pixel."""
+
+PREFIX = 'context-scenes'
+PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_label)?\.png')
 
 
 @DATASETS.register_module()
@@ -23,8 +36,10 @@ class ContextScenesDataset(BaseSegDataset):
     poles and wires are one to three pixels wide, tent and campfire as well as pole and wire only
     occur together, and some objects have an ignored border.
 
-    The data set lists indices and reads nothing from disk; :class:`RenderContextScene`, first in
-    the pipeline, draws image and label from ``(seed, index)``.
+    The data set lists indices and reads nothing from disk. The first step of its pipeline is
+    :class:`RenderContextScene`, which draws image and label from ``(seed, index)``, or
+    ``LoadImageFromFile`` and ``LoadAnnotations``, which get the same from
+    :class:`ContextScenesBackend`.
 
     Args:
         num_images (int): Number of scenes. Default: 1000.
@@ -62,15 +77,20 @@ class ContextScenesDataset(BaseSegDataset):
     def load_data_list(self):
         """One entry a scene: what the transform draws it from, and what any data set has."""
         height, width = self.image_size
+        names = [
+            f'{PREFIX}://context_scene_{self.seed}_{index:06d}_{height}x{width}'
+            for index in range(self.num_images)
+        ]
         return [
             dict(
-                img_path=f'context_scene_{self.seed}_{index:06d}_{height}x{width}.png',
+                img_path=f'{name}.png',
+                seg_map_path=f'{name}_label.png',
                 scene=(self.seed, index, height, width),
                 label_map=self.label_map,
                 reduce_zero_label=self.reduce_zero_label,
                 seg_fields=[],
             )
-            for index in range(self.num_images)
+            for index, name in enumerate(names)
         ]
 
 
@@ -82,6 +102,43 @@ def check_size(name, size):
     if len(sides) != 2:
         raise ValueError(f'{name} must be one integer or (height, width), got {size!r}')
     return sides
+
+
+@register_backend(PREFIX, prefixes=PREFIX)
+class ContextScenesBackend(BaseStorageBackend):
+    """MMEngine's file backend for the paths that :class:`ContextScenesDataset` gives its scenes.
+
+    Example:
+        >>> from mmengine import fileio
+        >>> png = fileio.get('context-scenes://context_scene_1_000003_128x128.png')
+        >>> labels = fileio.get('context-scenes://context_scene_1_000003_128x128_label.png')
+    """
+
+    def get(self, filepath):
+        """Return the scene of a path, or its label, as the bytes of a PNG file.
+
+        Raises:
+            FileNotFoundError: The path names no scene.
+        """
+        match = PATH.fullmatch(str(filepath))
+        seed, index, *sides = map(int, match.groups()[:4]) if match else (0, 0, 0)
+        if min(sides) < MINIMUM_SIDE:
+            raise FileNotFoundError(
+                f'{str(filepath)!r} is no scene: a path must be {PREFIX}://context_scene_'
+                f'SEED_INDEX_HEIGHTxWIDTH.png, or …_label.png, with sides >= {MINIMUM_SIDE}'
+            )
+        image, label = _render(seed, index, *sides)
+        png = io.BytesIO()
+        Image.fromarray(label if match[5] else image).save(png, 'png', compress_level=1)
+        return png.getvalue()
+
+    def get_text(self, filepath):
+        """Refuse: a scene is no text."""
+        raise TypeError(f'{filepath} is an image, not a text')
+
+
+# The label is read right after its image.
+_render = lru_cache(maxsize=1)(render_scene)
 
 
 @TRANSFORMS.register_module()

@@ -5,6 +5,7 @@ converters leave, so that the data set's own class reads them. What is in the im
 each is a grid of cells, one class and one colour a cell.
 """
 
+import io
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from PIL import Image
 
 from mmseg_ctx.evaluation.voc_results import voc_palette
 from mmseg_ctx.utils.arguments import check_choice, check_int, check_ints
+from mmseg_ctx.utils.files import check_folder, naming
 
 CELLS = (3, 4)  # rows and columns of the grid of an image
 # The labelId of each trainId of Cityscapes.
@@ -63,6 +65,10 @@ def _coco_stuff(split, name):
     return Split(name, f'images/{split}/{{}}.jpg', f'annotations/{split}/{{}}_labelTrainIds.png')
 
 
+def _camvid(split, sequence):
+    return Split(f'{sequence}{{:05d}}', f'{split}/{{}}.png', f'{split}annot/{{}}.png')
+
+
 def _cityscapes(split, city):
     label = None if split == 'test' else f'gtFine/{split}/{city}/{{}}_gtFine_labelTrainIds.png'
     return Split(
@@ -97,6 +103,11 @@ PASCAL_CONTEXT = Layout((_pascal_context('train'), _pascal_context('val')), rang
 LAYOUTS = {
     'ade20k': Layout(
         (_ade20k('training', 'train'), _ade20k('validation', 'val')), range(1, 151), 0
+    ),
+    'camvid': Layout(
+        (_camvid('train', '0006R0_f'), _camvid('val', '0016E5_'), _camvid('test', 'Seq05VD_f')),
+        range(11),
+        11,
     ),
     'cityscapes': Layout(
         (
@@ -151,6 +162,7 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
     Raises:
         ValueError: An argument is not as said.
         FileExistsError: ``out`` is a file, a folder with something in it, or the working directory.
+        OSError: ``out`` cannot be written.
 
     Example:
         >>> make_toy_dataset('ade20k', 'data/toy_ade20k')
@@ -167,15 +179,16 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
         raise FileExistsError(f'{out} is the working directory; name a new folder')
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f'{out} exists and is not an empty folder; name a new one')
+    check_folder(root)
     root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f'.{root.name[:32]}-', dir=root.parent))
     try:
-        _write(LAYOUTS[layout], temporary, num_images, size, np.random.default_rng(seed))
-        temporary.chmod(0o755)
-        temporary.replace(root)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
+        with naming(out, temporary):
+            _write(LAYOUTS[layout], temporary, num_images, size, np.random.default_rng(seed))
+            temporary.chmod(0o755)
+            temporary.replace(root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
@@ -215,4 +228,7 @@ def _save(array, path, has_palette=False):
     image = Image.fromarray(array)
     if has_palette:
         image.putpalette(voc_palette().tobytes())
-    image.save(path)
+    # Written at once: Pillow does not notice a disk that takes a part of a JPEG.
+    content = io.BytesIO()
+    image.save(content, Image.registered_extensions()[path.suffix])
+    path.write_bytes(content.getvalue())

@@ -1,22 +1,17 @@
 """A segmentor as an ONNX file that gives the same logits in onnxruntime."""
 
-import copy
 import itertools
 import json
 import logging
 import warnings
 from contextlib import contextmanager
 from typing import NamedTuple
-from unittest import mock
 
 import torch
-import torch.nn.functional as F
-from mmseg.models import backbones
-from mmseg.models.utils import embed, resize, wrappers
+from mmseg.models.utils import resize
 from torch import nn
 
-from mmseg_ctx.export import swin
-from mmseg_ctx.ops import adaptive_avg_pool2d
+from mmseg_ctx.export.exportable import exportable
 from mmseg_ctx.utils.arguments import check_int, check_ints
 from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.files import writing
@@ -94,37 +89,6 @@ def _normalize(image, preprocessor):
     return (image - preprocessor.mean) / preprocessor.std
 
 
-class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
-    """PyTorch's module in a form that ONNX can express; MMSegmentation's heads have PyTorch's."""
-
-    def forward(self, input):
-        """Return the averages over a grid of regions."""
-        return adaptive_avg_pool2d(input, self.output_size)
-
-
-class Upsample(wrappers.Upsample):
-    """MMSegmentation's module, whose own way to a size freezes it in an exported graph."""
-
-    def forward(self, x):
-        """Return ``x``, upsampled by a factor or to a size."""
-        size = self.size or [_times(length, self.scale_factor) for length in x.shape[-2:]]
-        return F.interpolate(x, size, mode=self.mode, align_corners=self.align_corners)
-
-
-def _times(length, factor):
-    return length * int(factor) if factor == int(factor) else torch.sym_int(length * factor)
-
-
-# What cannot be exported for any size, and what takes its place.
-EXPORTABLE = {
-    nn.AdaptiveAvgPool2d: AdaptiveAvgPool2d,
-    nn.Unfold: swin.Unfold,
-    wrappers.Upsample: Upsample,
-    embed.AdaptivePadding: swin.AdaptivePadding,
-    backbones.swin.ShiftWindowMSA: swin.ShiftWindowMSA,
-}
-
-
 def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=False, force=False):
     """Write a segmentor as an ONNX file, once onnxruntime and PyTorch agree on random images.
 
@@ -160,7 +124,7 @@ def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=Fal
     height, width = _check_shape(shape)
     if opset is not None:
         check_int('opset', opset)
-    model = ImageToLogits(_exportable(segmentor), normalize).eval()
+    model = ImageToLogits(exportable(segmentor), normalize).eval()
     with writing(path, force) as temporary:
         _write(model, temporary, (height, width), dynamic, opset, segmentor)
         shapes = _shapes_to_try(height, width) if dynamic else [(1, height, width)]
@@ -225,13 +189,6 @@ def _shapes_to_try(height, width):
     return [(batch, *size) for size, batch in itertools.product(sizes, (1, 2))]
 
 
-def _exportable(segmentor):
-    segmentor = copy.deepcopy(segmentor)
-    for module in segmentor.modules():
-        module.__class__ = EXPORTABLE.get(type(module), type(module))
-    return segmentor
-
-
 def _write(model, path, size, dynamic, opset, segmentor):
     # A batch of one would be taken for a batch that is always one.
     image = model.random_image(2 if dynamic else 1, *size)
@@ -244,7 +201,7 @@ def _write(model, path, size, dynamic, opset, segmentor):
     except Exception as error:  # Whichever layer the size does not suit.
         raise ValueError(f'the model cannot read images of {size}: {error}') from error
     try:
-        with _quiet(), _resize_of_any_size():
+        with _quiet(), _resize_without_advice():
             program = torch.onnx.export(
                 model,
                 (image,),
@@ -298,7 +255,16 @@ def _quiet():
             logger.setLevel(level)
 
 
-def _resize_of_any_size():
-    """Leave out the warning of MMSegmentation's ``resize``, for which it fixes the sizes."""
-    *others, _ = resize.__defaults__
-    return mock.patch.object(resize, '__defaults__', (*others, False))
+@contextmanager
+def _resize_without_advice():
+    """Let MMSegmentation's ``resize`` take sizes as they are.
+
+    To advise on ``align_corners`` it reads them as integers, which fixes them in the graph. It is a
+    function that heads and necks call, so no module can be put in its place.
+    """
+    defaults = resize.__defaults__
+    resize.__defaults__ = (*defaults[:-1], False)  # of its argument `warning`
+    try:
+        yield
+    finally:
+        resize.__defaults__ = defaults

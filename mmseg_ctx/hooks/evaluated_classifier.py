@@ -3,7 +3,7 @@
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from mmseg_ctx.heads.cac import ContextAwareClassifierHead
+from mmseg_ctx.heads import ContextAwareClassifierHead
 from mmseg_ctx.utils.arguments import check_choice
 
 

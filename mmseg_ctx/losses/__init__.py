@@ -1,6 +1,7 @@
-"""Losses of the papers; importing this registers them in ``mmseg.registry.MODELS``."""
+"""Losses of the papers, registered in ``mmseg.registry.MODELS``, and any head's at less memory."""
 
 from mmseg_ctx.losses.class_entropy_kl import ClassEntropyKLLoss
 from mmseg_ctx.losses.class_probability import ClassProbabilityLoss
+from mmseg_ctx.losses.memory_efficient import use_memory_efficient_losses
 
-__all__ = ['ClassEntropyKLLoss', 'ClassProbabilityLoss']
+__all__ = ['ClassEntropyKLLoss', 'ClassProbabilityLoss', 'use_memory_efficient_losses']

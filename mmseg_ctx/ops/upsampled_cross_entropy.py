@@ -3,12 +3,8 @@
 import torch
 from torch.autograd.function import once_differentiable
 
+from mmseg_ctx.ops.interpolation import Interpolation, tile_size
 from mmseg_ctx.ops.precision import autocast_off, widen
-
-# Output pixels that are worked on at a time. On the CPU a tile stays in the cache, and few columns
-# keep the interpolation's matrix products small; an accelerator wants few, large kernels.
-CPU_TILE = (32, 64)
-DEVICE_TILE_VALUES = 2**24
 
 
 def upsampled_cross_entropy(
@@ -19,6 +15,8 @@ def upsampled_cross_entropy(
     avg_non_ignore=False,
     align_corners=False,
     with_accuracy=False,
+    pixel_weight=None,
+    reduction='mean',
 ):
     """Compute the cross-entropy of logits that are resized bilinearly to the label's size.
 
@@ -36,10 +34,16 @@ def upsampled_cross_entropy(
             weights the divisor is always the weights' sum over labelled pixels. Default: False.
         align_corners (bool): That of the resizing. Default: False.
         with_accuracy (bool): Also find each pixel's best class. Default: False.
+        pixel_weight (Tensor | None): A factor of each pixel's loss, ``[B, H, W]``, which the
+            divisor leaves out, as MMSegmentation's does. Default: None.
+        reduction (str): ``'mean'`` or ``'sum'``, which divides by nothing. Default: ``'mean'``.
 
     Returns:
-        tuple[Tensor, Tensor | None]: The mean loss, a scalar, and the share of labelled pixels that
+        tuple[Tensor, Tensor | None]: The loss, a scalar, and the share of labelled pixels that
         are right, in percent, ``[1]``, or None.
+
+    Raises:
+        RuntimeError: ``class_weight`` has another length than N.
 
     Example:
         >>> logits = torch.randn(2, 6, 8, 8, requires_grad=True)
@@ -50,10 +54,11 @@ def upsampled_cross_entropy(
     labelled = label != ignore_index
     weights = labelled.to(logits.dtype)  # [B, H, W]
     if class_weight is not None:
-        class_weight = torch.as_tensor(class_weight, dtype=logits.dtype, device=logits.device)
-        weights = weights * class_weight.take(label.masked_fill(~labelled, 0))
+        weights = weights * _class_weights_of_pixels(class_weight, label, labelled, logits)
     averages_all = class_weight is None and not avg_non_ignore
     divisor = label.numel() if averages_all else weights.sum()
+    if pixel_weight is not None:
+        weights = weights * pixel_weight
     total, correct = _UpsampledCrossEntropy.apply(
         logits,
         label.masked_fill(~labelled, -1),
@@ -63,8 +68,35 @@ def upsampled_cross_entropy(
         logits.requires_grad and torch.is_grad_enabled(),
     )
     epsilon = torch.finfo(torch.float32).eps
+    loss = total if reduction == 'sum' else total / (divisor + epsilon)
     accuracy = 100 * (correct + epsilon) / (labelled.sum() + epsilon) if with_accuracy else None
-    return total / (divisor + epsilon), accuracy
+    return loss, accuracy
+
+
+def upsampled_pixel_losses(logits, label, ignore_index=255, align_corners=False):
+    """Compute each pixel's cross-entropy, of logits that are resized to the label's size.
+
+    Args:
+        logits (Tensor): ``[B, N, h, w]``.
+        label (Tensor): Classes of any size, int64, ``[B, H, W]``.
+        ignore_index (int): Value of pixels without a label. Default: 255.
+        align_corners (bool): That of the resizing. Default: False.
+
+    Returns:
+        Tensor: ``[B, H, W]``, float32 or wider, without a gradient. Where there is no label the
+        value is that of class 0.
+    """
+    label = label.masked_fill(label == ignore_index, 0)
+    return _tiled_pixel_losses(widen(logits.detach()), label, align_corners)
+
+
+def _class_weights_of_pixels(class_weight, label, labelled, logits):
+    class_weight = torch.as_tensor(class_weight, dtype=logits.dtype, device=logits.device)
+    if len(class_weight) != logits.size(1):
+        # PyTorch's own loss refuses them, in its own words.
+        pixel = logits.detach()[:, :, :1, :1]
+        torch.nn.functional.cross_entropy(pixel, label.new_zeros(len(label), 1, 1), class_weight)
+    return class_weight.take(label.masked_fill(~labelled, 0))
 
 
 class _UpsampledCrossEntropy(torch.autograd.Function):
@@ -84,7 +116,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
         return grad_total * gradient, None, None, None, None, None
 
 
-# An operation of its own, so that a compiled graph holds one node and not one for each tile.
+# Operations of their own, so that a compiled graph holds one node and not one for each tile.
 @torch.library.custom_op('mmseg_ctx::tiled_cross_entropy', mutates_args=())
 def _tiled_cross_entropy(
     logits: torch.Tensor,
@@ -98,34 +130,21 @@ def _tiled_cross_entropy(
 
     A label of -1 is of no class; its weight is 0.
     """
-    with autocast_off(logits):
-        batch, classes, height, width = logits.shape
-        rows = _Interpolation(height, label.shape[1], align_corners, logits)
-        columns = _Interpolation(width, label.shape[2], align_corners, logits)
-        tile_rows, tile_columns = _tile_size(batch, classes, label)
-        pixels = logits.permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
-        gradient = torch.zeros_like(pixels) if with_gradient else None
-        total, correct = logits.new_zeros(()), label.new_zeros(1)
-        for top in range(0, label.shape[1], tile_rows):
-            row_matrix, source_rows = rows.tile(top, tile_rows)
-            band = _mix_rows(row_matrix, pixels[:, source_rows])  # [B, R, w, N]
-            band_gradient = torch.zeros_like(band) if with_gradient else None
-            for left in range(0, label.shape[2], tile_columns):
-                column_matrix, source_columns = columns.tile(left, tile_columns)
-                area = (..., slice(top, top + tile_rows), slice(left, left + tile_columns))
-                tile = column_matrix @ band[:, :, source_columns]  # [B, R, S, N]
-                tile_total, tile_correct = _cross_entropy_(
-                    tile, label[area], weights[area], with_accuracy
-                )
-                total += tile_total
-                correct += tile_correct
-                if with_gradient:
-                    band_gradient[:, :, source_columns] += column_matrix.t() @ tile
-            if with_gradient:
-                gradient[:, source_rows] += _mix_rows(row_matrix.t(), band_gradient)
-        if not with_gradient:
-            return total, correct, logits.new_zeros(0)
-        return total, correct, gradient.permute(0, 3, 1, 2).contiguous()
+    total, correct = logits.new_zeros(()), label.new_zeros(1)
+
+    def visit(area, tile):
+        nonlocal total, correct
+        if with_accuracy:
+            correct += (tile.argmax(dim=3) == label[area]).sum()
+        target = label[area].clamp(min=0)[..., None]  # [B, R, S, 1]
+        weight = weights[area][..., None]
+        losses, exponentials, normaliser = _cross_entropy_(tile, target)
+        total += (weight * losses).sum()
+        if with_gradient:
+            exponentials.mul_(weight / normaliser).scatter_add_(3, target, -weight)
+
+    gradient = _visit_tiles(visit, logits, label.shape[1:], align_corners, with_gradient)
+    return total, correct, gradient if with_gradient else logits.new_zeros(0)
 
 
 @_tiled_cross_entropy.register_fake
@@ -134,60 +153,70 @@ def _(logits, label, weights, align_corners, with_accuracy, with_gradient):
     return logits.new_empty(()), label.new_empty(1), gradient
 
 
-def _cross_entropy_(logits, label, weights, with_accuracy):
-    """Return the weighted sum and the right pixels; put the sum's gradient into ``logits``."""
-    target = label.clamp(min=0)[..., None]  # [B, R, S, 1]
-    weights = weights[..., None]
+@torch.library.custom_op('mmseg_ctx::tiled_pixel_losses', mutates_args=())
+def _tiled_pixel_losses(
+    logits: torch.Tensor, label: torch.Tensor, align_corners: bool
+) -> torch.Tensor:
+    """Return each pixel's cross-entropy, ``[B, H, W]``."""
+    losses = logits.new_empty(label.shape)
+
+    def visit(area, tile):
+        losses[area] = _cross_entropy_(tile, label[area][..., None])[0][..., 0]
+
+    _visit_tiles(visit, logits, label.shape[1:], align_corners)
+    return losses
+
+
+@_tiled_pixel_losses.register_fake
+def _(logits, label, align_corners):
+    return logits.new_empty(label.shape)
+
+
+def _cross_entropy_(logits, target):
+    """Return losses, exponentials (in the place of ``logits``) and their sum over classes."""
     target_logits = logits.gather(3, target)
-    correct = (logits.argmax(dim=3) == label).sum() if with_accuracy else 0
     maximum = logits.amax(dim=3, keepdim=True)
-    exponentials = logits.sub_(maximum).exp_()
-    normaliser = exponentials.sum(dim=3, keepdim=True)
-    total = (weights * (normaliser.log() + maximum - target_logits)).sum()
-    exponentials.mul_(weights / normaliser).scatter_add_(3, target, -weights)
-    return total, correct
+    exponentials = logits.sub_(maximum).exp_()  # [B, R, S, N]
+    normaliser = exponentials.sum(dim=3, keepdim=True)  # [B, R, S, 1]
+    return normaliser.log() + maximum - target_logits, exponentials, normaliser
+
+
+def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
+    """Call ``visit`` with each tile of the resized logits.
+
+    Args:
+        visit (Callable): Called with the tile's place in ``[B, H, W]`` and its logits
+            ``[B, R, S, N]``. For the gradient it leaves that of the tile's logits in them.
+        logits (Tensor): ``[B, N, h, w]``.
+        size (tuple[int, int]): H and W.
+        align_corners (bool): That of the resizing.
+        with_gradient (bool): Whether to return the gradient of the small logits.
+
+    Returns:
+        Tensor | None: ``[B, N, h, w]``.
+    """
+    with autocast_off(logits):
+        batch, classes, height, width = logits.shape
+        rows = Interpolation.identity(height, logits).resize(size[0], align_corners)
+        columns = Interpolation.identity(width, logits).resize(size[1], align_corners)
+        tile_rows, tile_columns = tile_size(batch * classes, *size, logits.device)
+        pixels = logits.permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
+        gradient = torch.zeros_like(pixels) if with_gradient else None
+        for top in range(0, size[0], tile_rows):
+            row_matrix, source_rows = rows.tile(top, tile_rows)
+            band = _mix_rows(row_matrix, pixels[:, source_rows])  # [B, R, w, N]
+            band_gradient = torch.zeros_like(band) if with_gradient else None
+            for left in range(0, size[1], tile_columns):
+                column_matrix, source_columns = columns.tile(left, tile_columns)
+                tile = column_matrix @ band[:, :, source_columns]  # [B, R, S, N]
+                visit((..., slice(top, top + tile_rows), slice(left, left + tile_columns)), tile)
+                if with_gradient:
+                    band_gradient[:, :, source_columns] += column_matrix.t() @ tile
+            if with_gradient:
+                gradient[:, source_rows] += _mix_rows(row_matrix.t(), band_gradient)
+    return gradient.permute(0, 3, 1, 2).contiguous() if with_gradient else None
 
 
 def _mix_rows(matrix, pixels):
     """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by ``matrix``."""
     return (matrix @ pixels.flatten(2)).unflatten(2, pixels.shape[2:])
-
-
-def _tile_size(batch, classes, label):
-    height, width = label.shape[1:]
-    if label.device.type == 'cpu':
-        return CPU_TILE
-    return min(height, max(1, DEVICE_TILE_VALUES // (batch * classes * width))), width
-
-
-class _Interpolation:
-    """Linear interpolation along one side, as a matrix whose blocks are taken tile by tile.
-
-    Args:
-        source (int): Length that is read.
-        target (int): Length that is made.
-        align_corners (bool): As in ``torch.nn.functional.interpolate``.
-        like (Tensor): Whose type and device the matrix has.
-    """
-
-    def __init__(self, source, target, align_corners, like):
-        self.source, self.target = source, target
-        if align_corners:
-            self.scale, self.offset = (source - 1) / max(target - 1, 1), 0.0
-        else:
-            self.scale, self.offset = source / target, 0.5
-        positions = torch.arange(target, dtype=torch.float64, device=like.device)
-        positions = self._position(positions).clamp(0, source - 1)
-        distances = positions[:, None] - torch.arange(source, device=like.device)
-        self.matrix = (1 - distances.abs()).clamp(min=0).to(like.dtype)  # [target, source]
-
-    def _position(self, index):
-        return (index + self.offset) * self.scale - self.offset
-
-    def tile(self, start, length):
-        """Return the block that makes ``length`` values from ``start``, and what it reads."""
-        stop = min(start + length, self.target)
-        first = int(min(max(self._position(start), 0), self.source - 1))
-        last = int(min(max(self._position(stop - 1), 0), self.source - 1)) + 1
-        source = slice(first, min(last, self.source - 1) + 1)
-        return self.matrix[start:stop, source], source

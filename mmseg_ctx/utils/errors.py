@@ -18,7 +18,8 @@ def value_errors(complaint):
         complaint (str): What failed, with the input's name; the message begins with it.
 
     Raises:
-        ValueError: In place of any other exception.
+        ValueError: In place of any other exception, ``SystemExit`` included, since a config is a
+            program and may call ``sys.exit``. Only the user's own interruption stays as it is.
 
     Example:
         >>> with value_errors('model.py cannot be read as a config'):
@@ -26,5 +27,8 @@ def value_errors(complaint):
     """
     try:
         yield
-    except Exception as error:
-        raise ValueError(f'{complaint}: {type(error).__name__}: {one_line(error)}') from error
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        reasons = (complaint, type(error).__name__, one_line(error))
+        raise ValueError(': '.join(filter(None, reasons))) from error

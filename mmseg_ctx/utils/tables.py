@@ -2,9 +2,16 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
 FORMATS = ('text', 'markdown', 'json')
+_ANY_WIDTH = 10**4  # no line is wrapped: the text also goes to files
 
 
 class Column(NamedTuple):
@@ -67,16 +74,14 @@ def _markdown_lines(table):
 
 
 def _text_lines(table):
-    titles = [column.title for column in table.columns]
-    cells = _cells(table)
-    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-    rule = ['-' * width for width in widths]
-    rows = [
-        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (titles, rule, *cells)
-    ]
+    titles = [escape(column.title) for column in table.columns]
+    grid = Grid(*titles, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style='')
+    for cells in _cells(table):
+        grid.add_row(*map(escape, cells))
+    text = StringIO()
+    Console(file=text, width=_ANY_WIDTH, color_system=None, emoji=False).print(grid)
     facts = ['', *table.facts] if table.facts else []
-    return [table.title, '', *rows, *facts]
+    return [table.title, '', *map(str.rstrip, text.getvalue().splitlines()), *facts]
 
 
 def _cells(table):

@@ -9,7 +9,7 @@ from mmseg_ctx.visualization.panels import PixelTable, add_colour_bar, mark_pixe
 TITLE = 'ACNet: global or local context, place by place'
 EXPLANATION = (
     'Where w is near 1 a block adds the feature of the whole image; where 1 − w is near 1 it '
-    'fuses a finer stage’s features. The last block has global context alone.'
+    'fuses a finer stage’s features. A block without local gate has none of them.'
 )
 HEIGHT = 5.0
 
@@ -21,8 +21,8 @@ class Gate(NamedTuple):
         block (int): Which block, from 1, the coarsest.
         stride (int): How many pixels of the image a cell of the gate covers in each direction.
         weight (Tensor): w of Eq. 2, the gate of the global context, ``[h, w]`` in (0, 1].
-        gates_local (bool): Whether 1 − w gates a finer stage's features (Eq. 4): in all blocks but
-            the last, which has global context alone.
+        gates_local (bool): Whether 1 − w gates a finer stage's features (Eq. 4), and not so in a
+            last block that has global context alone.
     """
 
     block: int
@@ -38,8 +38,9 @@ class Gate(NamedTuple):
 
 def recorded_modules(head):
     """Return the modules to record by name: the global context modules, coarsest first."""
-    modules = [block.global_context for block in head.blocks] + [head.global_context]
-    return {f'gate {index}': module for index, module in enumerate(modules)}
+    gates = [*(block.global_context for block in head.blocks), head.global_context]
+    gates = [gate for gate in gates if gate is not None]
+    return {f'gate {index}': module for index, module in enumerate(gates)}
 
 
 def read_context(head, records, scene):
@@ -53,11 +54,12 @@ def read_context(head, records, scene):
     Returns:
         list[Gate]: One for each block, coarsest first.
     """
-    gates = [records[name][1][1][0, 0].float().cpu() for name in recorded_modules(head)]
-    return [
-        Gate(block, round(scene.frame.padded_size[0] / gate.size(0)), gate, block < len(gates))
-        for block, gate in enumerate(gates, start=1)
-    ]
+    gates = []
+    for block, name in enumerate(recorded_modules(head), start=1):
+        weight = records[name][1][1][0, 0].float().cpu()
+        stride = round(scene.frame.padded_size[0] / weight.size(0))
+        gates.append(Gate(block, stride, weight, block <= len(head.blocks)))
+    return gates
 
 
 def draw(figure, gates, scene):

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
-from mmseg_ctx.heads.cac import CONTEXT_LOGITS, RESIDUALS
-from mmseg_ctx.ops import resize_labels
+from mmseg_ctx.ops import predicted_labels, resize_labels
 from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.visualization.labels import classes_in
 from mmseg_ctx.visualization.panels import (
@@ -43,7 +42,6 @@ class Classifiers(NamedTuple):
         original (Tensor): C, the weights of the head's own classifier, ``[N, d]``.
         rewritten (Tensor): A, those that classify this image, ``[N, d]``.
         moves (Tensor): 1 − cosine of the original and the rewritten weights of each class, ``[N]``.
-        interpolation (tuple[Tensor]): Of the logits, see ``Scene.interpolation``.
     """
 
     features: Tensor
@@ -52,7 +50,6 @@ class Classifiers(NamedTuple):
     original: Tensor
     rewritten: Tensor
     moves: Tensor
-    interpolation: tuple
 
 
 @contextmanager
@@ -91,20 +88,14 @@ def read_context(head, records, scene):
         Classifiers: Features, logits, predictions and weights.
     """
     features = records['features'][0][0]  # [1, d, h, w]
-    original = head.conv_seg.weight.detach().flatten(1)  # [N, d]
-    classifier = head.context_classifier
-    rewritten = RESIDUALS[classifier.residual](records['projector'][1], original)  # [1, N, d]
-    logits = dict(
-        prior=classifier.prior(features, head.conv_seg),
-        refined=CONTEXT_LOGITS[classifier.context_logits](
-            features, rewritten, classifier.temperature
-        ),
-    )
+    prior = head.prior_logits(features)
+    logits = dict(prior=prior, refined=head.refined_logits(features, prior))
     if scene.label is not None:
         label = _at_feature_size(scene.label, scene, features.shape[2:]).to(features.device)
-        logits['oracle'] = head._oracle_logits(features, label[None], 'image')
+        logits['oracle'] = head.oracle_logits(features, label[None], 'image')
     logits = {name: each[0].float().cpu() for name, each in logits.items()}
-    original, rewritten = original.float().cpu(), rewritten[0].float().cpu()
+    rewritten = head.rewritten_weight(records['projector'][1])[0].float().cpu()
+    original = head.classifier_weight.detach().float().cpu()
     return Classifiers(
         features[0].float().cpu(),
         logits,
@@ -115,12 +106,11 @@ def read_context(head, records, scene):
         original,
         rewritten,
         1 - F.cosine_similarity(original, rewritten, dim=1),
-        scene.interpolation(features.shape[2:]),
     )
 
 
 def _predict(scene, logits):
-    return scene.resize_logits(logits).argmax(dim=0).cpu().numpy()
+    return predicted_labels(scene.resize(logits))[0].numpy()
 
 
 def _at_feature_size(label, scene, size):
@@ -250,8 +240,7 @@ class ClassifiersHere(NamedTuple):
 
 def read_pixel(classifiers, scene, row, column):
     """Return the :class:`ClassifiersHere` at a pixel of the original image."""
-    rows, columns = classifiers.interpolation
-    logits = {name: rows[row] @ each @ columns[column] for name, each in classifiers.logits.items()}
+    logits = {name: scene.logits_at(each, row, column) for name, each in classifiers.logits.items()}
     return ClassifiersHere(logits, classifiers.moves)
 
 

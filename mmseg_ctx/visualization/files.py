@@ -8,7 +8,7 @@ from mmseg.registry import DATASETS
 
 from mmseg_ctx.utils.configs import require
 from mmseg_ctx.utils.errors import value_errors
-from mmseg_ctx.utils.files import refuse_existing, writing
+from mmseg_ctx.utils.files import check_folder, refuse_existing, write_figure, writing
 from mmseg_ctx.visualization.context import draw_context
 
 TEST_PREFIX = 'test:'
@@ -132,12 +132,10 @@ def sheet_paths(images, folder, force=False):
 
     Raises:
         FileExistsError: A file exists, and ``force`` is False.
-        NotADirectoryError: ``folder``, or what it is to lie in, is a file.
+        OSError: ``folder`` takes no files, or cannot be made.
         ValueError: Two images have one name.
     """
-    nearest = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
-    if not nearest.is_dir():
-        raise NotADirectoryError(f'{nearest} is not a folder')
+    check_folder(folder)
     paths = [Path(folder) / f'{Path(image.replace(":", "-")).stem}.png' for image in images]
     for path in paths:
         if paths.count(path) > 1:
@@ -159,4 +157,4 @@ def write_sheet(segmentor, item, path, force=False):
     figure = draw_context(segmentor, item, segmentor.dataset_meta)
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path, force) as temporary:
-        figure.savefig(temporary, dpi=DPI)
+        write_figure(figure, temporary, DPI)

@@ -1,17 +1,14 @@
 """One image as a model sees it: picture, prediction, and what the model's parts computed."""
 
 import copy
-from collections.abc import Callable
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
-from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.structures import SegDataSample
 
-from mmseg_ctx.ops.labels import IGNORED
+from mmseg_ctx.ops import IGNORED, Interpolation, ResizedLogits
 from mmseg_ctx.utils.models import swaps_channels
 
 _PREPROCESSOR = 'data preprocessor'
@@ -51,8 +48,7 @@ class Scene(NamedTuple):
         palette (Sequence[Sequence[int]]): Their colours, RGB in 0 to 255.
         logits (Tensor): What the segmentor predicts with, ``[N, H, W]``; with one output channel
             the probability of class 1, ``[1, H, W]``.
-        resize_logits (Callable[[Tensor], Tensor]): Brings other logits of the decode head,
-            ``[N, h, w]``, to ``[N, H, W]``, as the segmentor does.
+        align_corners (bool): How the segmentor resizes logits.
     """
 
     image: np.ndarray
@@ -62,7 +58,7 @@ class Scene(NamedTuple):
     classes: tuple
     palette: tuple
     logits: torch.Tensor
-    resize_logits: Callable
+    align_corners: bool
 
     def colour(self, index):
         """Return the colour of a class as three floats of 0 to 1."""
@@ -95,25 +91,42 @@ class Scene(NamedTuple):
             )
         )
 
-    def interpolation(self, size):
-        """Return how much each cell of the decode head's logits counts in each pixel.
-
-        The logits ``[N, h, w]`` have the values ``rows[y] @ logits @ columns[x]``, ``[N]``, at row
-        y and column x of the original image, as resizing is linear in rows and columns. So one
-        pixel is had without the N full-size maps.
+    def resize(self, logits):
+        """Bring logits of the decode head to the original image's size, as the segmentor does.
 
         Args:
-            size (tuple[int, int]): h and w.
+            logits (Tensor): ``[N, h, w]``.
 
         Returns:
-            tuple[Tensor, Tensor]: ``rows``, ``[H, h]``, and ``columns``, ``[W, w]``.
+            ResizedLogits: ``[N, H, W]``, of which any part can be had.
         """
-        height, width = size
-        # The map more keeps one map from being taken for the logit of two classes.
-        rows = torch.eye(height + 1, height)[:, :, None].expand(-1, -1, width)
-        columns = torch.eye(width + 1, width)[:, None].expand(-1, height, -1)
-        rows, columns = self.resize_logits(rows), self.resize_logits(columns)
-        return rows[:height, :, 0].T.contiguous(), columns[:width, 0].T.contiguous()
+        rows, columns = (
+            Interpolation.identity(cells, logits)
+            .resize(padded, self.align_corners)
+            .crop(0, seen)
+            .resize(original, self.align_corners)
+            for cells, padded, seen, original in zip(
+                logits.shape[1:],
+                self.frame.padded_size,
+                self.frame.size,
+                self.prediction.shape,
+                strict=True,
+            )
+        )
+        return ResizedLogits([[logits]], [rows], [columns])
+
+    def logits_at(self, logits, row, column):
+        """Return the values ``[N]`` that logits of the decode head have at one pixel.
+
+        Args:
+            logits (Tensor): ``[N, h, w]``.
+            row (int): The pixel's row in the original image.
+            column (int): Its column.
+        """
+        resized = self.resize(logits)
+        row_weights, rows = resized.rows[0].tile(row, 1)
+        column_weights, columns = resized.columns[0].tile(column, 1)
+        return (row_weights @ logits[:, rows, columns] @ column_weights.T).flatten()
 
 
 @contextmanager
@@ -172,8 +185,6 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
     with _whole_images(segmentor), recording(modules) as records:
         (result,) = segmentor.test_step(dict(inputs=[item['inputs']], data_samples=[sample]))
     _, preprocessed = records.pop(_PREPROCESSOR)
-    # A function that held the result would keep its logits, which are large.
-    meta = result.metainfo
     prediction = result.pred_sem_seg.data[0].cpu().numpy()
     classes = tuple(dataset_meta['classes'])
     label = item['data_samples'].get('gt_sem_seg')
@@ -187,7 +198,7 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
         classes=classes,
         palette=tuple(dataset_meta['palette']),
         logits=result.seg_logits.data,
-        resize_logits=lambda logits: _resize_logits(segmentor, logits, meta),
+        align_corners=segmentor.align_corners,
     )
     return scene, records
 
@@ -210,18 +221,6 @@ def _rgb(image, preprocessor):
     array = image.cpu().numpy().transpose(1, 2, 0).clip(0, 255).astype(np.uint8)
     # Images are read as BGR; a model that leaves the channels alone may have been given either.
     return array[..., ::-1] if swaps_channels(preprocessor) else array
-
-
-@torch.no_grad()
-def _resize_logits(segmentor, logits, meta):
-    """Bring logits ``[N, h, w]`` to the original image's size ``[N, H, W]``."""
-    head = segmentor.decode_head
-    head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
-    logits = head.predict_by_feat(logits[None], [meta])
-    # Not the segmentor's own: a memory-efficient one leaves out the full-size logits.
-    sample = SegDataSample(metainfo=meta)
-    (result,) = BaseSegmentor.postprocess_result(segmentor, logits, [sample])
-    return result.seg_logits.data
 
 
 @contextmanager

@@ -24,7 +24,9 @@ def draw_sheet(rows, titles, classes, palette):
     entries = class_entries([label for _, *labels in rows for label in labels], classes, palette)
     columns = 3 * len(titles) // 2
     legend_height = 0.25 * -(-len(entries) // columns)
-    size = (TILE * len(titles), TILE * len(rows) + 0.6 + legend_height)
+    # A row of wide images is lower.
+    height = TILE * sum(image.shape[0] / image.shape[1] for image, *_ in rows)
+    size = (TILE * len(titles), height + 0.6 + legend_height)
     figure = Figure(figsize=size, layout='constrained')
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
     for axes, title in zip(grid[0], titles, strict=True):

@@ -31,6 +31,7 @@ def write(tmp_path):
 def assert_equal(loaded):
     assert list(loaded) == list(ARRAYS)
     for name, array in ARRAYS.items():
+        assert type(loaded[name]) is np.ndarray
         assert loaded[name].dtype == array.dtype
         np.testing.assert_array_equal(loaded[name], array)
 
@@ -120,7 +121,7 @@ def test_encodes_latin1_only(write):
 def test_what_stands_in_for_a_function_cannot_be_changed(name, write):
     # BUILD sets the attributes of what is on the stack.
     content = b'c' + name + b"\n}S'__defaults__'\nNsb."
-    with pytest.raises(ValueError, match="has no attribute '__dict__'"):
+    with pytest.raises(ValueError, match='it sets attributes of a '):
         load_pdparams(write(content))
 
 
@@ -133,8 +134,8 @@ def test_what_stands_in_for_a_function_cannot_be_changed(name, write):
         (pickle.dumps([1, 2]), 'but a list'),
         (pickle.dumps(dict(ARRAYS, epoch=3)), "'epoch' is no numeric array"),
         (pickle.dumps({**ARRAYS, 1: ARRAYS['head.steps']}), '1 is no numeric array'),
-        (pickle.dumps(dict(names=np.array(['a', None], object))), "'names' is no numeric array"),
-        (pickle.dumps(dict(names=np.array(['a', 'b']))), "'names' is no numeric array"),
+        (pickle.dumps(dict(names=np.array(['a', None], object))), "the type 'O8', which is not"),
+        (pickle.dumps(dict(names=np.array(['a', 'b']))), "the type 'U1', which is not numeric"),
         (pickle.dumps({**ARRAYS, 'UnpackBigParamInfor@@': {}}), 'slices'),
     ],
 )

@@ -2,18 +2,20 @@
 
 import copy
 import pickle
+from pathlib import Path
 
+import mmseg
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.model import ExponentialMovingAverage, revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
 from mmseg.datasets.transforms import LoadAnnotations
-from mmseg.models.decode_heads import FCNHead
+from mmseg.models.decode_heads import FCNHead, san_head
 from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss, accuracy
@@ -21,7 +23,9 @@ from mmseg.registry import MODELS
 from PIL import Image
 from torch import nn
 
-from mmseg_ctx.heads import ContextAwareClassifierHead, cac
+from mmseg_ctx.heads import ContextAwareClassifierHead
+from mmseg_ctx.losses import memory_efficient
+from mmseg_ctx.ops import resize_labels
 from tests.helpers import DATA, assert_relative, data_samples
 
 CLASSES = 5
@@ -97,7 +101,19 @@ class UsersBypassHead(FCNHead):
         return self.conv_seg(self._forward_feature(inputs))
 
 
+@MODELS.register_module()
+class UsersUncalledHead(UsersMaskHead):
+    """A mask classifier with a method that would classify through cls_seg, and is not called."""
+
+    def classify(self, x):
+        return self.cls_seg(x)
+
+
 def classify(head, x):
+    return deeper(head, x)
+
+
+def deeper(head, x):
     return head.cls_seg(x)
 
 
@@ -162,6 +178,21 @@ def total(losses):
     return sum(value for name, value in losses.items() if 'loss' in name)
 
 
+def classified(head, inputs):
+    """Return the features that a wrapped head classifies, and its prior and refined logits."""
+    seen = []
+    refined_logits = head.refined_logits
+
+    def record(features, prior):
+        seen.extend((features, prior, refined_logits(features, prior)))
+        return seen[2]
+
+    head.refined_logits = record
+    head(inputs)
+    del head.refined_logits
+    return seen
+
+
 def seen_by_classifier(head, *inputs):
     """Return the features that a plain head's classifier sees in evaluation mode."""
     seen = []
@@ -221,11 +252,9 @@ class TestReleasedCode:
     def test_outputs(self, recorded, head):
         inputs = [recorded['input0']]
         assert_relative(head(inputs).detach(), recorded['refined_logits'], 1e-4)
-        head._classified = []
-        head(inputs)
-        ((f, prior, refined),) = head._classified
+        f, prior, refined = classified(head, inputs)
         label = torch.nn.functional.interpolate(recorded['label'].float(), f.shape[2:])[:, 0].long()
-        oracle = head._oracle_logits(f, label, 'batch')
+        oracle = head.oracle_logits(f, label, 'batch')
         for actual, name in (
             (f, 'feat'),
             (prior, 'prior_logits'),
@@ -451,18 +480,28 @@ class TestCascade:
         ] * 2
 
 
+# Whole configs of heads that stand between the backbone and the loss in another way.
+SEGMENTER = dict(
+    **dict(type='SegmenterMaskTransformerHead', in_channels=12, channels=8, num_classes=CLASSES),
+    **dict(num_layers=1, num_heads=2, embed_dims=8),
+)
+
+
+def side_adapter():
+    """Return MMSegmentation's own config of its ``SideAdapterCLIPHead``, without matching."""
+    path = Path(mmseg.__file__).parent / '.mim/configs/_base_/models/san_vit-b16.py'
+    return dict(Config.fromfile(path).model.decode_head, num_classes=CLASSES, train_cfg=None)
+
+
 class TestRefuses:
     @pytest.mark.parametrize(
         ('head', 'reason'),
         [
             (dict(type='MaskFormerHead'), 'no BaseDecodeHead'),
             (dict(type='Mask2FormerHead'), 'no BaseDecodeHead'),
-            (dict(type='SegmenterMaskTransformerHead'), 'not classify through cls_seg'),
-            (dict(type='SideAdapterCLIPHead'), 'not classify through cls_seg'),
-            (dict(type='VPDDepthHead'), 'not classify through cls_seg'),
+            (SEGMENTER, 'its conv_seg must be a 1×1 Conv2d, got None'),
+            (dict(type='VPDDepthHead'), '_stack_batch_gt of its own'),
             (dict(type='PointHead'), 'cls_seg of its own'),
-            (dict(type='UsersMaskHead'), 'not classify through cls_seg'),
-            (dict(FCN, type='UsersBypassHead'), 'not classify through cls_seg'),
             (dict(type='PIDHead', in_channels=12, channels=8, num_classes=5), '_stack_batch_gt'),
             (
                 dict(FCN, loss_decode=dict(type='OhemCrossEntropy')),
@@ -474,9 +513,38 @@ class TestRefuses:
         ],
         ids=lambda value: value['type'] if isinstance(value, dict) else '',
     )
-    def test_heads_that_classify_otherwise(self, head, reason):
-        with pytest.raises(TypeError, match=f'{head["type"]}: .*{reason}'):
+    def test_what_a_class_and_its_parts_show(self, head, reason):
+        with pytest.raises(TypeError, match=f'cannot wrap {head["type"]}: .*{reason}'):
             ContextAwareClassifierHead(head)
+
+    def test_side_adapter_network(self, monkeypatch):
+        monkeypatch.setattr(san_head, 'point_sample', object)  # MMCV without operations has none
+        error = pytest.raises(TypeError, match='cannot wrap SideAdapterCLIPHead: its conv_seg must')
+        with error, torch.device('meta'):
+            ContextAwareClassifierHead(side_adapter())
+
+    @pytest.mark.parametrize('call', ['loss', 'predict', 'forward', 'compiled'])
+    @pytest.mark.parametrize(
+        ('kind', 'reason'),
+        [
+            ('UsersMaskHead', 'it does not classify through cls_seg'),
+            ('UsersBypassHead', 'it does not classify through cls_seg'),
+            ('UsersUncalledHead', 'it does not classify through cls_seg'),
+            ('UsersTwiceHead', 'UsersTwiceHead must classify once.*2 times'),
+        ],
+    )
+    def test_heads_that_do_not_classify_once(self, kind, reason, call):
+        head = wrap(dict(type=kind, in_channels=12, channels=8, num_classes=CLASSES))
+        inputs, metas = features(12), [dict(img_shape=(18, 22))] * 2
+        calls = dict(
+            loss=lambda: losses_of(head, inputs, labels()),
+            predict=lambda: head.eval().predict(inputs, metas, ConfigDict()),
+            forward=lambda: head(inputs),
+            compiled=lambda: torch.compile(head, backend='eager')(inputs),
+        )
+        for _ in range(2):  # and not only once
+            with pytest.raises(RuntimeError, match=f'cannot wrap {kind}: {reason}'):
+                calls[call]()
 
     def test_kernel_update_head(self):
         stage = dict(FCN, type='FCNHead')
@@ -488,11 +556,6 @@ class TestRefuses:
         )
         with pytest.raises(TypeError, match='IterativeDecodeHead: its conv_seg must be a 1×1'):
             ContextAwareClassifierHead(head)
-
-    def test_head_that_classifies_twice(self):
-        head = wrap(dict(type='UsersTwiceHead', in_channels=12, channels=8, num_classes=CLASSES))
-        with pytest.raises(RuntimeError, match=r'UsersTwiceHead must classify once.*2 times'):
-            losses_of(head, features(12), labels())
 
     @pytest.mark.parametrize(
         ('arguments', 'error', 'words'),
@@ -627,7 +690,6 @@ class TestLosses:
             actual = losses_of(head, inputs, label)
         assert not any(value.requires_grad for value in actual.values())
         torch.testing.assert_close(actual, {name: each.detach() for name, each in expected.items()})
-        assert head._classified is None
 
     def test_are_the_heads_own_on_refined_logits(self):
         head, inputs, label = wrap().eval(), features(12), labels()
@@ -659,10 +721,9 @@ class TestLosses:
             label = label.clamp(max=CLASSES - 1)
         results = []
         for plain in (True, False):
-            calls = []
             if not plain:
-                monkeypatch.setattr(cac, '_is_plain_cross_entropy', lambda head: False)
-                monkeypatch.setattr(cac, 'upsampled_cross_entropy', calls.append)
+                monkeypatch.setattr(memory_efficient, 'why_full_size', lambda head: 'a test')
+                monkeypatch.setattr(memory_efficient, 'upsampled_cross_entropy', None)
             losses = losses_of(head, inputs, label)
             gradients = torch.autograd.grad(total(losses), list(head.parameters()))
             results.append((losses, gradients))
@@ -687,11 +748,9 @@ class TestLosses:
         head, inputs, label = wrap(dict(FCN, **changes)).eval(), features(12), labels()
         losses = losses_of(head, inputs, label)
         samples = data_samples(label)
-        head._classified = []
-        refined = head(inputs)
-        ((f, prior, _),) = head._classified
-        small = cac.resize_labels(label, f.shape[2:])
-        oracle = head._oracle_logits(f, small, 'batch')
+        f, prior, refined = classified(head, inputs)
+        small = resize_labels(label, f.shape[2:])
+        oracle = head.oracle_logits(f, small, 'batch')
         own = BaseDecodeHead.loss_by_feat(head, refined, samples)
         for name, value in own.items():
             torch.testing.assert_close(losses.pop(name), value)
@@ -707,9 +766,7 @@ class TestLosses:
     def test_dropout_reaches_only_the_prior(self):
         head = wrap(dict(BARE, dropout_ratio=0.9)).train()
         (x,) = features(8)
-        head._classified = []
-        head([x])
-        ((f, prior, _),) = head._classified
+        f, prior, _ = classified(head, [x])
         assert f is x
         assert not torch.equal(prior, head.conv_seg(x))
 
@@ -768,8 +825,8 @@ class TestSwitches:
     @pytest.mark.parametrize(
         ('switch', 'unused', 'left'),
         [
-            (dict(loss_oracle_weight=0, loss_kl=None), '_oracle_logits', 'loss_prior_ce'),
-            (dict(loss_prior_weight=0, loss_oracle_weight=0), '_extra_losses', 'loss_kl'),
+            (dict(loss_oracle_weight=0, loss_kl=None), 'oracle_logits', 'loss_prior_ce'),
+            (dict(loss_prior_weight=0, loss_oracle_weight=0), 'classifier_losses', 'loss_kl'),
         ],
     )
     def test_weight_of_zero_skips_the_work(self, switch, unused, left, monkeypatch):
@@ -858,7 +915,7 @@ class TestCorners:
         head = wrap(BARE)
         (f,) = features(8)
         label = torch.randint(0, 3, (2, 9, 11))  # classes 3 and 4 are absent
-        oracle = head._oracle_logits(f, label, 'batch')
+        oracle = head.oracle_logits(f, label, 'batch')
         C = head.conv_seg.weight.flatten(1)
         A = head.oracle_projector(torch.cat([C, C], dim=1))
         expected = 15 * torch.einsum('nd,bdhw->bnhw', F.normalize(A, dim=1), F.normalize(f, dim=1))
@@ -972,5 +1029,5 @@ def test_classifier_without_bias(prior_logits):
 
 def test_wrapped_class_is_made_once():
     assert type(wrap()) is type(wrap())
-    assert type(wrap()).__bases__ == (ContextAwareClassifierHead, FCNHead)
+    assert type(wrap()).__bases__[:2] == (ContextAwareClassifierHead, FCNHead)
     assert type(wrap()).__name__ == 'ContextAwareFCNHead'

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.analysis.complexity import count
-from mmseg_ctx.analysis.complexity_tables import mmseg_model, with_cac
+from mmseg_ctx.analysis.models import mmseg_model, with_cac
 from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.utils.models import build
 from tests.helpers import ROOT, assert_relative, data_samples, run_processes
@@ -229,7 +229,6 @@ class TestEvaluatedClassifier:
             p = F.conv2d(f[None], head.conv_seg.weight, head.conv_seg.bias)
             p = F.interpolate(p, p_y.shape[1:], mode='bilinear')[0]
             assert_relative(other.seg_logits.data, p.detach(), 1e-4)
-        assert head._evaluated == ('refined', None)
 
     def test_scales_but_not_flips(self, tmp_path):
         hook = dict(type='EvaluatedClassifierHook')
@@ -270,7 +269,7 @@ class TestEvaluatedClassifier:
         )
         padded = F.pad(label, (0, 8, 0, 12), value=255)
         small = F.interpolate(padded[None].float(), (8, 8))[0].long()
-        expected = head._oracle_logits(f, small, 'image')
+        expected = head.oracle_logits(f, small, 'image')
         actual = head.predict([f], [meta], ConfigDict(mode='whole'))
         torch.testing.assert_close(actual, F.interpolate(expected, (32, 32), mode='bilinear'))
 
@@ -300,7 +299,9 @@ class TestCost:
         fcn = dict(FCN, in_channels=self.d, channels=self.d, num_convs=0, num_classes=self.N)
         wrapped, plain = wrap(fcn), MODELS.build(fcn)
         gradient = torch.randn(self.B, self.N, h, h)
-        wrapped._extra_losses = lambda name, logits, *_: {f'loss_{name}': (logits * gradient).sum()}
+        wrapped.classifier_losses = lambda name, logits, *_: {
+            f'loss_{name}': (logits * gradient).sum()
+        }
         for head in (wrapped, plain):
             head.loss_by_feat = lambda logits, _: dict(loss=(logits * gradient).sum())
         return wrapped, plain

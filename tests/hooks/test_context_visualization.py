@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mmseg_ctx.hooks import ContextVisualizationHook
 from tests.helpers import ROOT
-from tests.segmentors import build_segmentor, scenes_loader
+from tests.models import build_segmentor, scenes_loader
 
 
 def validate(model, folder, interval):

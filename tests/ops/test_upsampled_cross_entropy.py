@@ -99,7 +99,7 @@ def test_tile_size_does_not_matter(monkeypatch):
     logits, label = case((8, 8), (61, 67))
     expected = upsampled_cross_entropy(logits, label, with_accuracy=True)
     for tile in ((1, 1), (61, 67), (100, 5)):
-        monkeypatch.setattr(MODULE, 'CPU_TILE', tile)
+        monkeypatch.setattr(MODULE, 'tile_size', lambda *_, tile=tile: tile)
         actual = upsampled_cross_entropy(logits, label, with_accuracy=True)
         torch.testing.assert_close(actual, expected)
 

@@ -9,7 +9,7 @@ from mmseg.structures import SegDataSample
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
 from mmseg_ctx.visualization.panels import CHANGES
-from tests.segmentors import HEADS, build_segmentor
+from tests.models import HEADS, build_segmentor
 
 HEIGHT, WIDTH = 40, 64
 

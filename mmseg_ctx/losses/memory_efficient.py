@@ -1,0 +1,208 @@
+"""The losses of any decode head without full-size logits.
+
+``BaseDecodeHead.loss_by_feat`` resizes the logits to the label's size, and each of its losses keeps
+tensors of that size for the backward pass. Where all of them are softmax cross-entropies, the
+resizing and the cross-entropy are one operation here, which works tile by tile.
+"""
+
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss
+from mmseg.structures import OHEMPixelSampler
+from torch import nn
+
+from mmseg_ctx.ops import check_labels, upsampled_cross_entropy, upsampled_pixel_losses
+from mmseg_ctx.utils.classes import combined_class
+
+
+class MemoryEfficientLosses(BaseDecodeHead):
+    """Takes the place of ``BaseDecodeHead.loss_by_feat`` in a class that also inherits from a head.
+
+    It stands behind the head's class and before ``BaseDecodeHead`` in the order of inheritance. So
+    a head whose own ``loss_by_feat`` adds a loss to what ``super().loss_by_feat`` returns, as
+    ``EncHead`` does, or calls it for several maps, as ``DAHead`` does, gets it there.
+    """
+
+    def loss_by_feat(self, seg_logits, batch_data_samples):
+        """Return what ``BaseDecodeHead.loss_by_feat`` returns.
+
+        Args:
+            seg_logits (Tensor): ``[B, N, h, w]``.
+            batch_data_samples (list[SegDataSample]): With the labels ``gt_sem_seg``.
+
+        Returns:
+            dict[str, Tensor]: The entries of ``loss_decode``, and ``acc_seg``.
+        """
+        if why_full_size(self) is not None:
+            return super().loss_by_feat(seg_logits, batch_data_samples)
+        return _tiled_losses(self, seg_logits, batch_data_samples, with_accuracy=True)
+
+
+def use_memory_efficient_losses(head):
+    """Let a head compute its losses without full-size logits, where that is possible.
+
+    The head's class becomes one that inherits from it and from ``MemoryEfficientLosses``, and has
+    its name. Losses, gradients, weights and state dict stay what they were. So do those of a head
+    for which it is not possible. A head that trains with the losses of a head inside it, as
+    ``IterativeDecodeHead`` does, computes those without full-size logits.
+
+    Args:
+        head (nn.Module): A decode or auxiliary head.
+
+    Returns:
+        str | None: Why the head, or a part of it, still makes full-size logits; None if it does
+        not.
+
+    Example:
+        >>> head = FCNHead(in_channels=32, channels=16, num_classes=5)
+        >>> use_memory_efficient_losses(head)
+    """
+    heads = [part for part in head.modules() if isinstance(part, BaseDecodeHead)]
+    if head not in heads:
+        return 'it is no BaseDecodeHead'
+    own = type(head).loss_by_feat
+    for part in heads:
+        keep_class_weights(part)
+        if not isinstance(part, MemoryEfficientLosses):
+            # Whoever holds the head, its sampler for one, holds it still.
+            part.__class__ = memory_efficient_class(type(part).__name__, type(part))
+    if own not in (BaseDecodeHead.loss_by_feat, MemoryEfficientLosses.loss_by_feat):
+        return (
+            'it has a loss_by_feat of its own; only what that leaves to '
+            "BaseDecodeHead's is computed without full-size logits"
+        )
+    return why_full_size(head)
+
+
+def memory_efficient_class(name, *bases):
+    """Return a class of the given name and bases, the last a head's, with these losses."""
+    return combined_class(name, *bases, MemoryEfficientLosses)
+
+
+def losses_without_accuracy(head, seg_logits, batch_data_samples):
+    """Return the entries of a head's ``loss_decode`` on any logits.
+
+    Args:
+        head (BaseDecodeHead): Of a memory-efficient class.
+        seg_logits (Tensor): ``[B, N, h, w]``.
+        batch_data_samples (list[SegDataSample]): With the labels ``gt_sem_seg``.
+
+    Returns:
+        dict[str, Tensor]: The losses by name.
+    """
+    if why_full_size(head) is None:
+        return _tiled_losses(head, seg_logits, batch_data_samples, with_accuracy=False)
+    losses = BaseDecodeHead.loss_by_feat(head, seg_logits, batch_data_samples)
+    losses.pop('acc_seg')
+    return losses
+
+
+def why_full_size(head):
+    """Return why the losses of a head need full-size logits, or None."""
+    if head.ignore_index is None:
+        return 'its ignore_index is None'
+    if head.sampler is not None and type(head.sampler) is not OHEMPixelSampler:
+        return f'its sampler is {type(head.sampler).__name__}, and no OHEMPixelSampler'
+    for criterion in loss_modules(head):
+        if type(criterion) is not CrossEntropyLoss:
+            return f'its loss is {type(criterion).__name__}, and no CrossEntropyLoss'
+        if criterion.use_sigmoid or criterion.use_mask:
+            return 'its loss is a CrossEntropyLoss of sigmoids, and not of a softmax'
+        if criterion.reduction not in ('mean', 'sum'):
+            return f'the reduction of its loss is {criterion.reduction!r}'
+    return None
+
+
+def loss_modules(head):
+    """Return the modules of ``loss_decode`` as a list."""
+    losses = head.loss_decode
+    return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
+
+
+def _tiled_losses(head, seg_logits, batch_data_samples, with_accuracy):
+    label = head._stack_batch_gt(batch_data_samples).squeeze(1).long()  # [B, H, W]
+    check_labels(label, seg_logits.size(1), head.ignore_index)
+    options = dict(ignore_index=head.ignore_index, align_corners=head.align_corners)
+    pixel_weight = None
+    if head.sampler is not None:
+        pixel_weight = _hard_pixels(head, seg_logits, label, options)
+    losses = {}
+    for criterion in loss_modules(head):
+        loss, accuracy = upsampled_cross_entropy(
+            seg_logits,
+            label,
+            class_weight=_class_weight(criterion, seg_logits),
+            avg_non_ignore=criterion.avg_non_ignore,
+            with_accuracy=with_accuracy and 'acc_seg' not in losses,
+            pixel_weight=pixel_weight,
+            reduction=criterion.reduction,
+            **options,
+        )
+        if accuracy is not None:
+            losses['acc_seg'] = accuracy
+        name = criterion.loss_name
+        losses[name] = losses.get(name, 0) + criterion.loss_weight * loss
+    return losses
+
+
+def _hard_pixels(head, seg_logits, label, options):
+    """Return 1 where ``OHEMPixelSampler`` keeps a pixel and 0 elsewhere, ``[B, H, W]``.
+
+    It keeps the labelled pixels whose probability of the right class is below ``thresh``, and at
+    least about ``min_kept`` an image; without ``thresh`` those ``min_kept`` of the largest loss.
+    """
+    sampler = head.sampler
+    labelled = label != head.ignore_index
+    losses = upsampled_pixel_losses(seg_logits, label, **options)  # [B, H, W]
+    kept = sampler.min_kept * len(label)
+    if sampler.thresh is None:
+        total = sum(
+            losses * _pixel_factor(criterion, label, labelled, losses)
+            for criterion in loss_modules(head)
+        )
+        total = total.masked_fill(~labelled, -torch.inf).flatten()
+        hardest = total.topk(min(kept, total.numel()), sorted=False).indices
+        chosen = torch.zeros_like(total).index_fill(0, hardest, 1).view_as(losses)
+    else:
+        probability = losses.neg().exp()
+        ranked = probability.masked_fill(~labelled, torch.inf).flatten().sort().values
+        # The one after ``kept`` others, or the last one that there is.
+        place = (labelled.sum() - 1).clamp(min=0, max=kept)
+        threshold = ranked.index_select(0, place[None]).clamp(min=sampler.thresh)  # [1]
+        chosen = (probability < threshold).to(losses.dtype)
+    return chosen * labelled
+
+
+def _pixel_factor(criterion, label, labelled, like):
+    """Return what a loss multiplies each pixel's cross-entropy by, ``[B, H, W]`` or a number."""
+    weight = _class_weight(criterion, like)
+    if weight is None:
+        return criterion.loss_weight
+    return criterion.loss_weight * weight.take(label.masked_fill(~labelled, 0))
+
+
+def keep_class_weights(head):
+    """Keep the class weights of a head's losses where its weights are, and not in its state dict.
+
+    ``CrossEntropyLoss`` has them as a list, which it copies to the device in each step.
+    """
+    for criterion in loss_modules(head) if hasattr(head, 'loss_decode') else []:
+        if type(criterion) is CrossEntropyLoss and criterion.class_weight is not None:
+            _keep_class_weight(criterion, torch.get_default_dtype(), None)
+
+
+def _keep_class_weight(criterion, dtype, device):
+    values = [float(weight) for weight in criterion.class_weight]
+    tensor = torch.tensor(values, dtype=dtype, device=device)
+    criterion.class_weight = values
+    criterion.kept_values = list(values)
+    criterion.register_buffer('kept_class_weight', tensor, persistent=False)
+
+
+def _class_weight(criterion, like):
+    """Return the class weights ``[N]`` on the device of a tensor, or None."""
+    if criterion.class_weight is None:
+        return None
+    if list(criterion.class_weight) != getattr(criterion, 'kept_values', None):  # or set since
+        _keep_class_weight(criterion, like.dtype, like.device)
+    return criterion.kept_class_weight.to(like.device)

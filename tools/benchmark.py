@@ -33,10 +33,10 @@ def main(arguments):
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     with output(arguments) as write:
-        write(measure(arguments))
+        write(measure_suite(arguments))
 
 
-def measure(arguments):
+def measure_suite(arguments):
     """Return the tables of a suite."""
     setting = Setting(arguments.device, arguments.dtype, arguments.memory_format, arguments.sizes)
     comparisons = SUITES[arguments.suite](setting)

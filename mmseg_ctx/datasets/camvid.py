@@ -11,12 +11,11 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.errors import one_line
 
 UNLABELLED = 11
-"""Label of the pixels that belong to none of the classes."""
-IGNORED = 255
-"""What it becomes: the ignore index of MMSegmentation's losses and metrics."""
+"""Label of the pixels that belong to none of the classes, which become ``IGNORED``."""
 NUM_IMAGES = dict(train=367, val=101, test=233)
 """Images of each split, named as its folder."""
 
@@ -102,7 +101,11 @@ class CamVidDataset(BaseSegDataset):
         """Yield images without a label, and labels without an image."""
         _, folder = self._folders()
         names = fileio.list_dir_or_file(
-            folder, list_dir=False, suffix=self.seg_map_suffix, backend_args=self.backend_args
+            folder,
+            list_dir=False,
+            suffix=self.seg_map_suffix,
+            recursive=True,
+            backend_args=self.backend_args,
         )
         labels = {fileio.join_path(folder, name, backend_args=self.backend_args) for name in names}
         for entry in entries:

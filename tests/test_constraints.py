@@ -101,6 +101,6 @@ def test_what_is_imported_is_declared(folder):
     declared = {canonicalize_name(Requirement(each).name) for each in declared}
     distributions = metadata.packages_distributions()
     imported = imported_modules(ROOT / folder) - {'mmseg_ctx'}
-    assert {'torch', 'mmseg'} <= imported
+    assert 'torch' in imported
     for name in imported:
         assert declared & set(map(canonicalize_name, distributions[name])), name

@@ -19,6 +19,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmseg_ctx.losses import use_memory_efficient_losses
 from mmseg_ctx.ops import Interpolation, ResizedLogits, predicted_labels, widen
 from mmseg_ctx.utils.arguments import check_bool, check_choice, check_ints
 
@@ -54,6 +55,10 @@ class MemoryEfficientSegmentor:
         self._settings()
         self._defers_labels = False
         self._keeps_full_size = False
+        for name, head in _named_heads(self):
+            reason = use_memory_efficient_losses(head)
+            if reason is not None:
+                self._log(f'losses of {name}, {type(head).__name__},', reason)
 
     def _log(self, what, reason):
         text = f'{type(self).__name__}: {what} are made with full-size logits, since {reason}'

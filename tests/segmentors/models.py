@@ -9,6 +9,8 @@ from matplotlib import pyplot
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.models import FCN, HEAD, HEADS, model_config, randomize
 
@@ -83,3 +85,15 @@ def assert_same_labels(stock, ours, batch):
         assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
         assert len(theirs.unique()) > 1
         assert (mine == theirs).float().mean() >= 0.9999
+
+
+class LargestTensor(TorchDispatchMode):
+    """Keeps the size of the largest tensor that an operation returns, in values."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.size = max([self.size, *(each.numel() for each in tensors if not each.is_meta)])
+        return result

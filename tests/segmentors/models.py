@@ -17,6 +17,11 @@ from tests.models import FCN, HEAD, HEADS, model_config, randomize
 HEADS_AND_CASCADES = {
     'FCN': FCN,
     **HEADS,
+    # Heads whose forward returns more than the logits.
+    'EncHead': dict(
+        type='EncHead', num_codes=4, **{**HEAD, 'in_channels': (8, 16), 'in_index': (1, 2)}
+    ),
+    'DAHead': dict(type='DAHead', pam_channels=4, **HEAD),
     'OCRNet': [FCN, dict(type='OCRHead', ocr_channels=8, **HEAD)],
     'binary': dict(FCN, num_classes=2, out_channels=1, threshold=0.4),
 }
@@ -46,7 +51,9 @@ def balance(segmentor):
     head = segmentor.decode_head
     head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
     with torch.no_grad():
-        head.conv_seg.bias -= segmentor(inputs).mean(dim=(0, 2, 3))
+        logits = segmentor(inputs)
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        head.conv_seg.bias -= logits.mean(dim=(0, 2, 3))
 
 
 def photograph(height, width):

@@ -77,9 +77,15 @@ def model_config(head):
     )
 
 
-def build_segmentor(head):
-    """Return such a segmentor in evaluation mode, with weights that are not the trivial ones."""
-    segmentor = MODELS.build(model_config(head)).eval()
+def build_segmentor(head, preprocessor={}, /, **changes):
+    """Return such a segmentor in evaluation mode, with weights that are not the trivial ones.
+
+    ``preprocessor`` and ``changes`` are added to the configs of data preprocessor and decode head.
+    """
+    config = model_config(head)
+    config['data_preprocessor'] = {**config['data_preprocessor'], **preprocessor}
+    config['decode_head'] = {**config['decode_head'], **changes}
+    segmentor = MODELS.build(config).eval()
     randomize(segmentor)
     segmentor.dataset_meta = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
     return segmentor

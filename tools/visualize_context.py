@@ -8,7 +8,7 @@ from mmseg_ctx.utils.commandline import (
     progress_bar,
     run,
 )
-from mmseg_ctx.visualization.context import find_context
+from mmseg_ctx.visualization.context import require_methods
 from mmseg_ctx.visualization.files import read_items, sheet_paths, write_sheet
 
 DESCRIPTION = """\
@@ -52,7 +52,7 @@ def main(arguments):
     segmentor = load_segmentor(
         options.config, options.checkpoint, options.cfg_options, options.device
     )
-    find_context(segmentor)
+    require_methods(segmentor)
     readers = read_items(segmentor.cfg, options.images, options.labels)
     with progress_bar() as bar:
         sheets = list(zip(paths, readers, strict=True))

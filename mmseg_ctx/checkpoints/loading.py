@@ -52,7 +52,7 @@ def _reason(message):
     """Return what PyTorch's unpickler or a stand-in says, without PyTorch's advice around it."""
     if name := re.search(r'GLOBAL (\S+)', message):
         return f'it asks for {name[1]}'
-    stand_in = re.search(r'WeightsUnpickler error: (it .*)', message)
+    stand_in = re.search(r'WeightsUnpickler error:\s+(it .*)', message)
     return stand_in[1] if stand_in else 'it is damaged or something else'
 
 

@@ -11,12 +11,11 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.errors import one_line
 
 UNLABELLED = 11
-"""Label of the pixels that belong to none of the classes."""
-IGNORED = 255
-"""What it becomes: the ignore index of MMSegmentation's losses and metrics."""
+"""Label of the pixels that belong to none of the classes, which become ``IGNORED``."""
 NUM_IMAGES = dict(train=367, val=101, test=233)
 """Images of each split, named as its folder."""
 

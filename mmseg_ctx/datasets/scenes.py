@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from mmseg_ctx.ops.labels import IGNORED
+
 CLASSES = (
     'sky',
     'water',
@@ -43,7 +45,6 @@ PALETTE = (
 )
 SKY, WATER, SAND, ROAD, GRASS, BUILDING, TREE, TENT, CAMPFIRE = range(9)
 DARK_CRATE, LIGHT_CRATE, POLE, WIRE, KITE = range(9, 14)
-IGNORED = 255
 
 GROUND_TYPES = (WATER, SAND, ROAD, GRASS)
 KITE_SHAPES = ('diamond', 'disc', 'triangle', 'square')

@@ -16,7 +16,7 @@ k     kernel size
 from mmseg_ctx.ops.cosine import cosine_logits, dot_logits
 from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
 from mmseg_ctx.ops.interpolation import Interpolation
-from mmseg_ctx.ops.labels import check_labels, mask_ignored, resize_labels
+from mmseg_ctx.ops.labels import IGNORED, check_labels, mask_ignored, resize_labels
 from mmseg_ctx.ops.pooling import adaptive_avg_pool2d
 from mmseg_ctx.ops.precision import autocast_off, widen
 from mmseg_ctx.ops.prototypes import class_prototypes, one_hot
@@ -28,6 +28,7 @@ from mmseg_ctx.ops.upsampled_cross_entropy import (
 )
 
 __all__ = [
+    'IGNORED',
     'Interpolation',
     'ResizedLogits',
     'adaptive_avg_pool2d',

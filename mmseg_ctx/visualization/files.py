@@ -64,8 +64,7 @@ def _reader(dataset, pipeline, image, label):
             )
         if path is not None and not cv2.haveImageReader(str(path)):
             raise ValueError(f'{path} is not an image of a format that OpenCV reads')
-    with value_errors('the test pipeline of the config cannot be built'):
-        transform = Compose(_file_pipeline(pipeline, label is not None))
+    transform = build_transform(pipeline, 'LoadImageFromFile', label is not None)
     results = dict(
         img_path=image,
         seg_map_path=label,
@@ -94,17 +93,30 @@ def _guarded(name, read):
     return guarded
 
 
-def _file_pipeline(pipeline, with_label):
-    """Return a test pipeline for files: one that renders its images reads them instead."""
-    steps = [
-        dict(type='LoadImageFromFile') if step['type'] in LOADS_IMAGE else step
-        for step in pipeline
-        if step['type'] != 'LoadAnnotations'
+def build_transform(pipeline, load_image, with_label=False):
+    """Build a config's test pipeline for images that the config's data set does not have.
+
+    Args:
+        pipeline (list[dict]): The test pipeline; where it renders its images, they are loaded.
+        load_image (str): The transform that loads an image.
+        with_label (bool): Whether it loads ``seg_map_path``, too. Default: False.
+
+    Returns:
+        Callable: From what a data set lists to what it gives.
+
+    Raises:
+        ValueError: The pipeline cannot be built.
+    """
+    transforms = [
+        dict(type=load_image) if transform['type'] in LOADS_IMAGE else transform
+        for transform in pipeline
+        if transform['type'] != 'LoadAnnotations'
     ]
     if with_label:
         # As in MMSegmentation's test pipelines: behind what resizes, so the label keeps its size.
-        steps.insert(len(steps) - 1, dict(type='LoadAnnotations'))
-    return steps
+        transforms.insert(len(transforms) - 1, dict(type='LoadAnnotations'))
+    with value_errors('the test pipeline of the config cannot be built'):
+        return Compose(transforms)
 
 
 def sheet_paths(images, folder, force=False):

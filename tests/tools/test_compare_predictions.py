@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mmseg_ctx.datasets.scenes import render_scene
-from tests.helpers import ROOT, exit_status
+from tests.helpers import ROOT, exit_status, full_disk
 from tools.compare_predictions import main
 
 COUNT = 3
@@ -125,6 +125,16 @@ def test_the_file_is_refused_before_anything_is_read(folders, tmp_path, capsys):
     assert capsys.readouterr().err == f'error: {out} exists; --force overwrites it\n'
     assert exit_status(main, absent, '--predictions', *folders, '--out', tmp_path / 'a.xyz') == 2
     assert '--out: must end in one of ' in capsys.readouterr().err
+
+
+def test_the_table_is_there_where_the_picture_fails(config, folders, tmp_path, capsys):
+    out = tmp_path / 'sheet.png'
+    with full_disk(20_000):
+        assert exit_status(main, config, '--predictions', *folders, '--out', out) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f'error: {out}: File too large\n'
+    assert 'water' in captured.out
+    assert not out.exists()
 
 
 def test_help_has_an_example(capsys):

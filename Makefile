@@ -10,19 +10,26 @@ FCN := configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py
 DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-zoo test-upstream lint clean
+.PHONY: help demo test test-zoo test-hostile test-upstream docs constraints lint clean
 
 help:
 	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
 	@echo 'make test           install; run the test suite'
-	@echo 'make test-zoo       install; train every method on every data set layout'
+	@echo 'make test-zoo       install; train, validate and test every config, shrunken, on toy data'
+	@echo 'make test-hostile   install; load mutated checkpoints for ten minutes'
 	@echo 'make test-upstream  compile mmcv; run the test suite on the upstream packages'
+	@echo 'make docs           install; build the pages of docs/ as a site, docs/_build/index.html'
+	@echo 'make constraints    pin what is not pinned yet of all that the two stacks install'
 	@echo 'make lint           install; check the code style'
 	@echo 'make clean          remove what these made'
 
+# What is built from source is built with the pinned setuptools, too; older versions of pip read the
+# first, newer ones the second.
+PINNED_BUILDS := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[onedl,test,dev]'
+	$(PINNED_BUILDS) $(BIN)/python -m pip install -c constraints.txt -e '.[onedl,test,dev]'
 	touch $@
 
 # mim starts `python` by name: the environment's comes first.
@@ -40,13 +47,38 @@ demo: $(VENV)/installed
 		--predictions FCN=$(DEMO)/fcn/predictions DMNet=$(DEMO)/dmnet/predictions
 
 # Two processes of one thread each: most tests are too small to share a tensor among cores.
-test test-zoo test-upstream: export OMP_NUM_THREADS = 1
+test test-zoo test-hostile test-upstream: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
 
 test-zoo: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -m zoo
+
+# SEED gives other files; a failure names the file, and the seed that it is made from.
+SEED ?= 0
+MINUTES ?= 10
+
+test-hostile: $(VENV)/installed
+	$(BIN)/python -m tests.checkpoints.hostile --seed $(SEED) --minutes $(MINUTES)
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+
+# A version changes where its line is deleted first; then the tests have to pass with it.
+UV := .venv-uv/bin/uv
+PIN := $(UV) pip compile --universal --python-version 3.10 --no-annotate --no-emit-package pip \
+	--custom-compile-command 'make constraints' --quiet
+
+constraints:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install uv
+	$(PIN) setup.py --extra onedl --extra dev --extra docs -o constraints.txt
+	echo ninja | $(PIN) - setup.py --extra openmmlab --extra test -o constraints-upstream.txt
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -65,5 +97,5 @@ test-upstream: $(UPSTREAM)/installed
 	$(UPSTREAM_BIN)/python -m pytest -n 2
 
 clean:
-	rm -rf $(VENV) $(UPSTREAM) work_dirs build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(UPSTREAM) .venv-uv work_dirs docs/_build build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,8 +9,11 @@ ROOT = Path(__file__).parent
 VERSION = re.search(
     r"^__version__ = '(.+)'$", (ROOT / 'mmseg_ctx/version.py').read_text(), re.MULTILINE
 ).group(1)
+# The one that MMCV asks for. It is no hard dependency: another may be in use, without windows.
+OPENCV = 'opencv-python'
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 VISUALIZE = ['scikit-learn', 'tensorboard']
+DOCS = ['furo', 'myst-parser', 'sphinx', 'sphinx-copybutton']
 TEST = ['cityscapesscripts', 'pytest', 'pytest-xdist', 'scipy', *EXPORT, *VISUALIZE]
 
 setup(
@@ -24,14 +27,15 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
-    package_data={'mmseg_ctx': ['.mim/**/*']},
-    install_requires=['numpy', 'torch>=2.4'],
+    package_data={'mmseg_ctx': ['.mim/**/*', 'analysis/**/*.yml']},
+    install_requires=['matplotlib', 'numpy', 'Pillow', 'PyYAML', 'rich', 'torch>=2.4'],
     extras_require={
         'onedl': [
             'onedl-mmcv>=2.3.6',
             'onedl-mmengine>=0.10.12',
             'onedl-mmsegmentation>=1.4.2',
             'onedl-mim>=0.5.1',
+            OPENCV,
         ],
         'openmmlab': [
             'mmcv>=2.0.0,<2.2.0',
@@ -40,9 +44,15 @@ setup(
             'openmim>=0.3.9',
             'ftfy',
             'regex',
+            # All of these import pkg_resources.
+            'setuptools<81',
+            # Later ones ask for an older setuptools still.
+            'openxlab<=0.0.11',
+            OPENCV,
         ],
         'export': EXPORT,
         'visualize': VISUALIZE,
+        'docs': DOCS,
         'test': TEST,
         'dev': [*TEST, 'build', 'ruff'],
     },

@@ -1,7 +1,9 @@
 """What several tests share."""
 
 import os
+import resource
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,17 @@ def exit_status(main, *arguments):
     with pytest.raises(SystemExit) as end:
         run(main, list(map(str, arguments)))
     return end.value.code or 0
+
+
+@contextmanager
+def full_disk(size=8192):
+    """Let no file grow beyond ``size`` bytes; Python ignores the signal and gets an error."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def assert_relative(actual, expected, tolerance):

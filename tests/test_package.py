@@ -1,12 +1,17 @@
 import os
+import re
+import runpy
+import shlex
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
 import mmseg_ctx
+from mmseg_ctx.utils.stack import ONEDL, OPENMMLAB
 from tests.helpers import ROOT
 
 CONFIG = 'dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
@@ -28,8 +33,29 @@ def test_without_a_stack_the_error_names_both_commands(tmp_path):
     assert code == 1
     assert error.startswith('ImportError: ')
     assert "No module named 'mmseg'" in error
-    assert "pip install 'mmseg-ctx[onedl]'" in error
-    assert "pip install 'mmseg-ctx[openmmlab]'" in error
+    onedl, openmmlab = error.split('`')[1::2]
+    assert onedl.startswith('pip install -U onedl-mmcv ')
+    assert '--no-build-isolation' in openmmlab
+
+
+@pytest.mark.parametrize(('extra', 'command'), [('onedl', ONEDL), ('openmmlab', OPENMMLAB)])
+def test_the_commands_install_what_the_extras_name(extra, command):
+    extras = setup_arguments()['extras_require']
+    words = shlex.split(command)
+    for requirement in extras[extra]:
+        name = re.split('[<>=]', requirement)[0]
+        if name == 'opencv-python':  # MMCV brings it
+            continue
+        # The newest ones of the maintained stack; upstream, those that fit each other.
+        assert (requirement if extra == 'openmmlab' else name) in words
+    assert 'mmseg-ctx' not in command
+
+
+def setup_arguments():
+    """Return the arguments of ``setup`` in ``setup.py``."""
+    with mock.patch('setuptools.setup') as setup:
+        runpy.run_path(str(ROOT / 'setup.py'))
+    return setup.call_args.kwargs
 
 
 def test_with_an_old_mmsegmentation_the_error_says_so(tmp_path):
@@ -79,9 +105,30 @@ def test_config_path_of_an_unknown_name_lists_near_ones(name):
     assert '\n' not in str(error.value)
 
 
-def test_near_names_are_near():
-    with pytest.raises(FileNotFoundError, match=CONFIG):
-        mmseg_ctx.config_path(CONFIG.replace('small', 'smal'))
+@pytest.mark.parametrize(
+    ('name', 'near'),
+    [
+        (CONFIG.replace('small', 'smal'), CONFIG),
+        (CONFIG.removesuffix('.py'), CONFIG),
+        (CONFIG.removeprefix('dmnet/').upper(), CONFIG),
+        ('context_scenes', '_base_/datasets/context_scenes.py'),
+    ],
+)
+def test_near_names_are_near(name, near):
+    with pytest.raises(FileNotFoundError) as error:
+        mmseg_ctx.config_path(name)
+    assert str(error.value).split('near names: ')[1].startswith(near)
+
+
+@pytest.mark.parametrize(
+    'name', ['dmnet', 'DMNet', 'dmnt', 'dmnet/', 'dmnet.py', 'dmnet/dmnet_r50x']
+)
+def test_near_names_of_a_method_are_its_configs(name):
+    with pytest.raises(FileNotFoundError) as error:
+        mmseg_ctx.config_path(name)
+    names = str(error.value).split('near names: ')[1].split(', ')
+    assert len(names) == 5
+    assert all(near.startswith('dmnet/') for near in names)
 
 
 def test_config_bases_of_the_package(tmp_path):

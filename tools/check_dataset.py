@@ -13,15 +13,16 @@ from mmseg_ctx.utils.commandline import (
     run,
 )
 from mmseg_ctx.utils.configs import read_config
-from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.files import check_folder, check_writable, write_figure, writing
 from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
-Read every image and label through the config's own data set class. Each bad file is listed on
-standard output: unreadable, image and label of different sizes, label values out of range, no
-labelled pixel. Then come the class frequencies, as a table and as a picture.
+Read every image and label of a data set through the config's own data set class. The tool lists
+each bad file: a file that cannot be read, an image and a label of different sizes, label values
+that are no class, a label without a labelled pixel. Then it shows how frequent each class is, as a
+table and as a picture.
 
-The exit status is 0 if all files are good, 1 if one is bad, 2 if the check could not run.
+The exit status is 0 if all files are good, 1 if a file is bad, 2 if the check could not run.
 """
 EXAMPLE = """\
 example:
@@ -31,9 +32,12 @@ example:
 
 def main(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
-    parser.add_argument('config', help='a config with the data set')
+    parser.add_argument('config', help='config with the data set')
     parser.add_argument(
-        '--split', choices=('train', 'val', 'test'), default='train', help='default: train'
+        '--split',
+        choices=('train', 'val', 'test'),
+        default='train',
+        help='split to read; default: train',
     )
     parser.add_argument(
         '--workers', type=integer(0), default=0, metavar='N', help='processes that read; default: 0'
@@ -42,22 +46,27 @@ def main(arguments):
         '--out',
         type=picture,
         metavar='PNG',
-        help='the picture; default: work_dirs/check_dataset/CONFIG_SPLIT.png',
+        help='picture to write; default: work_dirs/check_dataset/CONFIG_SPLIT.png, which replaces '
+        'the picture of an earlier check',
     )
-    parser.add_argument('--force', action='store_true', help='overwrite the picture')
+    parser.add_argument('--force', action='store_true', help='overwrite PNG')
     add_cfg_options(parser)
     arguments = parser.parse_args(arguments)
     return check(**vars(arguments))
 
 
 def check(config, split, workers, out, force, cfg_options):
+    if out is not None:
+        check_writable(out, force)
     loader = f'{split}_dataloader'
     settings = read_config(config, f'{loader}.dataset')
     settings.merge_from_dict(cfg_options or {})
     dataset = settings[loader].dataset
-    if out is None:
+    if out is None:  # the tool's own place: the picture of an earlier check is replaced
         out = Path('work_dirs/check_dataset', f'{Path(config).stem}_{split}.png')
+        check_folder(out.parent)
         out.parent.mkdir(parents=True, exist_ok=True)
+        force = True
     with writing(out, force) as temporary:
         with progress_bar() as bar:
             task = bar.add_task(split, total=None)
@@ -68,8 +77,8 @@ def check(config, split, workers, out, force, cfg_options):
             summary = check_dataset(dataset, workers, print, progress)
         if summary.has_labels:
             sys.stdout.write(render([frequency_table(summary)], 'text'))
-        draw_frequencies(summary).savefig(temporary, dpi=150)
-    print(f'\n{summary.images:,} images, {summary.bad_files:,} bad files, picture: {out}')
+        print(f'\n{summary.images:,} images, {summary.bad_files:,} bad files, picture: {out}')
+        write_figure(draw_frequencies(summary), temporary, dpi=150)
     return 1 if summary.bad_files else 0
 
 

@@ -1,4 +1,4 @@
-"""Compare models' predictions for one test set; `--help` says more."""
+"""Compare the predictions of several models on one test set; `--help` says more."""
 
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 
 from mmseg_ctx.utils.commandline import ArgumentParser, integer, picture, run
-from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.files import write_figure, writing
 from mmseg_ctx.utils.tables import render
 from mmseg_ctx.visualization.predictions import compare_predictions
 
 DESCRIPTION = """\
-Compare what several models predicted for one test set: print their mean IoU over all classes and
-over each group of classes, and draw image, ground truth and predictions side by side.
+Compare the predictions of several models on one test set: print the mean IoU of each model over all
+classes and over each group of classes, and draw images, ground truth and predictions side by side.
 
-The predictions are the label maps that `mim test ... --out FOLDER` writes.
+`mim test ... --out FOLDER` writes the predictions.
 """
 EXAMPLE = """\
 example:
@@ -27,23 +27,28 @@ example:
 
 def parse(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
-    parser.add_argument('config', help='the config whose test data set and evaluator are used')
+    parser.add_argument('config', help='config with the test data set and its evaluator')
     parser.add_argument(
         '--predictions',
         nargs='+',
         required=True,
         type=name_and_folder,
         metavar='NAME=FOLDER',
-        help="a model's name and the folder of its predictions",
+        help='name of a model, and folder of its predictions',
     )
     parser.add_argument(
-        '--out', required=True, type=picture, metavar='FILE', help='the picture to write'
+        '--out', required=True, type=picture, metavar='FILE', help='picture to write'
     )
     parser.add_argument(
-        '--scenes', type=integer(1), default=6, help='how many images it shows (default: 6)'
+        '--scenes', type=integer(1), default=6, help='number of images in the picture; default: 6'
     )
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
-    return parser.parse_args(arguments)
+    arguments = parser.parse_args(arguments)
+    names = [name for name, _ in arguments.predictions]
+    for name in names:
+        if names.count(name) > 1:
+            parser.error(f'--predictions: names must differ, got {name!r} more than once')
+    return arguments
 
 
 def name_and_folder(text):
@@ -61,7 +66,7 @@ def main(arguments):
         table, figure = compare_predictions(
             arguments.config, dict(arguments.predictions), arguments.scenes
         )
-        figure.savefig(temporary, dpi=150)
+        write_figure(figure, temporary, dpi=150)
     print(render([table], 'text') + f'\npictures: {arguments.out}')
 
 

@@ -1,46 +1,42 @@
-"""Train configs with several seeds on the context scenes; `--help` says more."""
+"""Train a suite of configs with several seeds; `--help` says more."""
 
 import os
 from pathlib import Path
 
 from mmseg_ctx.analysis.study import execute, plan
 from mmseg_ctx.analysis.study_report import refuse_other_files, write_report
-from mmseg_ctx.analysis.study_rows import ROWS, Row
-from mmseg_ctx.utils.commandline import ArgumentParser, device, integer, progress_bar, run
+from mmseg_ctx.analysis.study_suite import Row, read_suite, suite_names
+from mmseg_ctx.utils.commandline import ArgumentParser, add_device, integer, progress_bar, run
+from mmseg_ctx.utils.files import check_folder
 from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
-Train a set of configs with several seeds, and write DIR/study.md, study.json and study.png: mIoU
-over all classes and over each group of the context scenes, mean ± deviation over the seeds.
+Train a suite of configs with several seeds. DIR/study.md, study.json and study.png show each metric
+of the suite, mean ± deviation over the seeds; study-curves.png shows the metrics against the
+iterations if the suite validates its rows during training.
 
-Called again with the same DIR it goes on where it stopped: finished runs are kept, a run that was
-cut short continues from its last checkpoint. The log of each run is in DIR/runs. The table has
-every finished run in DIR, also of rows that this call leaves out.
+A second call with the same DIR keeps finished runs and continues an interrupted run from its last
+checkpoint. DIR/runs has the log of each run. The table has every finished run in DIR, also those of
+rows that the call does not name.
 """
-EXAMPLE = f"""\
+EXAMPLE = """\
 example:
   python tools/study.py
+  python tools/study.py --quick
   python tools/study.py --rows fcn dmnet cac-dmnet --seeds 0 1 --out work_dirs/small-study
   python tools/study.py --device cuda --jobs 4 --iterations 6000 --seeds 0 1 2 3 4
   python tools/study.py --configs my_model.py --seeds 0
-
-rows, less than an hour on two cores of a CPU:
-  {', '.join(row.name for row in ROWS if row.by_default)}
-more rows, where they are named:
-  {', '.join(row.name for row in ROWS if not row.by_default)}
 """
 
 
 def main(arguments):
     arguments = parse(arguments)
-    rows = [row for row in ROWS if row.by_default]
-    if arguments.rows:
-        rows = [row for row in ROWS if row.name in arguments.rows]
-    if arguments.configs:
-        rows = [Row(Path(path).stem, path) for path in arguments.configs]
-    out = Path(arguments.out)
+    suite = read_suite(arguments.suite)
+    rows, seeds, iterations = chosen(arguments, suite)
+    out = Path(arguments.out or suite.out + ('-quick' if arguments.quick else ''))
+    check_folder(out)
     refuse_other_files(out, arguments.force)
-    runs = plan(rows, out, arguments.seeds, arguments.iterations, arguments.force)
+    runs = plan(rows, out, seeds, iterations, arguments.force)
     with progress_bar() as bar:
         task = bar.add_task('runs', total=len(runs))
 
@@ -48,46 +44,90 @@ def main(arguments):
             if error:
                 bar.console.print(f'{ended.name}, seed {ended.seed}: {error}', markup=False)
             bar.update(task, advance=1)
-            write_report(rows, out, picture=False)
+            write_report(suite, rows, out, picture=False)
 
         failed = execute(runs, arguments.jobs, arguments.device, progress)
-    table = write_report(rows, out)
+    table = write_report(suite, rows, out)
     if table:
         print(render([table], 'text') + f'\n{out}/study.md, study.json, study.png')
     return 1 if failed else 0
 
 
+def chosen(arguments, suite):
+    """Return the rows, their seeds and their iterations; None stands for each row's own."""
+    if arguments.configs:
+        rows = [Row(Path(path).stem, path) for path in arguments.configs]
+    elif arguments.quick:
+        quick = suite.quick
+        seeds, iterations = arguments.seeds or quick.seeds, arguments.iterations or quick.iterations
+        return suite.select(quick.rows), seeds, iterations
+    else:
+        rows = suite.select(arguments.rows)
+    return rows, arguments.seeds, arguments.iterations
+
+
 def parse(arguments):
     cores = len(os.sched_getaffinity(0))
-    names = [row.name for row in ROWS]
-    parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
+    parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE + describe_suites())
+    parser.add_argument(
+        '--suite',
+        default='context-scenes',
+        help=f'{", ".join(suite_names())}, or your own table file; default: %(default)s',
+    )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
-        '--rows', nargs='+', choices=names, metavar='ROW', help='default: those of an hour'
+        '--rows',
+        nargs='+',
+        default=[],
+        metavar='ROW',
+        help='rows, or groups of rows, to train; default: the rows below without the further ones',
     )
-    choice.add_argument('--configs', nargs='+', metavar='FILE', help='in place of the rows')
+    choice.add_argument(
+        '--quick',
+        action='store_true',
+        help='train one row for each method, in at most twenty minutes',
+    )
+    choice.add_argument(
+        '--configs', nargs='+', metavar='FILE', help='configs to train in place of the rows'
+    )
     parser.add_argument(
-        '--seeds', nargs='+', type=integer(0), metavar='N', help="default: each row's own, three"
+        '--seeds', nargs='+', type=integer(0), metavar='N', help="seeds; default: each row's own"
     )
-    parser.add_argument('--iterations', type=integer(1), metavar='N', help="default: the configs'")
     parser.add_argument(
-        '--out', default='work_dirs/study', metavar='DIR', help='default: %(default)s'
+        '--iterations',
+        type=integer(1),
+        metavar='N',
+        help="length of each run; default: the row's own",
     )
-    parser.add_argument('--device', type=device, default='cpu', help='cpu or cuda; default: cpu')
+    parser.add_argument('--out', metavar='DIR', help="folder of the study; default: the suite's")
+    add_device(parser)
     parser.add_argument(
         '--jobs',
         type=integer(1),
         default=cores,
         metavar='N',
-        help='runs at a time; default: %(default)s, the processor cores',
+        help='number of runs at a time; default: %(default)s, the processor cores',
     )
     parser.add_argument(
         '--force',
         action='store_true',
-        help='train runs in DIR that had other settings anew, and overwrite a study.md, study.json '
+        help='train runs anew that had other settings in DIR, and overwrite a study.md, study.json '
         'or study.png in a DIR that is no study',
     )
     return parser.parse_args(arguments)
+
+
+def describe_suites():
+    """Return the lines of the help text with the rows of each suite."""
+    lines = []
+    for name in suite_names():
+        suite = read_suite(name)
+        default = ', '.join(row.name for row in suite.rows if row.by_default)
+        lines += ['', f'{name}: {suite.title}. {suite.note}', f'  rows: {default}']
+        if more := ', '.join(row.name for row in suite.rows if not row.by_default):
+            lines.append(f'  further rows: {more}')
+        lines.append(f'  groups: {", ".join(suite.groups())}; folder: {suite.out}')
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,14 @@
 """Show what the context of a trained model looks like, one sheet an image."""
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
-from mmseg_ctx.utils.commandline import ArgumentParser, add_cfg_options, device, progress_bar, run
-from mmseg_ctx.visualization.context import find_context
+from mmseg_ctx.utils.commandline import (
+    ArgumentParser,
+    add_cfg_options,
+    add_device,
+    progress_bar,
+    run,
+)
+from mmseg_ctx.visualization.context import require_methods
 from mmseg_ctx.visualization.files import read_items, sheet_paths, write_sheet
 
 DESCRIPTION = """\
@@ -38,16 +44,16 @@ def main(arguments):
         metavar='FILE',
         help="ground truth of each image file, in the format of the config's data set",
     )
-    parser.add_argument('--device', type=device, default='cpu', help='cpu or cuda (default: cpu)')
+    add_device(parser)
     parser.add_argument('--force', action='store_true', help='overwrite sheets that exist')
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
+    paths = sheet_paths(options.images, options.out, options.force)
     segmentor = load_segmentor(
         options.config, options.checkpoint, options.cfg_options, options.device
     )
-    find_context(segmentor)
+    require_methods(segmentor)
     readers = read_items(segmentor.cfg, options.images, options.labels)
-    paths = sheet_paths(options.images, options.out, options.force)
     with progress_bar() as bar:
         sheets = list(zip(paths, readers, strict=True))
         for path, read in bar.track(sheets, description='sheets'):

@@ -1,7 +1,7 @@
 """Time and peak memory of steps, paired in one run.
 
-The cases of a comparison take turns, A B C A B C …, so that whatever else the machine does meets
-all of them. What is compared is the ratio within a round: its median, and its quartiles as spread.
+The cases of a comparison take turns, A B C A B C …, so that other work of the machine slows all of
+them. The result is the ratio within a round: its median, and its quartiles as spread.
 """
 
 import json
@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mmseg_ctx.analysis.complexity import Complexity
-from mmseg_ctx.analysis.complexity_tables import COMPLEXITY_COLUMNS
+from mmseg_ctx.analysis.complexity import COLUMNS, Complexity
+from mmseg_ctx.utils.errors import one_line
 from mmseg_ctx.utils.tables import Column, Table
 
 # PyTorch's profiler otherwise reports its own start and stop on standard error.
@@ -32,17 +33,22 @@ class Setting(NamedTuple):
     """Where and how steps run.
 
     Attributes:
-        device (str): ``'cpu'`` or ``'cuda'``. Default: ``'cpu'``.
+        device (str): ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. Default: ``'cpu'``.
         dtype (str): ``'float32'``, or what autocast computes in. Default: ``'float32'``.
         memory_format (str): Of inputs and weights, ``'contiguous'`` or ``'channels-last'``.
             Default: ``'contiguous'``.
-        sizes (tuple[int] | None): What the suite's sizes are replaced by. Default: None.
+        sizes (tuple[int] | None): Sizes in place of the suite's. Default: None.
     """
 
     device: str = 'cpu'
     dtype: str = 'float32'
     memory_format: str = 'contiguous'
     sizes: tuple | None = None
+
+    @property
+    def is_cuda(self):
+        """Whether the device is a GPU, which computes while Python goes on."""
+        return torch.device(self.device).type == 'cuda'
 
     def place(self, item):
         """Return a module or a tensor on the device and in the memory format."""
@@ -66,12 +72,15 @@ class Case(NamedTuple):
             that is measured.
         needed_bytes (int): Memory without which the case is not tried. Default: 0.
         complexity (Complexity | None): For the table. Default: None.
+        note (str): What the reader has to know about this case, a line below the table.
+            Default: none.
     """
 
     name: str
     prepare: Callable
     needed_bytes: int = 0
     complexity: Complexity | None = None
+    note: str = ''
 
 
 class Comparison(NamedTuple):
@@ -90,33 +99,112 @@ class Comparison(NamedTuple):
     facts: tuple = ()
 
 
-def _wait(device):
-    if torch.device(device).type == 'cuda':
-        torch.cuda.synchronize(device)
+def select_cases(comparisons, names):
+    """Return the comparisons with only the cases of these names, without those left empty.
+
+    Raises:
+        ValueError: There is no such case.
+    """
+    known = list(dict.fromkeys(case.name for each in comparisons for case in each.cases))
+    for name in names:
+        if name not in known:
+            raise ValueError(f'cases must be among {", ".join(known)}, got {name!r}')
+    chosen = [
+        each._replace(
+            cases=tuple(case for case in each.cases if case.name in names),
+            against=tuple(name for name in each.against if name in names),
+        )
+        for each in comparisons
+    ]
+    return [each for each in chosen if each.cases]
 
 
-def seconds(step, device='cpu'):
-    """Return how long a step takes, until the device has done it.
+def count_steps(comparisons, repeats):
+    """Return how many steps :func:`run_comparison` takes at most: the rounds and two more."""
+    return (repeats + 2) * sum(len(each.cases) for each in comparisons)
+
+
+def run_comparison(comparison, setting, repeats, progress=lambda case: None):
+    """Measure the cases of a comparison.
+
+    A case that cannot run, because memory is missing or its code refuses the setting, has the
+    reason in the table in place of figures.
 
     Args:
-        step (Callable[[], object]): Called once.
-        device (str): Where it computes. Default: ``'cpu'``.
+        comparison (Comparison): What to measure.
+        setting (Setting): Where and how.
+        repeats (int): Rounds.
+        progress (Callable[[str], None]): Called before each step with the name of its case.
 
     Returns:
-        float: Seconds.
+        Table: A row for each case: ``seconds`` ``[low, median, high]`` (quartiles), ``ratios``,
+        the same for each case of ``against`` by name, ``peak_bytes``, ``rounds``, the seconds of
+        each, and ``error``.
     """
-    _wait(device)
+    rows = {case.name: _empty_row(case) for case in comparison.cases}
+    steps = {}
+    for case in comparison.cases:
+        row = rows[case.name]
+        try:
+            _check_memory(case, setting)
+            progress(case.name)
+            step = case.prepare()
+            step()  # warm up
+            progress(case.name)
+            row['peak_bytes'] = peak_memory(step, setting.device)
+            steps[case.name] = step
+        except (RuntimeError, MemoryError) as error:
+            row['error'] = one_line(error)[:200]
+    for _ in range(repeats):
+        for name, step in steps.items():
+            progress(name)
+            rows[name]['rounds'].append(time_step(step, setting))
+    for name in steps:
+        row = rows[name]
+        row['seconds'] = quartiles(row['rounds'])
+        for other in comparison.against:
+            if other != name and rows[other]['rounds']:
+                pairs = zip(row['rounds'], rows[other]['rounds'], strict=True)
+                row['ratios'][other] = quartiles([mine / theirs for mine, theirs in pairs])
+    notes = [case.note for case in comparison.cases if case.note]
+    facts = (*notes, *comparison.facts, *describe(setting, repeats), *_doubts(rows))
+    return Table(comparison.title, _columns(comparison, rows.values()), list(rows.values()), facts)
+
+
+def _empty_row(case):
+    row = dict(case=case.name, seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
+    return {**row, **case.complexity._asdict()} if case.complexity else row
+
+
+def _check_memory(case, setting):
+    if setting.is_cuda:
+        free = torch.cuda.mem_get_info(setting.device)[0]
+    else:
+        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    if case.needed_bytes > free:
+        needed, free = (f'{value / 2**30:.1f} GiB' for value in (case.needed_bytes, free))
+        raise MemoryError(f'needs {needed}, {free} are free')
+
+
+def time_step(step, setting):
+    """Return the seconds that a step takes until the device has done it."""
+    _wait(setting)
     start = time.perf_counter()
     step()
-    _wait(device)
+    _wait(setting)
     return time.perf_counter() - start
+
+
+def _wait(setting):
+    if setting.is_cuda:
+        torch.cuda.synchronize(setting.device)
 
 
 def peak_memory(step, device='cpu'):
     """Return how much memory a step holds at most, beyond what was held before.
 
     On the CPU these are the allocations of PyTorch's own allocator, as its profiler records them,
-    temporary ones within an operation included; what oneDNN allocates for itself is not seen.
+    with the temporary ones within an operation; what oneDNN allocates for itself is not seen.
 
     Args:
         step (Callable[[], object]): Called once.
@@ -126,28 +214,22 @@ def peak_memory(step, device='cpu'):
         int: Bytes.
     """
     if torch.device(device).type == 'cuda':
-        _wait(device)
+        torch.cuda.synchronize(device)
         held = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         step()
-        _wait(device)
+        torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - held
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, 'trace.json')
-        recorded.export_chrome_trace(path)
-        with open(path) as file:
-            events = json.load(file)['traceEvents']
+        path = Path(folder, 'trace.json')
+        recorded.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())['traceEvents']
     changes = [event for event in events if event['name'] == '[memory]']
-    return _peak([event['args'] for event in sorted(changes, key=lambda event: event['ts'])])
-
-
-def _peak(changes):
-    """Return the most bytes that were held at once, of what was allocated in these changes."""
     live, held, peak = {}, 0, 0
-    for change in changes:
-        address, size = change['Addr'], change['Bytes']
+    for event in sorted(changes, key=lambda event: event['ts']):
+        address, size = event['args']['Addr'], event['args']['Bytes']
         if size > 0:
             live[address] = size
             held += size
@@ -157,13 +239,6 @@ def _peak(changes):
     return peak
 
 
-def free_memory(device='cpu'):
-    """Return the bytes of memory that are free on a device."""
-    if torch.device(device).type == 'cuda':
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-
-
 def quartiles(values):
     """Return the lower quartile, the median and the upper quartile of at least one number."""
     if len(values) == 1:
@@ -171,105 +246,23 @@ def quartiles(values):
     return statistics.quantiles(values, n=4, method='inclusive')
 
 
-def steps(comparisons, repeats):
-    """Return how many steps the measurement of comparisons takes at most: rounds and two more."""
-    return (repeats + 2) * sum(len(each.cases) for each in comparisons)
-
-
-def measure(comparisons, setting, repeats, progress=lambda case: None):
-    """Measure comparisons one after the other.
-
-    Args:
-        comparisons (Sequence[Comparison]): What to measure.
-        setting (Setting): Where and how.
-        repeats (int): Rounds.
-        progress (Callable[[str], None]): See :func:`compare`.
-
-    Returns:
-        list[Table]: As of :func:`compare`, with the lines of :func:`describe` below each.
-    """
-    facts = describe(setting, repeats)
-    tables = [compare(each, setting, repeats, progress) for each in comparisons]
-    return [each._replace(facts=(*each.facts, *facts)) for each in tables]
-
-
-def compare(comparison, setting, repeats, progress=lambda case: None):
-    """Measure the cases of a comparison.
-
-    A case that cannot run, for want of memory or because its code refuses the setting, has the
-    reason in the table in place of figures.
-
-    Args:
-        comparison (Comparison): What to measure.
-        setting (Setting): Where and how.
-        repeats (int): Rounds.
-        progress (Callable[[str], None]): Called before each step with the name of its case,
-            ``repeats + 2`` times a case that runs.
-
-    Returns:
-        Table: A row a case: ``seconds`` ``[low, median, high]`` (quartiles), ``ratios``, the same
-        for each case of ``against`` by name, ``peak_bytes``, ``rounds``, the seconds of each, and
-        ``error``.
-    """
-    rows = {case.name: _empty_row(case) for case in comparison.cases}
-    steps = {}
-    for case in comparison.cases:
-        row = rows[case.name]
-        try:
-            _check_memory(case, setting.device)
-            progress(case.name)
-            step = case.prepare()
-            step()  # warm up
-            progress(case.name)
-            row['peak_bytes'] = peak_memory(step, setting.device)
-            steps[case.name] = step
-        except (RuntimeError, MemoryError) as error:
-            row['error'] = ' '.join(str(error).split())[:200]
-    for _ in range(repeats):
-        for name, step in steps.items():
-            progress(name)
-            rows[name]['rounds'].append(seconds(step, setting.device))
-    for name in steps:
-        _summarize(rows[name], {other: rows[other]['rounds'] for other in comparison.against})
-    return _table(comparison, list(rows.values()))
-
-
-def _empty_row(case):
-    row = dict(case=case.name, seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
-    return {**row, **case.complexity._asdict()} if case.complexity else row
-
-
-def _check_memory(case, device):
-    free = free_memory(device)
-    if case.needed_bytes > free:
-        raise MemoryError(f'needs {gib(case.needed_bytes)} GiB, {gib(free)} GiB are free')
-
-
-def _summarize(row, others):
-    row['seconds'] = quartiles(row['rounds'])
-    for other, rounds in others.items():
-        if other != row['case'] and rounds:
-            pairs = zip(row['rounds'], rounds, strict=True)
-            row['ratios'][other] = quartiles([mine / theirs for mine, theirs in pairs])
-
-
-def _table(comparison, rows):
+def _columns(comparison, rows):
     columns = [Column('case', 'case')]
     if any('parameters' in row for row in rows):
-        columns += COMPLEXITY_COLUMNS
+        columns += COLUMNS
     columns.append(Column('seconds', 'time [ms]', lambda values: spread(values, 1000, 1)))
     columns += [
-        Column('ratios', f'time / {name}', lambda ratios, name=name: _ratio(ratios, name))
+        Column(
+            'ratios',
+            f'time / {name}',
+            lambda ratios, name=name: spread(ratios[name], 1, 3) if name in ratios else '',
+        )
         for name in comparison.against
     ]
     columns.append(Column('peak_bytes', 'peak memory [MiB]', mib))
     if any(row['error'] for row in rows):
         columns.append(Column('error', 'not measured'))
-    return Table(comparison.title, tuple(columns), rows, comparison.facts)
-
-
-def _ratio(ratios, name):
-    return spread(ratios[name], 1, 3) if name in ratios else ''
+    return tuple(columns)
 
 
 def spread(values, scale, digits):
@@ -283,37 +276,37 @@ def mib(value):
     return f'{value / 2**20:.1f}'
 
 
-def gib(value):
-    """Show bytes in GiB."""
-    return f'{value / 2**30:.1f}'
-
-
 def describe(setting, repeats):
-    """Return the lines that belong below every table of measurements.
-
-    Args:
-        setting (Setting): Where and how it was measured.
-        repeats (int): Rounds.
-
-    Returns:
-        tuple[str]: Machine and packages, settings, what the figures are.
-    """
-    if torch.device(setting.device).type == 'cuda':
+    """Return the lines below every table: machine and packages, settings, what the figures are."""
+    machine = f'{_processor()}, {torch.get_num_threads()} threads'
+    if setting.is_cuda:
         machine = torch.cuda.get_device_name(setting.device)
-    else:
-        machine = f'{_processor()}, {torch.get_num_threads()} threads'
+    dtype = setting.dtype + (' by autocast' if setting.dtype != 'float32' else '')
     return (
-        f'{machine}; PyTorch {torch.__version__}; {setting.dtype}'
-        f'{" by autocast" if setting.dtype != "float32" else ""}, {setting.memory_format}.',
-        f'Medians of {repeats} rounds in which the cases take turns, quartiles in brackets; '
-        'a ratio is that of two times of one round. Peak memory is beyond weights and inputs.',
+        f'{machine}; PyTorch {torch.__version__}; {dtype}, {setting.memory_format}.',
+        f'Medians of {repeats} rounds in which the cases take turns, quartiles in brackets. '
+        'Each round gives the ratio of two of its times; the median of these ratios is shown, not '
+        'the ratio of the two medians. Peak memory is beyond weights and inputs.',
     )
 
 
+def _doubts(rows):
+    """Return a line for each ratio that more rounds would have to settle."""
+    lines = []
+    for row in rows.values():
+        for other, (low, _, high) in row['ratios'].items():
+            ratio = round(row['seconds'][1] / rows[other]['seconds'][1], 3)
+            if not round(low, 3) <= ratio <= round(high, 3):
+                lines.append(
+                    f'{row["case"]} / {other}: the medians have the ratio {ratio:.3f}, outside the '
+                    'quartiles; the machine was busy, measure more rounds.'
+                )
+    return tuple(lines)
+
+
 def _processor():
-    try:
-        with open('/proc/cpuinfo') as file:
-            names = [line.split(':')[1].strip() for line in file if line.startswith('model name')]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
+    cpuinfo = Path('/proc/cpuinfo')
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
+        if line.startswith('model name'):
+            return line.split(':')[1].strip()
+    return platform.machine()

@@ -1,9 +1,16 @@
-"""Parameters and multiply-adds, dynamic convolutions and matrix products counted."""
+"""Parameters and multiply-adds, dynamic convolutions and matrix products included."""
 
 from typing import NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from mmseg_ctx.utils.tables import Column, billions, millions
+
+COLUMNS = (
+    Column('parameters', 'parameters [M]', millions),
+    Column('multiply_adds', 'multiply-adds [G]', billions),
+)
 
 
 class Complexity(NamedTuple):
@@ -26,17 +33,13 @@ def count(module, *inputs, without=()):
     computed from the input counts like any other. Element-wise operations do not count.
 
     Args:
-        module (nn.Module): Put into evaluation mode for the pass; on the meta device nothing is
-            computed.
+        module (nn.Module): Runs in evaluation mode; on the meta device nothing is computed.
         *inputs: Arguments of its ``forward``.
-        without (Sequence[str]): Names of submodules that are run but not counted, as in
+        without (Sequence[str]): Names of submodules that run and are not counted, as in
             ``nn.Module.get_submodule``; none lies within another. Default: ``()``.
 
     Returns:
         Complexity: The two numbers.
-
-    Raises:
-        AttributeError: A name in ``without`` is no submodule.
 
     Example:
         >>> with torch.device('meta'):
@@ -49,7 +52,7 @@ def count(module, *inputs, without=()):
     with FlopCounterMode(display=False) as counter:
         module(*inputs)
     module.train(training)
-    parameters = _parameters(module) - sum(map(_parameters, left_out.values()))
+    parameters = count_parameters(module) - sum(map(count_parameters, left_out.values()))
     operations = counter.get_total_flops()
     by_module = counter.get_flop_counts()
     for name in left_out:
@@ -57,5 +60,6 @@ def count(module, *inputs, without=()):
     return Complexity(parameters, operations // 2)
 
 
-def _parameters(module):
+def count_parameters(module):
+    """Return the number of learned values of a module."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -1,7 +1,7 @@
 """Reads every file of a data set before days of training, and says what is wrong with which."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,10 @@ from mmseg.registry import DATASETS
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
-from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.errors import one_line, value_errors
 from mmseg_ctx.utils.tables import Column, Table
 
-# The steps of a pipeline that bring image and label in; the others change what they brought.
+# The steps of a pipeline that read image and label; the others change what was read.
 LOADING = ('Load', 'Render')
 
 
@@ -26,23 +26,19 @@ class Summary:
 
     Attributes:
         classes (tuple[str]): Names of the classes.
-        images (int): How many images were read.
-        bad_files (int): How many files have something wrong.
+        has_labels (bool): Whether the split has labels.
         pixels (np.ndarray): Labelled pixels of each class, int64 ``[N]``.
         occurrences (np.ndarray): Images that each class occurs in, int64 ``[N]``.
-        has_labels (bool): Whether the split has labels.
+        images (int): How many images were read.
+        bad_files (int): How many files have something wrong.
     """
 
     classes: tuple
     has_labels: bool
+    pixels: np.ndarray
+    occurrences: np.ndarray
     images: int = 0
     bad_files: int = 0
-    pixels: np.ndarray = field(init=False)
-    occurrences: np.ndarray = field(init=False)
-
-    def __post_init__(self):
-        self.pixels = np.zeros(len(self.classes), np.int64)
-        self.occurrences = np.zeros(len(self.classes), np.int64)
 
     @property
     def missing_classes(self):
@@ -51,19 +47,19 @@ class Summary:
         return [name for name, pixels in names if pixels == 0]
 
 
-def check_dataset(config, workers=0, report=print, progress=None):
+def check_dataset(config, workers=0, report=print, progress=lambda done, total: None):
     """Read every image and label through the data set's own class and loading steps.
 
-    What is found is handed on at once, so that memory does not grow with the data set.
+    Each problem is reported at once, so memory does not grow with the data set.
 
     Args:
         config (Config | dict): The data set's config, ``train_dataloader.dataset`` for instance.
             Wrappers such as ``ConcatDataset`` may be around it.
         workers (int): Processes that read; 0 reads in this one. Default: 0.
-        report (Callable[[str], None]): Called with a line for each thing wrong, the file's path
-            first. Default: ``print``.
-        progress (Callable[[int, int], None] | None): Called after each image with the number of
-            images read and that of all. Default: None.
+        report (Callable[[str], None]): Called with a line for each problem, which begins with the
+            file's path. Default: ``print``.
+        progress (Callable[[int, int], None]): Called after each image with the number of images
+            read and the number of all. Default: nothing.
 
     Returns:
         Summary: Counts of images, bad files and class frequencies.
@@ -78,22 +74,23 @@ def check_dataset(config, workers=0, report=print, progress=None):
     """
     init_default_scope('mmseg')
     parts = [_Reader(part) for part in _without_wrappers(config)]
-    summary = Summary(parts[0].classes, any(part.has_labels for part in parts))
+    classes = parts[0].classes
+    pixels, occurrences = np.zeros((2, len(classes)), np.int64)
+    summary = Summary(classes, any(part.has_labels for part in parts), pixels, occurrences)
     total = sum(map(len, parts))
     for part in parts:
         for path in part.labels_without_image():
             report(f'{path}: has no image')
             summary.bad_files += 1
         loader = DataLoader(part, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
-        for problems, pixels in loader:
+        for problems, counts in loader:
             for problem in problems:
                 report(problem)
             summary.images += 1
             summary.bad_files += len(problems)
-            summary.pixels += pixels
-            summary.occurrences += pixels > 0
-            if progress:
-                progress(summary.images, total)
+            pixels += counts
+            occurrences += counts > 0
+            progress(summary.images, total)
     return summary
 
 
@@ -126,19 +123,20 @@ class _Reader(Dataset):
         return len(self.dataset)
 
     def labels_without_image(self):
-        """Yield labels that the data set passes over, where it is a list of the images there."""
+        """Yield the labels that a data set leaves out where it lists the images of a folder."""
         folder = self.dataset.data_prefix.get('seg_map_path')
         if not self.has_labels or not folder or Path(self.dataset.ann_file or '').is_file():
             return
+        backend = self.dataset.backend_args
         known = {info['seg_map_path'] for info in map(self.dataset.get_data_info, range(len(self)))}
         for name in fileio.list_dir_or_file(
             folder,
             list_dir=False,
             suffix=self.dataset.seg_map_suffix,
             recursive=True,
-            backend_args=self.dataset.backend_args,
+            backend_args=backend,
         ):
-            path = fileio.join_path(folder, name, backend_args=self.dataset.backend_args)
+            path = fileio.join_path(folder, name, backend_args=backend)
             if path not in known:
                 yield path
 
@@ -155,17 +153,18 @@ class _Reader(Dataset):
                         problems.append(f'{info[name]}: has label values up to {largest}')
                         continue
                 info = step(info)
-            # Whatever a file makes a reader raise is what is looked for.
+            # A broken file can make a reader raise anything.
             except Exception as error:
                 problems.append(f'{info.get(name, index)}: cannot be read: {_reason(error)}')
-        pixels = np.zeros(len(self.classes), np.int64)
-        if 'gt_seg_map' in info:
-            pixels, wrong = self._check_label(info)
-            problems += [f'{info.get("seg_map_path", index)}: {problem}' for problem in wrong]
-        return problems, pixels
+        if 'gt_seg_map' not in info:
+            return problems, np.zeros(len(self.classes), np.int64)
+        counts, wrong = self._check_label(info)
+        if wrong:
+            problems.append(f'{info.get("seg_map_path", index)}: {"; ".join(wrong)}')
+        return problems, counts
 
     def _check_label(self, info):
-        """Return the pixels of each class, and what is wrong with a label in one entry or none."""
+        """Return the pixels of each class, and a list of what is wrong with a label."""
         label = info['gt_seg_map']
         number = len(self.classes)
         if label.ndim != 2:
@@ -184,10 +183,9 @@ class _Reader(Dataset):
             values = ', '.join(str(value + shift) for value in outside)
             allowed = f'{shift} to {number - 1 + shift}'
             problems.append(f'has label values {values}; classes are {allowed}')
-        counts = counts[:number].astype(np.int64)
-        if not counts.any() and not outside:
+        elif not counts[:number].any():
             problems.append('has no labelled pixel')
-        return counts, ['; '.join(problems)] if problems else []
+        return counts[:number].astype(np.int64), problems
 
 
 def _name(step):
@@ -196,10 +194,10 @@ def _name(step):
 
 
 def _decode_whole(path, backend_args):
-    """Return the largest value of a file with more than eight bits a value, or else 0.
+    """Return the largest value of a file with more than eight bits a value, otherwise 0.
 
     Raises:
-        OSError: The file ends early: OpenCV gives a picture with a grey rest instead.
+        OSError: The file ends early; OpenCV would give a picture with a grey rest.
     """
     try:
         with Image.open(io.BytesIO(fileio.get(path, backend_args))) as image:
@@ -211,23 +209,14 @@ def _decode_whole(path, backend_args):
 
 
 def _reason(error):
-    """Return what an exception says, on one line."""
+    """Return what an exception says, on one line and without the file's name."""
     if isinstance(error, UnidentifiedImageError):
         return 'no image'
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return ' '.join(str(error).split()) or type(error).__name__
+    return getattr(error, 'strerror', None) or one_line(error) or type(error).__name__
 
 
 def frequency_table(summary):
-    """Return the class frequencies as a table.
-
-    Args:
-        summary (Summary): What ``check_dataset`` found.
-
-    Returns:
-        Table: A row a class: its share of the labelled pixels and of the images.
-    """
+    """Return a table of a summary's classes: their shares of the labelled pixels and the images."""
     total = max(int(summary.pixels.sum()), 1)
     rows = [
         dict(
@@ -252,33 +241,23 @@ def frequency_table(summary):
 
 
 def draw_frequencies(summary):
-    """Draw the class frequencies as bars, the most frequent class on top.
-
-    Args:
-        summary (Summary): What ``check_dataset`` found.
-
-    Returns:
-        matplotlib.figure.Figure: To be saved with ``figure.savefig``.
-    """
-    order = np.argsort(summary.pixels, kind='stable')
-    share = 100 * summary.pixels[order] / max(int(summary.pixels.sum()), 1)
-    names = [summary.classes[index] for index in order]
-    figure = Figure(figsize=(8, 1.2 + 0.16 * len(names)), layout='constrained')
+    """Return a figure of a summary's class frequencies, the most frequent class on top."""
+    rows = sorted(frequency_table(summary).rows, key=lambda row: row['share'])
+    figure = Figure(figsize=(8, 1.2 + 0.16 * len(rows)), layout='constrained')
     axes = figure.subplots()
-    axes.barh(names, share, color='tab:blue')
-    if share.any():
-        exponents = np.log10(share[share > 0])
+    axes.barh([row['name'] for row in rows], [row['share'] for row in rows], color='tab:blue')
+    if shares := [row['share'] for row in rows if row['share']]:
         axes.set_xscale('log')
-        axes.set_xlim(
-            10.0 ** (np.ceil(exponents.min()) - 1), 10.0 ** (np.floor(exponents.max()) + 1)
-        )
+        lowest, highest = np.log10(min(shares)), np.log10(max(shares))
+        axes.set_xlim(10.0 ** (np.ceil(lowest) - 1), 10.0 ** (np.floor(highest) + 1))
         axes.xaxis.set_major_formatter('{x:g}')
         axes.grid(axis='x', linewidth=0.5)
         axes.set_axisbelow(True)
     axes.set_xlabel('share of the labelled pixels [%]')
-    axes.set_title(f'{len(names)} classes, {summary.images:,} images', fontsize=10)
+    axes.set_title(f'{len(rows)} classes, {summary.images:,} images', fontsize=10)
     axes.tick_params(axis='y', labelsize=6)
     axes.margins(y=0.01)
-    for name in summary.missing_classes:
-        axes.get_yticklabels()[names.index(name)].set_color('tab:red')
+    for row, label in zip(rows, axes.get_yticklabels(), strict=True):
+        if row['note']:
+            label.set_color('tab:red')
     return figure

@@ -1,4 +1,4 @@
-"""Training of many configs with several seeds; what is finished is not done again."""
+"""Trains many configs with several seeds; finished runs are not repeated."""
 
 import json
 import os
@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmseg_ctx.utils.configs import config_path, read_config
+from mmseg_ctx.utils.files import writing
 
-# What a run needs, or this module changes.
+# What a run needs of its config, or this module changes.
 NEEDED = (
-    'model',
-    'train_cfg',
-    'train_dataloader',
-    'test_cfg',
-    'test_dataloader',
-    'test_evaluator',
-    'optim_wrapper',
-    'param_scheduler',
-    'default_hooks.checkpoint',
+    *('model', 'train_cfg', 'train_dataloader', 'test_cfg', 'test_dataloader', 'test_evaluator'),
+    *('optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint'),
 )
 
 
@@ -30,45 +24,51 @@ class Run(NamedTuple):
     """A row of a study with a seed.
 
     Attributes:
-        name (str): Of the row.
-        seed (int): Of everything random.
-        folder (Path): Where its ``settings.py``, ``log.txt``, ``work_dir`` and, at its end,
-            ``result.json`` are.
+        name (str): Name of the row.
+        seed (int): Seed of everything random.
+        folder (Path): Has ``settings.py``, ``log.txt``, ``work_dir`` and, at the end,
+            ``result.json``.
+        start_from (str | None): Name of the row that gives the run its first weights.
+            Default: None.
     """
 
     name: str
     seed: int
     folder: Path
+    start_from: str | None = None
 
     def result(self):
-        """Return what the run wrote at its end, a dict, or None where it has not ended."""
+        """Return the content of ``result.json``; None where the run has not ended."""
         path = self.folder / 'result.json'
         return json.loads(path.read_text()) if path.exists() else None
 
 
 def run_config(row, seed, iterations=None):
-    """Return the config of a run: a row's, to be trained without validation and resumed.
+    """Return the config of a run.
 
     Args:
-        row (Row): Config and overrides.
-        seed (int): Of everything random.
-        iterations (int | None): How long to train; the schedule is stretched. By default as long
-            as the config says.
+        row (Row): What to train.
+        seed (int): Seed of everything random.
+        iterations (int | None): How long to train; the schedule is stretched. Default: as long as
+            the row, or else its config, says.
 
     Returns:
-        Config: Without ``work_dir``.
+        Config: Without ``work_dir``. Its entry ``study`` tells ``study_run.py`` the row's ``tests``
+        and ``start_from``.
 
     Raises:
-        FileNotFoundError: There is no such config.
-        ValueError: It cannot be read, lacks what a run needs, or trains by epochs.
+        FileNotFoundError: The config does not exist.
+        ValueError: The config cannot be read, lacks what a run needs, or trains by epochs.
     """
     path = row.config if Path(row.config).exists() else config_path(row.config)
     config = read_config(path, *NEEDED)
     config.merge_from_dict(dict(row.overrides))
+    if row.tests or row.start_from:
+        config.study = dict(tests=list(row.tests.items()), start_from=row.start_from)
     length = config.train_cfg.get('max_iters')
     if length is None:
         raise ValueError(f'{row.config} must train by iterations (train_cfg.max_iters)')
-    iterations = iterations or length
+    iterations = iterations or row.iterations or length
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     if isinstance(config.param_scheduler, dict):
         config.param_scheduler = [config.param_scheduler]
@@ -77,6 +77,11 @@ def run_config(row, seed, iterations=None):
         end = scheduler.get('end', length) * iterations // length
         scheduler.update(begin=begin, end=max(end, begin + 1))
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
+    if row.validate_every:
+        config.train_cfg.val_interval = row.validate_every
+        config.val_cfg = dict(type='ValLoop')
+        config.val_dataloader = config.test_dataloader
+        config.val_evaluator = config.test_evaluator
     config.default_hooks.checkpoint.update(
         interval=max(iterations // 4, 1), max_keep_ckpts=1, save_best=None
     )
@@ -90,46 +95,61 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
     """Write the config of each run into its folder.
 
     Args:
-        rows (Sequence[Row]): What to train.
+        rows (Sequence[Row]): What to train; a row comes after the one that it starts from.
         out (Path): The study's folder.
-        seeds (Sequence[int] | None): For each row; by default the row's own.
+        seeds (Sequence[int] | None): Seeds of each row. Default: the row's own.
         iterations (int | None): See :func:`run_config`.
-        force (bool): Whether runs whose settings were different start anew. Default: False.
+        force (bool): Whether to train runs anew that had other settings. Default: False.
 
     Returns:
         list[Run]: Seed by seed, so that a study that is stopped early has every row.
 
     Raises:
-        ValueError: Two rows have one name, a row's config does not do, or the folder has such
-            runs and ``force`` is False.
+        ValueError: The rows do not fit each other, a config is refused, or a run in the folder had
+            other settings and ``force`` is False.
     """
     names = [row.name for row in rows]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f'rows must differ in their names, got several called {name!r}')
     planned = {
-        Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}'): row
+        Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}', row.start_from): row
         for row in rows
         for seed in seeds or row.seeds
     }
     runs = sorted(planned, key=lambda run: run.seed)
+    for run in runs:
+        if run.start_from and not start_of(run, runs):
+            raise ValueError(
+                f'row {run.name!r} starts from {run.start_from!r}, which is not trained with seed '
+                f'{run.seed}'
+            )
     texts = {run: _text(run_config(planned[run], run.seed, iterations)) for run in runs}
-    other = [run for run in runs if _differs(run, texts[run])]
+    other = []
+    for run in runs:
+        if _differs(run, texts[run]) or start_of(run, other):
+            other.append(run)
     if other and not force:
         raise ValueError(
             f'{other[0].folder} is a run with other settings; name another folder, or --force '
             'trains it anew'
         )
     for run in other:
-        shutil.rmtree(run.folder)
+        shutil.rmtree(run.folder, ignore_errors=True)
     for run in runs:
         run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / 'settings.py').write_text(texts[run])
+        with writing(run.folder / 'settings.py', force=True) as temporary:
+            temporary.write_text(texts[run])
     return runs
 
 
+def start_of(run, runs):
+    """Return the run, among these, that gives a run its first weights; None if there is none."""
+    return next((each for each in runs if each[:2] == (run.start_from, run.seed)), None)
+
+
 def finished_runs(out):
-    """Return the runs in a study's folder that have a result, by name and seed: list[Run]."""
+    """Return the runs with a result in a study's folder, sorted by name and seed."""
     folders = [path.parent for path in Path(out).glob('runs/*/seed*/result.json')]
     return sorted(
         Run(folder.parent.name, int(folder.name.removeprefix('seed')), folder) for folder in folders
@@ -148,31 +168,34 @@ def _differs(run, text):
 
 
 def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
-    """Train and evaluate the runs that have no result yet, each in a process of its own.
+    """Train and test the runs that have no result yet, each in a process of its own.
 
-    What a run prints is in ``log.txt`` of its folder. One that fails does not stop the others.
+    A run writes what it prints to its ``log.txt``. A run that fails does not stop the others.
 
     Args:
-        runs (Sequence[Run]): As :func:`plan` gives them.
-        jobs (int): How many at a time; they share the processor cores. Default: 1.
-        device (str): ``'cpu'`` or ``'cuda'``. Default: ``'cpu'``.
-        progress (Callable[[Run, str | None], None]): Called when a run has ended, with the last
-            line of its log where it failed.
+        runs (Sequence[Run]): From :func:`plan`.
+        jobs (int): How many run at a time; they share the processor cores. Default: 1.
+        device (str): ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. Default: ``'cpu'``.
+        progress (Callable[[Run, str | None], None]): Called when a run has ended, with the reason
+            if it failed.
 
     Returns:
-        dict[Run, str]: Those that failed, and why.
+        dict[Run, str]: The runs that failed, and why.
     """
     failed = {}
     environment = dict(
         os.environ, OMP_NUM_THREADS=str(max(len(os.sched_getaffinity(0)) // jobs, 1))
     )
-    if device == 'cpu':
-        environment['CUDA_VISIBLE_DEVICES'] = ''
+    environment |= _visible(device)
     executor = ThreadPoolExecutor(jobs)
     try:
-        futures = {executor.submit(_execute, run, environment): run for run in runs}
-        for future in as_completed(futures):
-            run, error = futures[future], future.result()
+        futures = {}
+        for run in runs:
+            start = futures.get(start_of(run, runs))
+            futures[run] = executor.submit(_execute, run, environment, start)
+        ended = {future: run for run, future in futures.items()}
+        for future in as_completed(ended):
+            run, error = ended[future], future.result()
             if error:
                 failed[run] = error
             progress(run, error)
@@ -181,10 +204,25 @@ def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
     return failed
 
 
-def _execute(run, environment):
-    """Return None, or why the run failed."""
+def _visible(device):
+    """Return the environment variable that leaves a process one GPU, none or all it has."""
+    if device == 'cpu':
+        return dict(CUDA_VISIBLE_DEVICES='')
+    if device == 'cuda':
+        return {}
+    number = device.removeprefix('cuda:')
+    if visible := os.environ.get('CUDA_VISIBLE_DEVICES'):
+        number = visible.split(',')[int(number)]
+    return dict(CUDA_VISIBLE_DEVICES=number)
+
+
+def _execute(run, environment, start):
+    """Do a run once the run that it starts from has ended; return None, or why it failed."""
     if run.result():
         return None
+    # The executor began that run earlier, so it never waits for this one.
+    if start and start.result():
+        return 'the run that it starts from failed'
     command = [sys.executable, '-m', 'mmseg_ctx.analysis.study_run', str(run.folder)]
     path = run.folder / 'log.txt'
     with open(path, 'a') as log:

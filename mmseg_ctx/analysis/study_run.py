@@ -1,49 +1,83 @@
 """One run of a study, in a process of its own: train, evaluate, write the result."""
 
+import copy
 import json
 import sys
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmseg_ctx.heads import ContextAwareClassifierHead
-from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.utils.files import writing
 
+# The tests of a model with a context-aware classifier: its three classifiers.
+CLASSIFIERS = dict(
+    prior={'default_hooks.classifier': dict(type='EvaluatedClassifierHook', classifier='prior')},
+    refined={},
+    oracle={'default_hooks.classifier': dict(type='EvaluatedClassifierHook', classifier='oracle')},
+)
 
-def train_and_test(config):
-    """Train a model, or go on from its last checkpoint, and evaluate it.
+
+class _CurveHook(Hook):
+    """Adds the metrics of each validation to a file, which a resumed run goes on with."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def after_val_epoch(self, runner, metrics=None):
+        with open(self.path, 'a') as file:
+            file.write(json.dumps(dict(iteration=runner.iter, **_numbers(metrics))) + '\n')
+
+
+def train_and_test(config, start=None):
+    """Train a model, or go on from its last checkpoint, and test it.
 
     Args:
-        config (Config): Of MMEngine's ``Runner``.
+        config (Config): Config of a ``Runner``, with ``work_dir``.
+        start (str | Path | None): The ``work_dir`` whose last checkpoint gives the first weights.
+            Default: what the config says.
 
     Returns:
-        dict: ``metrics``, those of the test loop by the name of the classifier: ``'prior'``,
-        ``'refined'`` and ``'oracle'`` of a context-aware classifier, else ``'model'``;
-        ``parameters``, and ``torch``, its version.
+        dict: ``metrics`` of each test by its name; ``curve``, the metrics of each validation with
+        its ``iteration``; ``parameters``; and ``torch``, the version.
     """
+    work_dir = Path(config.work_dir)
+    if start and not find_latest_checkpoint(work_dir):
+        config.update(load_from=find_latest_checkpoint(start), resume=False)
     runner = Runner.from_cfg(config)
+    curve = work_dir / 'curve.jsonl'
+    runner.register_hook(_CurveHook(curve))
     runner.train()
-    if any(isinstance(part, ContextAwareClassifierHead) for part in runner.model.modules()):
-        metrics = _test_classifiers(runner)
-    else:
-        metrics = dict(model=runner.test())
+    model = runner.model
+    aware = any(isinstance(part, ContextAwareClassifierHead) for part in model.modules())
+    tests = dict(_study(config).get('tests', [])) or (CLASSIFIERS if aware else dict(model={}))
     return dict(
-        metrics={name: _numbers(entries) for name, entries in metrics.items()},
-        parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
+        metrics={name: _test(config, overrides) for name, overrides in tests.items()},
+        curve=_read_curve(curve),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         torch=torch.__version__,
     )
 
 
-def _test_classifiers(runner):
-    refined = runner.test()
-    hook = EvaluatedClassifierHook('prior')
-    runner.register_hook(hook)
-    prior = runner.test()
-    hook.classifier = 'oracle'
-    return dict(prior=prior, refined=refined, oracle=runner.test())
+def _study(config):
+    return config.get('study', {})
+
+
+def _test(config, overrides):
+    config = copy.deepcopy(config)
+    config.merge_from_dict(overrides)
+    config.update(load_from=find_latest_checkpoint(config.work_dir), resume=False)
+    return _numbers(Runner.from_cfg(config).test())
+
+
+def _read_curve(path):
+    """Return the entries in order. A resumed run repeats some; the last one of each counts."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    entries = {entry['iteration']: entry for entry in map(json.loads, lines)}
+    return [entries[iteration] for iteration in sorted(entries)]
 
 
 def _numbers(metrics):
@@ -55,7 +89,9 @@ def main():
     folder = Path(sys.argv[1])
     config = Config.fromfile(folder / 'settings.py')
     config.work_dir = str(folder / 'work_dir')
-    result = train_and_test(config)
+    name = _study(config).get('start_from')
+    start = name and folder.parents[1] / name / folder.name / 'work_dir'
+    result = train_and_test(config, start)
     with writing(folder / 'result.json', force=True) as temporary:
         temporary.write_text(json.dumps(result, indent=1))
 

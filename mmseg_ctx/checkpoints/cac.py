@@ -7,7 +7,13 @@ MobileNet, HRNet and Swin. What differs is the two projectors' names.
 
 import re
 
-from mmseg_ctx.checkpoints.conversion import Conversion, build_model, fit, save
+from mmseg_ctx.checkpoints.conversion import (
+    Conversion,
+    build_model,
+    refuse_partial,
+    restrict_to_model,
+    save,
+)
 from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.utils.files import writing
 
@@ -65,7 +71,7 @@ def _why_not(state_dict):
     )
 
 
-def convert_cac(source, destination, config=None, force=False):
+def convert_cac(source, destination, config=None, force=False, partial=False):
     """Convert a checkpoint of the authors' to one that MMEngine loads into a model of ours.
 
     Args:
@@ -75,6 +81,8 @@ def convert_cac(source, destination, config=None, force=False):
             what is missing and left over; by default only the projectors must be complete.
             Default: None.
         force (bool): Whether an existing ``destination`` is replaced. Default: False.
+        partial (bool): Whether what fits is converted although weights are missing or have no
+            place, see :func:`refuse_partial`. Default: False.
 
     Returns:
         Conversion: What was written, and what was renamed, is missing or was left over.
@@ -85,11 +93,11 @@ def convert_cac(source, destination, config=None, force=False):
     """
     with writing(destination, force) as temporary:
         state_dict, meta = load_checkpoint(source)
-        # Which DataParallel puts before every name.
-        state_dict = {name.removeprefix('module.'): value for name, value in state_dict.items()}
         conversion = convert_state_dict(state_dict)
         if config is not None:
-            conversion = fit(conversion, build_model(config))
+            conversion = restrict_to_model(conversion, build_model(config))
+        if not partial:
+            refuse_partial(conversion, source)
         # MMSegmentation 1.x keeps the names and colours of the classes under other names.
         names = {'classes': meta.get('CLASSES'), 'palette': meta.get('PALETTE')}
         known = {name: value for name, value in names.items() if value is not None}

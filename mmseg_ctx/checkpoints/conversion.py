@@ -1,12 +1,19 @@
 """What the converters share: the converted weights, their comparison with a model, the file."""
 
+import re
 from typing import NamedTuple
 
 import torch
 
 from mmseg_ctx.utils.configs import read_config
-from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.errors import first_names, value_errors
 from mmseg_ctx.utils.models import build
+
+# What the context-aware classifier adds to the head inside it.
+ADDED = re.compile(r'decode_head\.(\d+\.)?(estimate|oracle)_projector\.')
+
+# The parts, by our names and the CTNet authors', without which a model segments otherwise.
+NEEDED = re.compile(r'(backbone|neck|decode_head|head(?!\.aux_head))\.')
 
 
 class Conversion(NamedTuple):
@@ -50,8 +57,8 @@ def build_model(config_file):
         return build(config.model)
 
 
-def fit(conversion, model):
-    """Compare a conversion with the model that it is meant for.
+def restrict_to_model(conversion, model):
+    """Keep what a model has a place for, and list what it needs beside.
 
     Args:
         conversion (Conversion): The weights.
@@ -83,6 +90,28 @@ def fit(conversion, model):
             if name not in state_dict and not name.endswith('.num_batches_tracked')
         ],
     )
+
+
+def refuse_partial(conversion, source):
+    """Raise a ValueError if the converted model would segment otherwise than the one it is from.
+
+    That is so if a weight is missing, or one of the backbone, the neck or the decode head has no
+    place. Projectors of the context-aware classifier may be missing, all of them, and the auxiliary
+    head may be left over.
+
+    Args:
+        conversion (Conversion): The weights.
+        source (str | Path): The file that they are from, for the message.
+    """
+    has_projectors = any(map(ADDED.match, conversion.state_dict))
+    missing = [name for name in conversion.missing if has_projectors or not ADDED.match(name)]
+    left_over = [name for name in conversion.left_over if NEEDED.match(name)]
+    faults = {'it lacks': missing, 'the model has no place for': left_over}
+    parts = [f'{fault} {first_names(names)}' for fault, names in faults.items() if names]
+    if parts:
+        raise ValueError(
+            f'{source} does not fit the model: {"; ".join(parts)} (--partial converts what fits)'
+        )
 
 
 def save(conversion, path, meta):

@@ -8,7 +8,13 @@ levels differ. The backbone is MMSegmentation's ``ResNetV1d``.
 import torch
 from mmengine.config import Config
 
-from mmseg_ctx.checkpoints.conversion import Conversion, build_model, fit, save
+from mmseg_ctx.checkpoints.conversion import (
+    Conversion,
+    build_model,
+    refuse_partial,
+    restrict_to_model,
+    save,
+)
 from mmseg_ctx.checkpoints.paddle import load_pdparams
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.files import writing
@@ -105,7 +111,7 @@ def convert_arrays(arrays):
         arrays (dict[str, np.ndarray]): By the authors' names.
 
     Returns:
-        Conversion: Nothing is ``missing`` yet; :func:`fit` fills that in.
+        Conversion: Nothing is ``missing`` yet; :func:`restrict_to_model` fills that in.
 
     Raises:
         ValueError: An array that another one is folded into is not there.
@@ -217,7 +223,7 @@ def released_model(arrays):
     return build(model)
 
 
-def convert_ctnet(source, destination, config=None, force=False):
+def convert_ctnet(source, destination, config=None, force=False, partial=False):
     """Convert a released ``.pdparams`` file to a checkpoint that MMEngine loads.
 
     Args:
@@ -226,6 +232,8 @@ def convert_ctnet(source, destination, config=None, force=False):
         config (str | Path | None): Config of the model that it is meant for; by default the model
             is told from the names (:func:`released_model`). Default: None.
         force (bool): Whether an existing ``destination`` is replaced. Default: False.
+        partial (bool): Whether what fits is converted although weights are missing or have no
+            place, see :func:`refuse_partial`. Default: False.
 
     Returns:
         Conversion: What was written, and what was renamed, is missing or was left over.
@@ -237,6 +245,8 @@ def convert_ctnet(source, destination, config=None, force=False):
     with writing(destination, force) as temporary:
         arrays = load_pdparams(source)
         model = released_model(arrays) if config is None else build_model(config)
-        conversion = fit(convert_arrays(arrays), model)
+        conversion = restrict_to_model(convert_arrays(arrays), model)
+        if not partial:
+            refuse_partial(conversion, source)
         save(conversion, temporary, meta={})
     return conversion

@@ -4,6 +4,11 @@ import re
 
 import torch
 
+from mmseg_ctx.checkpoints.stand_ins import shown
+
+# What DataParallel puts before every name.
+PARALLEL_PREFIX = 'module.'
+
 
 def load_checkpoint(path):
     """Return a PyTorch checkpoint, read with ``weights_only=True``.
@@ -12,25 +17,59 @@ def load_checkpoint(path):
         path (str | Path): The file.
 
     Returns:
-        tuple[dict[str, Tensor], dict]: Its state dict, and its ``meta``, which may be empty.
+        tuple[dict[str, Tensor], dict]: Its state dict, without the ``module.`` of a parallel
+        model, and its ``meta``, which may be empty.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no checkpoint, or asks for anything that is not known as safe.
+        ValueError: It is no checkpoint of dense tensors, or asks for anything that is not known as
+            safe.
     """
+    open(path, 'rb').close()  # an error of a file that cannot be read names it
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # A damaged file may raise anything.
-        refused = re.search(r'GLOBAL (\S+)', str(error))
-        reason = f'it asks for {refused[1]}' if refused else 'it is damaged or something else'
-        raise ValueError(f'{path} is no checkpoint that is safe to load: {reason}') from error
-    state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(state_dict, dict) or not state_dict:
+        raise ValueError(
+            f'{path} is no checkpoint that is safe to load: {_reason(str(error))}'
+        ) from error
+    content = _items(checkpoint)
+    state_dict = _items(content.get('state_dict', checkpoint))
+    if not state_dict:
         raise ValueError(f'{path} is no checkpoint: it has no state dict')
     for name, value in state_dict.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise ValueError(f'{path} is no checkpoint: {name!r} in its state dict is no tensor')
-    meta = checkpoint.get('meta', {}) if state_dict is not checkpoint else {}
-    return state_dict, meta if isinstance(meta, dict) else {}
+        if type(name) is not str or not _is_dense(value):
+            raise ValueError(
+                f'{path} is no checkpoint: {shown(name)} in its state dict is no tensor'
+            )
+    # Without what a file can give a tensor beside its values, such as hooks.
+    state_dict = {
+        name.removeprefix(PARALLEL_PREFIX): value.detach() for name, value in state_dict.items()
+    }
+    return state_dict, _items(content.get('meta')) if 'state_dict' in content else {}
+
+
+def _reason(message):
+    """Return what PyTorch's unpickler or a stand-in says, without PyTorch's advice around it."""
+    if name := re.search(r'GLOBAL (\S+)', message):
+        return f'it asks for {name[1]}'
+    stand_in = re.search(r'WeightsUnpickler error:\s+(it .*)', message)
+    return stand_in[1] if stand_in else 'it is damaged or something else'
+
+
+def _items(container):
+    """Return what a dictionary holds, and nothing for anything else.
+
+    An OrderedDict from a file can have attributes in the place of its own methods.
+    """
+    return dict(dict.items(container)) if isinstance(container, dict) else {}
+
+
+def _is_dense(value):
+    """Whether a value is a tensor with a memory of its own, whose size PyTorch has checked."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and not value.is_quantized
+        and not value.is_nested
+        and not value.is_meta
+    )

@@ -1,13 +1,27 @@
 """Read the weights that PaddlePaddle wrote, without PaddlePaddle and without running any code.
 
-A ``.pdparams`` file is a pickled dictionary of NumPy arrays. Unpickling may call whatever the file
-names, so everything but the few names that such a dictionary needs is refused.
+A ``.pdparams`` file is a pickled dictionary of NumPy arrays. Python's own unpickler calls what a
+file names, and a short file can make it take any amount of memory or end the process. So the file
+is read here: only the operations and the few names that such a dictionary needs.
 """
 
 import pickle
+import pickletools
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
+
+from mmseg_ctx.checkpoints.stand_ins import (
+    STAND_INS,
+    FromBuffer,
+    Latin1,
+    PickledArray,
+    PickledDtype,
+    by_numpys_names,
+    shown,
+)
+from mmseg_ctx.utils.errors import value_errors
 
 # Paddle adds a table of its own names for the parameters; its presence marks a state dict.
 NAME_TABLE = 'StructuredToParameterName@@'
@@ -15,61 +29,188 @@ NAME_TABLE = 'StructuredToParameterName@@'
 # Marks a file whose arrays of 2**30 bytes and more were cut into slices.
 SLICE_TABLE = 'UnpackBigParamInfor@@'
 
+# The operations that push a number, a text or bytes which follow them in the file.
+LITERALS = {
+    *('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT'),
+    *('STRING', 'BINSTRING', 'SHORT_BINSTRING'),
+    *('UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8'),
+    *('SHORT_BINBYTES', 'BINBYTES', 'BINBYTES8', 'BYTEARRAY8'),
+}
+CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': ()}
 
-class _Latin1:
-    """Stands in for ``_codecs.encode``, which protocol 2 writes bytes with.
+# A large network's file has some ten thousand operations.
+MAX_OPERATIONS = 1_000_000
 
-    Like :class:`_FromBuffer` it has no attributes, so that no pickle can change it.
+# A byte of a file is used twice at most: in a text that becomes bytes, which become an array.
+MAX_USES = 3
+
+
+class _OrderedDict:
+    """Stands in for ``collections.OrderedDict``, which Python 2 calls with a list of pairs."""
+
+    __slots__ = ()
+
+    def __call__(self, *arguments):
+        (pairs,) = arguments or ([],)
+        if type(pairs) is not list:
+            raise pickle.UnpicklingError(f'it makes a dictionary of {shown(pairs)}')
+        return OrderedDict((_checked(key), value) for key, value in pairs)
+
+
+ALLOWED = {
+    **STAND_INS,
+    'collections.OrderedDict': _OrderedDict(),
+    '_codecs.encode': Latin1(),
+    **by_numpys_names('numeric', '_frombuffer', FromBuffer()),
+}
+
+
+def _checked(key):
+    """Return a key of a dictionary or of the memo.
+
+    To hash a deeply nested tuple would end the process, and large integers can have one hash.
+    """
+    if type(key) is not str and not (type(key) is int and abs(key) < 2**31):
+        raise pickle.UnpicklingError(f'it holds a dictionary whose key is {shown(key)}')
+    return key
+
+
+class ArrayUnpickler:
+    """Reads a pickle of NumPy arrays and plain containers, and refuses everything else by name.
+
+    Args:
+        content (bytes): The pickle, of any protocol.
     """
 
-    __slots__ = ()
+    def __init__(self, content):
+        self.content = content
+        self.stack = []
+        self.outer_stacks = []  # one for each open mark
+        self.memo = {}
+        self.operations = self.bytes = 0
 
-    def __call__(self, text, encoding):
-        if encoding != 'latin1':
-            raise pickle.UnpicklingError(f'it holds text to encode as {encoding!r}, not latin1')
-        return text.encode('latin1')
+    def load(self):
+        """Return what the pickle holds.
+
+        Raises:
+            Exception: Of any kind: it is damaged, or asks for something that is not allowed.
+        """
+        if not self.content:
+            raise EOFError('Ran out of input')
+        for opcode, argument, _ in pickletools.genops(self.content):
+            self._count(operations=1)
+            if opcode.name in LITERALS:
+                self.stack.append(argument)
+            elif opcode.name in CONSTANTS:
+                self.stack.append(CONSTANTS[opcode.name])
+            else:
+                self._apply(opcode.name, argument)
+        return self.stack.pop()
+
+    def _apply(self, operation, argument):
+        match operation:
+            case 'PROTO' | 'FRAME' | 'STOP':
+                pass
+            case 'MARK':
+                self.outer_stacks.append(self.stack)
+                self.stack = []
+            case 'EMPTY_DICT':
+                self.stack.append({})
+            case 'EMPTY_LIST':
+                self.stack.append([])
+            case 'DICT':
+                items = self._since_mark()
+                self.stack.append({})
+                self._set(items)
+            case 'LIST':
+                items = self._since_mark()
+                self.stack.append(items)
+            case 'TUPLE':
+                items = self._since_mark()
+                self.stack.append(tuple(items))
+            case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
+                items = self._last(int(operation[-1]))
+                self.stack.append(tuple(items))
+            case 'SETITEM':
+                self._set(self._last(2))
+            case 'SETITEMS':
+                self._set(self._since_mark())
+            case 'APPEND':
+                self._extend(self._last(1))
+            case 'APPENDS':
+                self._extend(self._since_mark())
+            case 'MEMOIZE':
+                self.memo[len(self.memo)] = self.stack[-1]
+            case 'PUT' | 'BINPUT' | 'LONG_BINPUT':
+                self.memo[_checked(argument)] = self.stack[-1]
+            case 'GET' | 'BINGET' | 'LONG_BINGET':
+                self.stack.append(self.memo[argument])
+            case 'GLOBAL':
+                self.stack.append(_stand_in(argument.replace(' ', '.', 1)))
+            case 'STACK_GLOBAL':
+                self.stack.append(_stand_in('.'.join(self._last(2))))
+            case 'REDUCE':
+                function, arguments = self._last(2)
+                self._count(sum(len(each) for each in arguments if type(each) is list))
+                self.stack.append(function(*arguments))
+                self._count_made(self.stack[-1])
+            case 'BUILD':
+                (state,) = self._last(1)
+                self._build(self.stack[-1], state)
+            case _:
+                raise pickle.UnpicklingError(
+                    f'it has the operation {operation}, which no array has'
+                )
+
+    def _last(self, count):
+        if len(self.stack) < count:
+            raise pickle.UnpicklingError('it takes more from the stack than was put there')
+        last = self.stack[-count:]
+        del self.stack[-count:]
+        return last
+
+    def _since_mark(self):
+        items = self.stack
+        self.stack = self.outer_stacks.pop()
+        return items
+
+    def _set(self, items):
+        target = self.stack[-1]
+        if type(target) not in (dict, OrderedDict):
+            raise pickle.UnpicklingError(f'it sets items of {shown(target)}')
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[_checked(key)] = value
+
+    def _extend(self, items):
+        target = self.stack[-1]
+        if type(target) is not list:
+            raise pickle.UnpicklingError(f'it appends to {shown(target)}')
+        target.extend(items)
+
+    def _build(self, instance, state):
+        if type(instance) not in (PickledArray, PickledDtype):
+            raise pickle.UnpicklingError(f'it sets attributes of {shown(instance)}')
+        instance.__setstate__(state)
+        self._count_made(instance)
+
+    def _count_made(self, made):
+        """Count the bytes of what was made: a pickle can use its parts in any number of calls."""
+        if type(made) in (bytes, PickledArray):
+            self._count(size=memoryview(made).nbytes)
+
+    def _count(self, operations=0, size=0):
+        self.operations += operations
+        self.bytes += size
+        if self.operations > MAX_OPERATIONS or self.bytes > MAX_USES * len(self.content):
+            raise pickle.UnpicklingError('it uses its parts more often than weights do')
 
 
-class _FromBuffer:
-    """Stands in for ``numpy.core.numeric._frombuffer``, which protocol 5 writes arrays with."""
-
-    __slots__ = ()
-
-    def __call__(self, buffer, dtype, shape, order):
-        return np.frombuffer(buffer, dtype).reshape(shape, order=order).copy()
-
-
-def _allowed_names():
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-    allowed = {
-        ('collections', 'OrderedDict'): OrderedDict,
-        ('numpy', 'ndarray'): np.ndarray,
-        ('numpy', 'dtype'): np.dtype,
-        ('_codecs', 'encode'): _Latin1(),
-        # Protocol 2 writes no bytes, those of an empty array, as a call.
-        ('__builtin__', 'bytes'): bytes,
-        ('builtins', 'bytes'): bytes,
-    }
-    # NumPy renamed the package in 2.0; a file may come from either side.
-    for package in ('numpy.core', 'numpy._core'):
-        allowed[f'{package}.multiarray', '_reconstruct'] = multiarray._reconstruct
-        allowed[f'{package}.numeric', '_frombuffer'] = _FromBuffer()
-    return allowed
-
-
-ALLOWED = _allowed_names()
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Unpickles NumPy arrays and plain containers, and refuses everything else by name."""
-
-    def find_class(self, module, name):
-        try:
-            return ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f'it asks for {module}.{name}, and only NumPy arrays and plain containers are read'
-            ) from None
+def _stand_in(name):
+    if name not in ALLOWED:
+        raise pickle.UnpicklingError(
+            f'it asks for {name}, and only NumPy arrays and plain containers are read'
+        )
+    return ALLOWED[name]
 
 
 def load_pdparams(path):
@@ -91,27 +232,17 @@ def load_pdparams(path):
         >>> arrays['head.cls_head.weight'].shape
         (60, 512, 1, 1)
     """
-    with open(path, 'rb') as file:
-        try:
-            content = ArrayUnpickler(file, encoding='latin1').load()
-        except OSError:
-            raise
-        except Exception as error:  # A damaged pickle may raise anything.
-            raise ValueError(f'{path} is not a dictionary of Paddle weights: {error}') from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f'{path} is not a dictionary of Paddle weights, but a {type(content).__name__}'
-        )
-    if SLICE_TABLE in content:
+    content = Path(path).read_bytes()
+    with value_errors(f'{path} is not a dictionary of Paddle weights'):
+        weights = ArrayUnpickler(content).load()
+    if type(weights) not in (dict, OrderedDict):
+        raise ValueError(f'{path} is not a dictionary of Paddle weights, but {shown(weights)}')
+    if SLICE_TABLE in weights:
         raise ValueError(f'{path} holds arrays cut into slices ({SLICE_TABLE}), which are not read')
-    arrays = {name: value for name, value in content.items() if name != NAME_TABLE}
-    for name, value in arrays.items():
-        if not isinstance(name, str) or not _is_numeric(value):
+    weights.pop(NAME_TABLE, None)
+    for name, value in weights.items():
+        if type(name) is not str or type(value) is not PickledArray:
             raise ValueError(
-                f'{path} is not a dictionary of Paddle weights: {name!r} is no numeric array'
+                f'{path} is not a dictionary of Paddle weights: {shown(name)} is no numeric array'
             )
-    return arrays
-
-
-def _is_numeric(value):
-    return isinstance(value, np.ndarray) and value.dtype.kind in 'biuf'
+    return {name: np.asarray(value) for name, value in weights.items()}

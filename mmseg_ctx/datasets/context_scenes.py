@@ -1,42 +1,52 @@
-"""The context scenes for MMSegmentation: a data set of indices and a transform that draws them."""
+"""The context scenes as a data set of MMSegmentation, which can be read in two ways.
 
+A transform draws image and label at once, which is faster. A file backend serves them as PNG files
+to code that reads an image by its path: ``LoadImageFromFile``, ``mim test --show-dir``,
+``MMSegInferencer``.
+"""
+
+import io
+import re
+from functools import lru_cache
 from typing import ClassVar
 
 from mmcv.transforms import BaseTransform
+from mmengine.fileio import BaseStorageBackend, register_backend
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
+from PIL import Image
 
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
 from mmseg_ctx.utils.arguments import check_bool, check_int, check_ints, is_int
 
 MINIMUM_SIDE = 32
-"""Below it the smallest objects, 1/32 of the side, would be smaller than a pixel."""
+"""The smallest objects, 1/32 of the side, have at least one pixel."""
+
+PREFIX = 'context-scenes'
+PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_label)?\.png')
 
 
 @DATASETS.register_module()
 class ContextScenesDataset(BaseSegDataset):
-    """Procedural scenes in which some pixels can only be told apart by context far away.
+    """Drawn scenes with pixels that only context far away tells apart.
 
-    Four classes of ground look alike; which of them lies in an image is told by a kite in its sky,
-    of about 0.3 % of the pixels. Two classes of crates differ only relative to each other: the
-    darker and the lighter of those in the image. Sizes range from 1/32 to 1/2 of the image's side,
-    poles and wires are one to three pixels wide, tent and campfire as well as pole and wire only
-    occur together, and some objects have an ignored border.
+    Four classes of ground look alike; only a kite in the sky, 0.3 % of the pixels, tells which of
+    them an image has. Two classes of crates differ only relative to each other: the darker and the
+    lighter ones of an image. Objects have sizes from 1/32 to 1/2 of the image's side; poles and
+    wires are one to three pixels wide. Tent and campfire only occur together, and so do pole and
+    wire. Some objects have an ignored border.
 
-    The data set lists indices and reads nothing from disk; :class:`RenderContextScene`, first in
-    the pipeline, draws image and label from ``(seed, index)``.
+    The data set reads nothing from disk. Its pipeline begins with :class:`RenderContextScene`,
+    which draws image and label from ``(seed, index)``, or with ``LoadImageFromFile`` and
+    ``LoadAnnotations``, which read the same from :class:`ContextScenesBackend`.
 
     Args:
         num_images (int): Number of scenes. Default: 1000.
         image_size (int | Sequence[int]): Side, or height and width, in pixels, at least 32 each.
             Default: 128.
-        seed (int): Seed; data sets of different seeds share no scene. Default: 0.
-        **kwargs: Further arguments of ``BaseSegDataset``, such as ``pipeline``, ``metainfo`` or
+        seed (int): Data sets of different seeds share no scene. Default: 0.
+        **kwargs: Arguments of ``BaseSegDataset``, such as ``pipeline``, ``metainfo`` or
             ``indices``.
-
-    Raises:
-        TypeError: An argument is of the wrong type.
-        ValueError: ``num_images`` < 1, a side < 32 or ``seed`` < 0.
 
     Example:
         >>> dataset = ContextScenesDataset(
@@ -60,17 +70,22 @@ class ContextScenesDataset(BaseSegDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self):
-        """One entry a scene: what the transform draws it from, and what any data set has."""
+        """Return an entry for each scene: what the transform draws it from, and the usual keys."""
         height, width = self.image_size
+        names = [
+            f'{PREFIX}://context_scene_{self.seed}_{index:06d}_{height}x{width}'
+            for index in range(self.num_images)
+        ]
         return [
             dict(
-                img_path=f'context_scene_{self.seed}_{index:06d}_{height}x{width}.png',
+                img_path=f'{name}.png',
+                seg_map_path=f'{name}_label.png',
                 scene=(self.seed, index, height, width),
                 label_map=self.label_map,
                 reduce_zero_label=self.reduce_zero_label,
                 seg_fields=[],
             )
-            for index in range(self.num_images)
+            for index, name in enumerate(names)
         ]
 
 
@@ -84,9 +99,46 @@ def check_size(name, size):
     return sides
 
 
+@register_backend(PREFIX, prefixes=PREFIX)
+class ContextScenesBackend(BaseStorageBackend):
+    """MMEngine's file backend for the paths of :class:`ContextScenesDataset`.
+
+    Example:
+        >>> from mmengine import fileio
+        >>> png = fileio.get('context-scenes://context_scene_1_000003_128x128.png')
+        >>> labels = fileio.get('context-scenes://context_scene_1_000003_128x128_label.png')
+    """
+
+    def get(self, filepath):
+        """Return the scene of a path, or its label, as the bytes of a PNG file.
+
+        Raises:
+            FileNotFoundError: The path names no scene.
+        """
+        match = PATH.fullmatch(str(filepath))
+        seed, index, *sides = map(int, match.groups()[:4]) if match else (0, 0, 0)
+        if min(sides) < MINIMUM_SIDE:
+            raise FileNotFoundError(
+                f'{str(filepath)!r} is no scene: a path must be {PREFIX}://context_scene_'
+                f'SEED_INDEX_HEIGHTxWIDTH.png, or …_label.png, with sides >= {MINIMUM_SIDE}'
+            )
+        image, label = _render(seed, index, *sides)
+        png = io.BytesIO()
+        Image.fromarray(label if match[5] else image).save(png, 'png', compress_level=1)
+        return png.getvalue()
+
+    def get_text(self, filepath):
+        """Raise a TypeError: a scene is no text."""
+        raise TypeError(f'{filepath} is an image, not a text')
+
+
+# The label is read right after its image.
+_render = lru_cache(maxsize=1)(render_scene)
+
+
 @TRANSFORMS.register_module()
 class RenderContextScene(BaseTransform):
-    """Draw a scene of :class:`ContextScenesDataset`; takes the place of loading from files.
+    """Draws a scene of :class:`ContextScenesDataset`, in place of loading it from files.
 
     Required keys: ``scene``, and for the label ``label_map``, ``reduce_zero_label`` and
     ``seg_fields``. Added keys: ``img`` (uint8 BGR ``[H, W, 3]``), ``img_shape`` and ``ori_shape``;
@@ -94,8 +146,8 @@ class RenderContextScene(BaseTransform):
 
     Args:
         image (bool): Whether to add the image. Default: True.
-        label (bool): Whether to add the label. Two of these transforms, one for each, let
-            augmentation at test time change the image but not the label. Default: True.
+        label (bool): Whether to add the label. With two of these transforms, one for the image
+            and one for the label, test-time augmentation changes the image alone. Default: True.
     """
 
     def __init__(self, image=True, label=True):

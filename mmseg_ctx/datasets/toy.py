@@ -1,10 +1,11 @@
-"""Tiny data sets in the real on-disk layouts: to try a config without its data.
+"""Tiny data sets in the layouts of public ones, to try a config without its data.
 
-Folders, file names, suffixes, split lists and label encodings are those that MMSegmentation's
-converters leave, so that the data set's own class reads them. What is in the images means nothing:
-each is a grid of cells, one class and one colour a cell.
+Folders, file names, suffixes, split lists and label encodings are those of MMSegmentation's
+converters, so the data set's own class reads them. The images mean nothing: each is a grid of cells
+with one class and one colour.
 """
 
+import io
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from PIL import Image
 
 from mmseg_ctx.evaluation.voc_results import voc_palette
 from mmseg_ctx.utils.arguments import check_choice, check_int, check_ints
+from mmseg_ctx.utils.files import check_folder, naming
 
 CELLS = (3, 4)  # rows and columns of the grid of an image
 # The labelId of each trainId of Cityscapes.
@@ -23,14 +25,14 @@ CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27
 
 @dataclass(frozen=True)
 class Split:
-    """Where the files of one split lie.
+    """The files of one split.
 
-    Args:
-        name (str): Name of an image, with a place for its number.
-        image (str): Path of an image, with a place for its name.
-        label (str | None): Path of its label; None where the labels are secret.
-        lists (tuple[str]): Files that list the names, one a line; a list may have several splits.
-        has_palette (bool): Whether the label is a palette PNG in the colours of PASCAL VOC.
+    Attributes:
+        name (str): Name of an image, with a placeholder for its number.
+        image (str): Path of an image, with a placeholder for its name.
+        label (str | None): Path of its label; None for a split with secret labels.
+        lists (tuple[str]): Files that list one name on each line; splits may share a list.
+        has_palette (bool): Whether the label is a PNG with the palette of PASCAL VOC.
         label_ids (str | None): Path of the label in Cityscapes' labelIds.
     """
 
@@ -44,7 +46,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """The splits of a data set, the label values of its classes, and that of unlabelled pixels."""
+    """The splits of a data set, and the label values of its classes and of unlabelled pixels."""
 
     splits: tuple
     values: range
@@ -61,6 +63,10 @@ def _ade20k(split, short):
 
 def _coco_stuff(split, name):
     return Split(name, f'images/{split}/{{}}.jpg', f'annotations/{split}/{{}}_labelTrainIds.png')
+
+
+def _camvid(split, sequence):
+    return Split(f'{sequence}{{:05d}}', f'{split}/{{}}.png', f'{split}annot/{{}}.png')
 
 
 def _cityscapes(split, city):
@@ -97,6 +103,11 @@ PASCAL_CONTEXT = Layout((_pascal_context('train'), _pascal_context('val')), rang
 LAYOUTS = {
     'ade20k': Layout(
         (_ade20k('training', 'train'), _ade20k('validation', 'val')), range(1, 151), 0
+    ),
+    'camvid': Layout(
+        (_camvid('train', '0006R0_f'), _camvid('val', '0016E5_'), _camvid('test', 'Seq05VD_f')),
+        range(11),
+        11,
     ),
     'cityscapes': Layout(
         (
@@ -137,11 +148,12 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
     """Write a tiny data set that MMSegmentation's class for ``layout`` reads.
 
     Args:
-        layout (str): One of ``LAYOUTS``, named as the files of ``configs/_base_/datasets``.
-        out (str | Path): The data set's root, ``data_root`` of a config. It must not exist, or be
-            an empty folder other than the working directory; it appears when everything is
-            written. A symbolic link to a folder is followed.
-        num_images (int): Images a split. Default: 4.
+        layout (str): A key of ``LAYOUTS``, which are named like the files in
+            ``configs/_base_/datasets``.
+        out (str | Path): The data set's root, ``data_root`` of a config: a new folder, or an empty
+            one other than the working directory. It appears when all files are written. A symbolic
+            link to a folder is followed.
+        num_images (int): Number of images in each split. Default: 4.
         size (tuple[int]): Height and width of the images in pixels. Default: (64, 96).
         seed (int): The same seed gives the same files. Default: 0.
 
@@ -151,6 +163,7 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
     Raises:
         ValueError: An argument is not as said.
         FileExistsError: ``out`` is a file, a folder with something in it, or the working directory.
+        OSError: ``out`` cannot be written.
 
     Example:
         >>> make_toy_dataset('ade20k', 'data/toy_ade20k')
@@ -167,15 +180,16 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
         raise FileExistsError(f'{out} is the working directory; name a new folder')
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f'{out} exists and is not an empty folder; name a new one')
+    check_folder(root)
     root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f'.{root.name[:32]}-', dir=root.parent))
     try:
-        _write(LAYOUTS[layout], temporary, num_images, size, np.random.default_rng(seed))
-        temporary.chmod(0o755)
-        temporary.replace(root)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
+        with naming(out, temporary):
+            _write(LAYOUTS[layout], temporary, num_images, size, np.random.default_rng(seed))
+            temporary.chmod(0o755)
+            temporary.replace(root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
@@ -203,7 +217,7 @@ def _write(layout, root, num_images, size, rng):
 
 
 def _draw_label(layout, size, rng):
-    """Return a label map of ``size``, a class a cell, the first cell unlabelled."""
+    """Return a label map with one class in each cell; the first cell is unlabelled."""
     cells = rng.choice(layout.values, CELLS).astype(np.uint8)
     cells[0, 0] = layout.unlabelled
     rows, columns = (np.arange(n) * cells // n for n, cells in zip(size, CELLS, strict=True))
@@ -215,4 +229,7 @@ def _save(array, path, has_palette=False):
     image = Image.fromarray(array)
     if has_palette:
         image.putpalette(voc_palette().tobytes())
-    image.save(path)
+    # Written at once: Pillow does not notice a disk that takes a part of a JPEG.
+    content = io.BytesIO()
+    image.save(content, Image.registered_extensions()[path.suffix])
+    path.write_bytes(content.getvalue())

@@ -17,10 +17,12 @@ from torch import nn
 
 from mmseg_ctx.ops import autocast_off, widen
 from mmseg_ctx.utils.arguments import (
+    check_bool,
     check_decode_head,
     check_features,
     check_int,
     check_ints,
+    check_norm_inputs,
     check_number,
     is_int,
 )
@@ -191,9 +193,11 @@ class AdaptiveContextHead(BaseDecodeHead):
     """Decode head of ACNet: adaptive context blocks from the coarsest stage to the finest.
 
     It reads as many of the encoder's stages as ``block_channels`` has entries, each of any size.
-    The last block has a global context module alone, as in the paper, and each before it reads one
-    of the finer stages; so there are as many blocks as entries (the paper's Table 3 has one to
-    three).
+    Every entry but the first stands for a block of a global and a local context module, which reads
+    one of the finer stages, the coarsest of them first; ``last_global_context`` adds the paper's
+    last block, a global context module alone (Section 4.2). Of Table 3, #1 and #2 are one and two
+    finer stages without it, and #3, the default, two with it. Of Table 2, GCM is no finer stage and
+    LCM(n) is #1 with ``num_local_fusions=n``, so that LCM(3) and #1 are one model.
 
     Args:
         in_channels (Sequence[int]): Channels of the stages, finest first.
@@ -206,6 +210,8 @@ class AdaptiveContextHead(BaseDecodeHead):
             for all or one for each of the blocks that read them; None for the width of the block's
             input. Default: None.
         num_local_fusions (int): How many times a block fuses the local features. Default: 3.
+        last_global_context (bool): Whether a global context module alone is the last block.
+            Default: True.
         input_transform (str): Only ``'multiple_select'``. Default: ``'multiple_select'``.
         **kwargs: Arguments of ``BaseDecodeHead``; ``num_classes`` and ``in_index``, with an entry
             for each of ``in_channels``, are among them.
@@ -231,6 +237,7 @@ class AdaptiveContextHead(BaseDecodeHead):
         block_channels=(512, 448, 256),
         local_channels=None,
         num_local_fusions=3,
+        last_global_context=True,
         input_transform='multiple_select',
         **kwargs,
     ):
@@ -258,16 +265,19 @@ class AdaptiveContextHead(BaseDecodeHead):
             )
             for widths in steps
         )
-        self.global_context = GlobalContextModule(channels, delta)
+        last = check_bool('last_global_context', last_global_context)
+        self.global_context = GlobalContextModule(channels, delta) if last else None
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]`` for the backbone's outputs, h×w the finest's size."""
         check_features(inputs, self.in_index, self.in_channels)
         *finer, x = self._transform_inputs(inputs)
+        check_norm_inputs(self, *finer, x)
         x = self.reduce(x)
         for block, feature in zip(self.blocks, reversed(finer), strict=True):
             x = block(x, feature)  # of the size of feature
-        x, _ = self.global_context(x)
+        if self.global_context is not None:
+            x, _ = self.global_context(x)
         return self.cls_seg(x)
 
 

@@ -1,6 +1,6 @@
 """Context-adaptive Convolution Network (CaC-Net).
 
-Liu, He, Zhang, Ren, Li: Learning to Predict Context-adaptive Convolution for Semantic
+Liu, He, Qiao, Ren, Li: Learning to Predict Context-adaptive Convolution for Semantic
 Segmentation, ECCV 2020.
 
 Depthwise kernels are predicted from the whole feature map by a matrix product of two 1×1
@@ -25,6 +25,7 @@ from mmseg_ctx.utils.arguments import (
     check_features,
     check_int,
     check_ints,
+    check_norm_inputs,
     check_one_map,
 )
 
@@ -184,6 +185,7 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
         """Return the logits ``[B, N, h, w]`` for the backbone's outputs."""
         check_features(inputs, self.in_index, self.in_channels)
         x = self._transform_inputs(inputs)  # [B, in_channels, h, w]
+        check_norm_inputs(self, x)
         branches = [
             context_conv(reduction(x))  # [B, C, h, w]
             for reduction, context_conv in zip(self.reductions, self.context_convs, strict=True)

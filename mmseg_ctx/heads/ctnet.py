@@ -26,6 +26,7 @@ from mmseg_ctx.utils.arguments import (
     check_features,
     check_int,
     check_ints,
+    check_norm_inputs,
     check_one_map,
 )
 
@@ -246,7 +247,9 @@ class ContextTandemHead(BaseDecodeHead):
             where ``mode`` is ``'spatial'``.
         """
         check_features(inputs, self.in_index, self.in_channels)
-        x = self.input_conv(self._transform_inputs(inputs))  # [B, C, h, w]
+        x = self._transform_inputs(inputs)  # [B, in_channels, h, w]
+        check_norm_inputs(self, x)
+        x = self.input_conv(x)  # [B, C, h, w]
         middle, probabilities, class_features = x, None, None
         if self.mode != 'spatial':
             middle, probabilities, class_features = self.channel_context(x)

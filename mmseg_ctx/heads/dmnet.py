@@ -21,6 +21,7 @@ from mmseg_ctx.utils.arguments import (
     check_features,
     check_int,
     check_ints,
+    check_norm_inputs,
     check_one_map,
     is_int,
 )
@@ -37,7 +38,7 @@ class _ScaleModule(nn.Module):
         layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.input_redu_conv = ConvModule(in_channels, channels, 1, **layers)
         self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, channels)[1]
-        self.activate = build_activation_layer(act_cfg)
+        self.activate = nn.Identity() if act_cfg is None else build_activation_layer(act_cfg)
         self.fusion_conv = ConvModule(channels, channels, 1, **layers) if fusion else nn.Identity()
 
     def fuse(self, filtered):
@@ -208,6 +209,7 @@ class DynamicMultiScaleHead(BaseDecodeHead):
         """Return the logits ``[B, N, h, w]`` for the backbone's outputs."""
         check_features(inputs, self.in_index, self.in_channels)
         x = context = self._transform_inputs(inputs)  # [B, in_channels, h, w]
+        check_norm_inputs(self, x)
         if self.context_index is not None:
             check_features(inputs, self.context_index, self.context_channels, prefix='context')
             context = inputs[self.context_index]

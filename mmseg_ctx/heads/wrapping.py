@@ -53,6 +53,7 @@ from mmseg_ctx.losses.memory_efficient import (
     memory_efficient_class,
 )
 from mmseg_ctx.ops import check_labels, mask_ignored, resize_labels, widen
+from mmseg_ctx.utils.arguments import check_head_arguments, check_index, check_inputs
 
 
 @MODELS.register_module()
@@ -122,7 +123,9 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         residual='none',
     ):
         kind = ('type', '_scope_')
-        super().__init__(**{name: value for name, value in head.items() if name not in kind})
+        arguments = {name: value for name, value in head.items() if name not in kind}
+        check_head_arguments(**arguments)
+        super().__init__(**arguments)
         _check_classifier(self)
         _check_losses(self)
         keep_class_weights(self)
@@ -138,6 +141,14 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
             projector_input,
             residual,
         )
+
+    def _init_inputs(self, in_channels, in_index, input_transform):
+        check_inputs(in_channels, in_index, input_transform)
+        super()._init_inputs(in_channels, in_index, input_transform)
+
+    def _transform_inputs(self, inputs):
+        check_index(inputs, self.in_index)
+        return super()._transform_inputs(inputs)
 
     def cls_seg(self, feat):
         """Classify each pixel with weights that are rewritten for its image.

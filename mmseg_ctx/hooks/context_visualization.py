@@ -12,13 +12,15 @@ from mmseg_ctx.utils.arguments import check_int
 
 @HOOKS.register_module()
 class ContextVisualizationHook(Hook):
-    """Show the context of every so many validation images to the visualizer's backends.
+    """Draws a sheet of the context for some validation images while a model trains.
 
-    A config asks for it with ``custom_hooks = [dict(type='ContextVisualizationHook')]``; its
-    ``visualizer`` says where the sheets go, to local files or TensorBoard for example.
+    A config adds it to its hooks with ``default_hooks = dict(context=dict(
+    type='ContextVisualizationHook'))``, which keeps the hooks of the configs that it inherits
+    from. A list ``custom_hooks`` would replace theirs. The config's ``visualizer`` says where the
+    sheets go, to local files or TensorBoard for example.
 
     Args:
-        interval (int): Of the validation images, each of which number is shown, from the first on.
+        interval (int): Shows every ``interval``-th validation image, beginning with the first.
             Default: 50.
 
     Raises:
@@ -33,16 +35,16 @@ class ContextVisualizationHook(Hook):
 
     def before_run(self, runner):
         """Refuse a model that has no context to show."""
-        from mmseg_ctx.visualization.context import find_context
+        from mmseg_ctx.visualization.context import require_methods
 
-        find_context(_unwrapped(runner.model))
+        require_methods(_unwrapped(runner.model))
 
     def before_val_epoch(self, runner):
         """Count the images of each validation from the start."""
         self._seen = 0
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        """Draw those images of the batch whose turn it is."""
+        """Draw a sheet for every ``interval``-th image."""
         samples = data_batch['data_samples']
         for inputs, sample in zip(data_batch['inputs'], samples, strict=True):
             if self._seen % self.interval == 0 and is_main_process():

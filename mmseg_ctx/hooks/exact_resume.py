@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed, and go on as if they had not been."""
+"""Resuming a killed run so that its losses are those of an unbroken run."""
 
 import random
 import re
@@ -19,18 +19,23 @@ class ExactResumeHook(Hook):
     """Makes ``--resume`` continue from a whole checkpoint, with the losses of an unbroken run.
 
     MMEngine brings back weights, optimizer, schedule and the order of the images, but no random
-    numbers: dropout and augmentation go on with others. With this hook those of an iteration
-    depend on the run's seed, the rank and the iteration alone, so there is no state to save. A seed
-    that the config does not set is taken from the checkpoint.
+    numbers: dropout and augmentation go on with others. With this hook the random numbers of an
+    iteration depend only on the run's seed, the rank and the iteration, so there is no state to
+    save. If the config sets no seed, the hook takes the seed from the checkpoint.
 
-    A checkpoint that a kill or a full disk cut short is recognized, and the newest whole one before
-    it takes its place.
+    The hook recognizes a checkpoint that a kill or a full disk cut short, and resumes from the
+    newest whole one before it.
 
     A fine-tuning run, whose ``load_from`` lies outside its ``work_dir``, resumes from its own last
-    checkpoint, and starts with the weights of ``load_from`` while it has none.
+    checkpoint. While it has none, it starts with the weights of ``load_from``.
 
-    MMEngine's ``FlexibleRunner`` (FSDP, DeepSpeed) loads before it calls a hook, so there the
-    checkpoint and the seed are MMEngine's choice: call ``choose_whole_checkpoint`` before the run.
+    The configs of this package have the hook in ``default_hooks``, which MMEngine merges by key, so
+    that a ``custom_hooks`` list in a config that inherits them does not replace it. Another config
+    asks for it with ``default_hooks = dict(exact_resume=dict(type='ExactResumeHook'))``.
+
+    MMEngine's ``FlexibleRunner`` (FSDP, DeepSpeed) loads the checkpoint before it calls a hook, so
+    this hook can change neither the checkpoint nor the seed there: call
+    ``choose_whole_checkpoint`` before the run.
     """
 
     def before_run(self, runner):

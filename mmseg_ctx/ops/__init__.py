@@ -15,10 +15,12 @@ k     kernel size
 
 from mmseg_ctx.ops.cosine import cosine_logits, dot_logits
 from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
-from mmseg_ctx.ops.labels import check_labels, mask_ignored, resize_labels
+from mmseg_ctx.ops.interpolation import Interpolation
+from mmseg_ctx.ops.labels import IGNORED, check_labels, mask_ignored, resize_labels
 from mmseg_ctx.ops.pooling import adaptive_avg_pool2d
 from mmseg_ctx.ops.precision import autocast_off, widen
 from mmseg_ctx.ops.prototypes import class_prototypes, one_hot
+from mmseg_ctx.ops.resized_logits import ResizedLogits, averaged_labels, predicted_labels
 from mmseg_ctx.ops.spatial_weights import spatially_varying_weights
 from mmseg_ctx.ops.upsampled_cross_entropy import (
     upsampled_cross_entropy,
@@ -26,8 +28,12 @@ from mmseg_ctx.ops.upsampled_cross_entropy import (
 )
 
 __all__ = [
+    'IGNORED',
+    'Interpolation',
+    'ResizedLogits',
     'adaptive_avg_pool2d',
     'autocast_off',
+    'averaged_labels',
     'check_labels',
     'class_prototypes',
     'cosine_logits',
@@ -35,6 +41,7 @@ __all__ = [
     'dynamic_depthwise_conv2d',
     'mask_ignored',
     'one_hot',
+    'predicted_labels',
     'resize_labels',
     'spatially_varying_weights',
     'upsampled_cross_entropy',

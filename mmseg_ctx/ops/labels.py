@@ -3,6 +3,9 @@
 import torch
 import torch.nn.functional as F
 
+IGNORED = 255
+"""Value of a label map's pixels that have no class, in data sets and in pictures."""
+
 
 def check_labels(label, num_classes, ignore_index):
     """Refuse labels that are neither a class nor the ignore index, without waiting for a device.

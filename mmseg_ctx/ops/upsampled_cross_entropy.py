@@ -3,12 +3,8 @@
 import torch
 from torch.autograd.function import once_differentiable
 
+from mmseg_ctx.ops.interpolation import Interpolation, tile_size
 from mmseg_ctx.ops.precision import autocast_off, widen
-
-# Output pixels that are worked on at a time. On the CPU a tile stays in the cache, and few columns
-# keep the interpolation's matrix products small; an accelerator wants few, large kernels.
-CPU_TILE = (32, 64)
-DEVICE_TILE_VALUES = 2**24
 
 
 def upsampled_cross_entropy(
@@ -197,18 +193,20 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
         Tensor | None: ``[B, N, h, w]``.
     """
     with autocast_off(logits):
-        rows = _Interpolation(logits.shape[2], size[0], align_corners, logits)
-        columns = _Interpolation(logits.shape[3], size[1], align_corners, logits)
-        tile_rows, tile_columns = _tile_size(logits, size)
+        batch, classes, height, width = logits.shape
+        rows = Interpolation.identity(height, logits).resize(size[0], align_corners)
+        columns = Interpolation.identity(width, logits).resize(size[1], align_corners)
+        tile_rows, tile_columns = tile_size(batch * classes, *size, logits.device)
         # A copy, since without a resize a tile is a part of it, and visit writes to tiles.
         pixels = logits.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
         gradient = torch.zeros_like(pixels) if with_gradient else None  # [B, h, w, N]
+        lefts = range(0, size[1], tile_columns)
+        column_tiles = [(left, *_tile(columns, left, tile_columns)) for left in lefts]
         for top in range(0, size[0], tile_rows):
-            row_matrix, source_rows = rows.tile(top, tile_rows)
+            row_matrix, source_rows = _tile(rows, top, tile_rows)
             band = _mix_rows(row_matrix, pixels[:, source_rows])  # [B, R, w, N]
             band_gradient = torch.zeros_like(band) if with_gradient else None
-            for left in range(0, size[1], tile_columns):
-                column_matrix, source_columns = columns.tile(left, tile_columns)
+            for left, column_matrix, source_columns in column_tiles:
                 tile = _mix_columns(column_matrix, band[:, :, source_columns])  # [B, R, S, N]
                 visit((..., slice(top, top + tile_rows), slice(left, left + tile_columns)), tile)
                 if with_gradient:
@@ -218,8 +216,15 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
     return gradient.permute(0, 3, 1, 2).contiguous() if with_gradient else None
 
 
+def _tile(side, start, length):
+    """Return a tile of an interpolation, whose matrix is None where nothing is resized."""
+    if side.size == len(side.first):
+        return None, slice(start, start + length)
+    return side.tile(start, length)
+
+
 def _mix_rows(matrix, pixels, transposed=False):
-    """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by ``matrix``, None for the identity."""
+    """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by a matrix."""
     mixed = _mix_columns(matrix, pixels.flatten(2), transposed)
     return mixed.unflatten(2, pixels.shape[2:])
 
@@ -228,49 +233,3 @@ def _mix_columns(matrix, pixels, transposed=False):
     if matrix is None:
         return pixels
     return (matrix.mT if transposed else matrix) @ pixels
-
-
-def _tile_size(logits, size):
-    height, width = size
-    if logits.device.type == 'cpu':
-        return CPU_TILE
-    values = logits.shape[0] * logits.shape[1] * width
-    return min(height, max(1, DEVICE_TILE_VALUES // values)), width
-
-
-class _Interpolation:
-    """Linear interpolation along one side, as a matrix whose blocks are taken tile by tile.
-
-    Args:
-        source (int): Length that is read.
-        target (int): Length that is made.
-        align_corners (bool): As in ``torch.nn.functional.interpolate``.
-        like (Tensor): Whose type and device the matrix has.
-    """
-
-    def __init__(self, source, target, align_corners, like):
-        self.source, self.target = source, target
-        if align_corners:
-            self.scale, self.offset = (source - 1) / max(target - 1, 1), 0.0
-        else:
-            self.scale, self.offset = source / target, 0.5
-        positions = torch.arange(target, dtype=torch.float64, device=like.device)
-        positions = self._position(positions).clamp(0, source - 1)
-        distances = positions[:, None] - torch.arange(source, device=like.device)
-        self.matrix = (1 - distances.abs()).clamp(min=0).to(like.dtype)  # [target, source]
-
-    def _position(self, index):
-        return (index + self.offset) * self.scale - self.offset
-
-    def tile(self, start, length):
-        """Return the block that makes ``length`` values from ``start``, and what it reads.
-
-        Without a resize the block is None, for the identity.
-        """
-        stop = min(start + length, self.target)
-        if self.source == self.target:
-            return None, slice(start, stop)
-        first = int(min(max(self._position(start), 0), self.source - 1))
-        last = int(min(max(self._position(stop - 1), 0), self.source - 1)) + 1
-        source = slice(first, min(last, self.source - 1) + 1)
-        return self.matrix[start:stop, source], source

@@ -2,6 +2,13 @@
 
 from numbers import Integral, Real
 
+from mmcv.cnn import ConvModule
+from mmengine.dist import get_world_size
+from mmengine.registry import WEIGHT_INITIALIZERS
+from mmseg.registry import MODELS, TASK_UTILS
+from torch.nn import SyncBatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
+
 
 def is_int(value):
     """Whether ``value`` is an integer; a bool is not one."""
@@ -50,6 +57,20 @@ def check_number(name, value, minimum=0.0, exclusive=False):
     above = value > minimum if exclusive else value >= minimum
     if not above or value == float('inf'):
         raise ValueError(f'{name} must be {accepted}, got {value!r}')
+    return value
+
+
+def check_ratio(name, value):
+    """Return ``value``, a share or a probability, if it is a number from 0 to 1.
+
+    Raises:
+        TypeError: It is not a number.
+        ValueError: It is out of range.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f'{name} must be a number from 0 to 1, got {value!r}')
+    if not 0 <= value <= 1:
+        raise ValueError(f'{name} must be a number from 0 to 1, got {value!r}')
     return value
 
 
@@ -106,7 +127,83 @@ def check_inputs(in_channels, in_index=-1, input_transform=None):
         )
 
 
-def check_decode_head(in_channels, channels, num_classes, in_index=-1, input_transform=None, **_):
+def check_config(name, value, registry):
+    """Return ``value`` if it is the config of something that a registry of OpenMMLab's has.
+
+    Raises:
+        TypeError: It is no dict with a ``type``.
+        ValueError: The registry does not have that ``type``.
+    """
+    if not isinstance(value, dict) or 'type' not in value:
+        raise TypeError(f"{name} must be a dict with a 'type', got {value!r}")
+    kind = value['type']
+    if not callable(kind) and not (isinstance(kind, str) and registry.get(kind)):
+        raise ValueError(
+            f"{name} must have a 'type' that is in the {registry.name} registry, got {kind!r}"
+        )
+    return value
+
+
+def check_configs(name, value, registry):
+    """Return ``value`` if it is a config, or a non-empty list or tuple of them.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: The registry does not have a ``type``.
+    """
+    if isinstance(value, (list, tuple)) and value:
+        for each in value:
+            check_config(name, each, registry)
+        return value
+    return check_config(name, value, registry)
+
+
+# The registry in which each part of a head that is given as a config is looked up.
+REGISTRIES = dict(
+    conv_cfg=MODELS,
+    norm_cfg=MODELS,
+    act_cfg=MODELS,
+    loss_decode=MODELS,
+    sampler=TASK_UTILS,
+    init_cfg=WEIGHT_INITIALIZERS,
+)
+# Elsewhere None stands for the default, or for nothing.
+NEVER_NONE = ('align_corners', 'dropout_ratio', 'loss_decode')
+
+
+def check_head_arguments(**arguments):
+    """Check the arguments that any decode head passes on to ``BaseDecodeHead``.
+
+    ``BaseDecodeHead`` takes wrong ones as they are, or fails without naming them.
+
+    Args:
+        **arguments: Those that are given. What the head reads, see :func:`check_inputs`, and names
+            that ``BaseDecodeHead`` does not know are left alone.
+
+    Raises:
+        TypeError: A value of the wrong type.
+        ValueError: A value out of range, or values that do not fit each other.
+    """
+    given = {name: v for name, v in arguments.items() if v is not None or name in NEVER_NONE}
+    for name in REGISTRIES.keys() & given.keys():
+        check_configs(name, given[name], REGISTRIES[name])
+    for name in {'dropout_ratio', 'threshold'} & given.keys():
+        check_ratio(name, given[name])
+    check_int('channels', given.get('channels', 1))
+    check_bool('align_corners', given.get('align_corners', False))
+    if not is_int(given.get('ignore_index', 255)):
+        raise TypeError(f'ignore_index must be an integer or None, got {given["ignore_index"]!r}')
+    if 'num_classes' not in arguments:  # a head may set it
+        return
+    classes = check_int('num_classes', arguments['num_classes'])
+    outputs = given.get('out_channels', classes)
+    if not is_int(outputs) or outputs not in (1, classes):
+        raise ValueError(f'out_channels must be None, 1 or num_classes={classes}, got {outputs!r}')
+
+
+def check_decode_head(
+    in_channels, channels, num_classes=None, in_index=-1, input_transform=None, **kwargs
+):
     """Check the arguments of ``BaseDecodeHead`` whose errors would show up late or not name them.
 
     Args:
@@ -115,6 +212,7 @@ def check_decode_head(in_channels, channels, num_classes, in_index=-1, input_tra
         num_classes (int): Number of classes.
         in_index (int | Sequence[int]): See :func:`check_inputs`.
         input_transform (str | None): See :func:`check_inputs`.
+        **kwargs: See :func:`check_head_arguments`.
 
     Raises:
         TypeError: A value of the wrong type.
@@ -122,7 +220,7 @@ def check_decode_head(in_channels, channels, num_classes, in_index=-1, input_tra
     """
     check_inputs(in_channels, in_index, input_transform)
     check_int('channels', channels)
-    check_int('num_classes', num_classes)
+    check_head_arguments(num_classes=num_classes, **kwargs)
 
 
 def check_one_map(input_transform):
@@ -138,6 +236,24 @@ def check_one_map(input_transform):
         )
 
 
+def check_index(inputs, index, prefix='in'):
+    """Check that a backbone has the outputs which a head reads.
+
+    Args:
+        inputs (Sequence[Tensor]): The outputs.
+        index (int | Sequence[int]): Which of them are read.
+        prefix (str): The argument's name begins with it. Default: ``'in'``.
+
+    Raises:
+        ValueError: There is no such output.
+    """
+    for each in index if isinstance(index, (list, tuple)) else [index]:
+        if not -len(inputs) <= each < len(inputs):
+            raise ValueError(
+                f"{prefix}_index must be among the backbone's {len(inputs)} outputs, got {index!r}"
+            )
+
+
 def check_features(inputs, index, channels, prefix='in'):
     """Check that the backbone's outputs are those that a head was built for.
 
@@ -150,12 +266,8 @@ def check_features(inputs, index, channels, prefix='in'):
     Raises:
         ValueError: There is no such output, or it has another number of channels.
     """
+    check_index(inputs, index, prefix)
     several = isinstance(index, (list, tuple))
-    for each in index if several else [index]:
-        if not -len(inputs) <= each < len(inputs):
-            raise ValueError(
-                f"{prefix}_index must be among the backbone's {len(inputs)} outputs, got {index!r}"
-            )
     found = [inputs[each].size(1) for each in index] if several else inputs[index].size(1)
     if several and is_int(channels):
         found = sum(found)
@@ -164,3 +276,28 @@ def check_features(inputs, index, channels, prefix='in'):
             f"{prefix}_channels must be {found}, those of the backbone's outputs at "
             f'{prefix}_index={index!r}, got {channels!r}'
         )
+
+
+def check_norm_inputs(head, *features):
+    """Check that the batch norms of a head in training mode have two values a channel or more.
+
+    One image of 1×1 features has one. PyTorch says that, too, but neither where nor what to do.
+
+    Args:
+        head (nn.Module): The head, in which MMCV's ``ConvModule`` normalize maps of these sizes.
+        *features (Tensor): What it reads, each ``[B, C, h, w]``.
+
+    Raises:
+        ValueError: A batch norm would have one value a channel.
+    """
+    if head.training and any([x.size(0) * x.size(2) * x.size(3) == 1 for x in features]):
+        for layer in head.modules():
+            norm = layer.norm if isinstance(layer, ConvModule) and layer.with_norm else None
+            # Across devices, SyncBatchNorm finds as many values as there are.
+            synced = isinstance(norm, SyncBatchNorm) and get_world_size() > 1
+            if isinstance(norm, _BatchNorm) and norm.training and not synced:
+                raise ValueError(
+                    f'{type(head).__name__} cannot train on a batch of one image with features of '
+                    '1×1: batch norm needs two values a channel. Take two images a batch, larger '
+                    "images or crops, or norm_cfg=dict(type='GN', num_groups=32)"
+                )

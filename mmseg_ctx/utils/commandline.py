@@ -1,6 +1,7 @@
 """What every tool shares: arguments, progress, one-line errors with exit status 2."""
 
 import argparse
+import re
 import sys
 import warnings
 from contextlib import contextmanager
@@ -66,17 +67,35 @@ def integer(minimum):
     return convert
 
 
+def add_device(parser):
+    """Give a tool's argument parser ``--device``."""
+    parser.add_argument(
+        '--device',
+        type=device,
+        default='cpu',
+        help='cpu, cuda, or cuda:N for the GPU number N; default: cpu',
+    )
+
+
 def device(text):
     """Return an argument that names a device which is there."""
-    if text not in ('cpu', 'cuda'):
-        raise argparse.ArgumentTypeError(f"must be 'cpu' or 'cuda', got {text!r}")
-    if text == 'cuda' and not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError("must be 'cpu': this PyTorch finds no CUDA device")
+    match = re.fullmatch(r'cpu|cuda(?::(0|[1-9]\d*))?', text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"must be 'cpu', 'cuda' or 'cuda:N', got {text!r}")
+    if text == 'cpu':
+        return text
+    if not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError(
+            f"must be 'cpu', since this PyTorch finds no CUDA device, got {text!r}"
+        )
+    last = torch.cuda.device_count() - 1
+    if int(match[1] or 0) > last:
+        raise argparse.ArgumentTypeError(f"must be at most 'cuda:{last}', got {text!r}")
     return text
 
 
 def picture(text):
-    """Return an argument that names a file of a format in which Matplotlib saves figures."""
+    """Return an argument that names a file in a format that Matplotlib can write."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     suffixes = [f'.{kind}' for kind in sorted(FigureCanvasBase.get_supported_filetypes())]
@@ -87,10 +106,10 @@ def picture(text):
 
 @contextmanager
 def progress_bar():
-    """Give a progress bar on standard error, of which an exception leaves nothing.
+    """Show a progress bar on standard error, and remove it after an exception.
 
     Yields:
-        rich.progress.Progress: Started.
+        rich.progress.Progress: The bar.
     """
     columns = (*Progress.get_default_columns(), TimeElapsedColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
@@ -98,7 +117,7 @@ def progress_bar():
         try:
             yield bar
         except Exception:
-            # A terminal takes back what it shows; elsewhere nothing is printed before the end.
+            # A terminal erases the bar; a file gets nothing before the end.
             bar.live.transient = True
             console.quiet = not console.is_interactive
             raise
@@ -119,6 +138,7 @@ def run(main, arguments=None):
             openmmlab = r'(mmcv|mmengine|mmseg)(\.|$)'
             warnings.filterwarnings('ignore', category=UserWarning, module=openmmlab)
             status = main(sys.argv[1:] if arguments is None else arguments)
+            sys.stdout.flush()
     except (ValueError, OSError, ImportError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
         status = 2

@@ -1,6 +1,7 @@
 """Where the configs lie that travel with the package, and the reading of any config."""
 
-import difflib
+from difflib import SequenceMatcher
+from os.path import commonprefix
 from pathlib import Path
 
 from mmengine.config import Config
@@ -24,13 +25,24 @@ def config_path(name):
     Raises:
         FileNotFoundError: There is no such config; the message lists near names.
     """
+    name = str(name)
     names = sorted(path.relative_to(CONFIG_ROOT).as_posix() for path in CONFIG_ROOT.rglob('*.py'))
-    if str(name) not in names:
-        near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.4) or names[:5]
-        raise FileNotFoundError(
-            f'mmseg_ctx has no config {str(name)!r}; near names: {", ".join(near)}'
-        )
+    if name not in names:
+        near = sorted(names, key=lambda other: _distance(name, other))[:5]
+        raise FileNotFoundError(f'mmseg_ctx has no config {name!r}; near names: {", ".join(near)}')
     return str(CONFIG_ROOT / name)
+
+
+def _distance(name, config):
+    """Return what sorts configs by how far their names are from ``name``.
+
+    Those that contain it come first, then those whose path, or file name, begins as it does.
+    """
+    name = name.lower()
+    # Letters, not parts of a path.
+    begins = [len(commonprefix((name, path))) for path in (config, Path(config).name)]  # noqa: RUF071
+    alike = SequenceMatcher(None, name, config).ratio()
+    return name not in config, -begins[0], -begins[1], -alike
 
 
 def read_config(path, *required):
@@ -71,6 +83,6 @@ def require(config, *names):
 
 def register_config_package():
     """Let MMEngine resolve ``_base_ = 'mmseg_ctx::…'``, which it does for the packages it knows."""
-    # A module's folder is found where the package's own is not: upstream MMEngine takes a package
-    # that is installed in editable mode to lie in site-packages.
-    MODULE2PACKAGE['mmseg_ctx'] = __name__
+    # Upstream MMEngine takes a package that is installed in editable mode to lie in site-packages,
+    # but finds the folder of a module. Any module at the top of the package will do.
+    MODULE2PACKAGE['mmseg_ctx'] = 'mmseg_ctx.version'

@@ -10,6 +10,12 @@ def one_line(error):
     return ' '.join(str(error).split())
 
 
+def first_names(names):
+    """Return the first two of a list of names, and how many more there are."""
+    more = f' and {len(names) - 2} more' if len(names) > 2 else ''
+    return ', '.join(names[:2]) + more
+
+
 @contextmanager
 def value_errors(complaint):
     """Turn whatever an input makes a library raise into a ValueError.
@@ -18,7 +24,8 @@ def value_errors(complaint):
         complaint (str): What failed, with the input's name; the message begins with it.
 
     Raises:
-        ValueError: In place of any other exception.
+        ValueError: In place of any other exception, ``SystemExit`` included, since a config is a
+            program and may call ``sys.exit``. Only the user's own interruption stays as it is.
 
     Example:
         >>> with value_errors('model.py cannot be read as a config'):
@@ -26,5 +33,8 @@ def value_errors(complaint):
     """
     try:
         yield
-    except Exception as error:
-        raise ValueError(f'{complaint}: {type(error).__name__}: {one_line(error)}') from error
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        reasons = (complaint, type(error).__name__, one_line(error))
+        raise ValueError(': '.join(filter(None, reasons))) from error

@@ -5,9 +5,17 @@ import warnings
 from contextlib import redirect_stdout
 from importlib import metadata
 
-ONEDL = "pip install 'mmseg-ctx[onedl]'"
-OPENMMLAB = "pip install 'mmseg-ctx[openmmlab]'"
-INSTALL = f'Install the maintained stack, `{ONEDL}`, or upstream OpenMMLab, `{OPENMMLAB}`.'
+# The extras of setup.py, as commands that work wherever this package came from: no index has it.
+ONEDL = 'pip install -U onedl-mmcv onedl-mmengine onedl-mmsegmentation onedl-mim'
+OPENMMLAB = (
+    "pip install torch 'setuptools<81' ninja && MMCV_WITH_OPS=1 pip install -U "
+    "--no-build-isolation 'mmcv>=2.0.0,<2.2.0' 'mmengine>=0.10.7' 'mmsegmentation>=1.2.2' "
+    "'openmim>=0.3.9' 'openxlab<=0.0.11' ftfy regex"
+)
+INSTALL = (
+    f'Install the maintained stack: `{ONEDL}` — or upstream OpenMMLab, which compiles mmcv: '
+    f'`{OPENMMLAB}`'
+)
 
 
 def require_mmseg():

@@ -1,25 +1,55 @@
 """The context-aware classifier's context: what its rewritten weights change (Figure 7)."""
 
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.lines import Line2D
-from torch import nn
+from torch import Tensor, nn
 
+from mmseg_ctx.ops import predicted_labels, resize_labels
+from mmseg_ctx.ops.labels import IGNORED
+from mmseg_ctx.visualization.labels import classes_in
 from mmseg_ctx.visualization.panels import (
     SMALL,
+    PixelTable,
     changes_legend,
-    resize_nearest,
     show_bars,
     show_changes,
     show_label,
 )
-from mmseg_ctx.visualization.sheet import IGNORED
 
+TITLE = 'CAC: a classifier rewritten for the image'
+EXPLANATION = (
+    'The prior is the head’s own classifier. Its prediction rewrites the weights of each class: '
+    'refined. The oracle is rewritten from the ground truth instead.'
+)
 BARS, PIXELS = 12, 600
+PIXEL_BARS = 8
 HEIGHT = 7.6
+
+
+class Classifiers(NamedTuple):
+    """What the classifiers of a head computed for one image.
+
+    Attributes:
+        features (Tensor): f, ``[d, h, w]``.
+        logits (dict[str, Tensor]): Those of ``'prior'``, ``'refined'`` and, where there is a label,
+            ``'oracle'``, each ``[N, h, w]``.
+        predictions (dict[str, np.ndarray]): The classes that they predict, each ``[H, W]``.
+        original (Tensor): C, the weights of the head's own classifier, ``[N, d]``.
+        rewritten (Tensor): A, those that classify this image, ``[N, d]``.
+        moves (Tensor): 1 − cosine of the original and the rewritten weights of each class, ``[N]``.
+    """
+
+    features: Tensor
+    logits: dict
+    predictions: dict
+    original: Tensor
+    rewritten: Tensor
+    moves: Tensor
 
 
 @contextmanager
@@ -38,7 +68,7 @@ def with_dropout(head):
         head.dropout = dropout
 
 
-def modules(head):
+def recorded_modules(head):
     """Return the modules to record by name: what reads the features, and the projector.
 
     It needs :func:`with_dropout`.
@@ -46,32 +76,76 @@ def modules(head):
     return dict(features=head.dropout, projector=head.estimate_projector)
 
 
-def draw(figure, head, records, scene):
+def read_context(head, records, scene):
+    """Return what the head's classifiers computed for one image.
+
+    Args:
+        head (ContextAwareClassifierHead): The head.
+        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        scene (Scene): The image.
+
+    Returns:
+        Classifiers: Features, logits, predictions and weights.
+    """
+    features = records['features'][0][0]  # [1, d, h, w]
+    prior = head.prior_logits(features)
+    logits = dict(prior=prior, refined=head.refined_logits(features, prior))
+    if scene.label is not None:
+        label = _at_feature_size(scene.label, scene, features.shape[2:]).to(features.device)
+        logits['oracle'] = head.oracle_logits(features, label[None], 'image')
+    logits = {name: each[0].float().cpu() for name, each in logits.items()}
+    rewritten = head.rewritten_weight(records['projector'][1])[0].float().cpu()
+    original = head.classifier_weight.detach().float().cpu()
+    return Classifiers(
+        features[0].float().cpu(),
+        logits,
+        {
+            name: scene.prediction if name == 'refined' else _predict(scene, each)
+            for name, each in logits.items()
+        },
+        original,
+        rewritten,
+        1 - F.cosine_similarity(original, rewritten, dim=1),
+    )
+
+
+def _predict(scene, logits):
+    return predicted_labels(scene.resize(logits))[0].numpy()
+
+
+def _at_feature_size(label, scene, size):
+    """Bring a label map ``[H, W]`` to the features' size ``[h, w]``, -1 where it has no class."""
+    label = torch.from_numpy(np.where(label == IGNORED, -1, label))[None]
+    (height, width), (bottom, right) = scene.frame
+    label = resize_labels(label, (height, width))
+    return resize_labels(F.pad(label, (0, right - width, 0, bottom - height), value=-1), size)[0]
+
+
+def draw(figure, classifiers, scene):
     """Draw the classifiers' predictions, how far the weights moved, and where they went.
 
     Args:
         figure (matplotlib.figure.SubFigure): Where.
-        head (ContextAwareClassifierHead): The head.
-        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        classifiers (Classifiers): See :func:`read_context`.
         scene (Scene): The image.
     """
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
-    _draw_predictions(above, scene)
-    original = head.classifier_weight  # C, [N, d]
-    weights = head.rewritten_weight(records['projector'][1])[0]  # A, [N, d]
-    original, weights = original.float().cpu(), weights.float().cpu()
+    _draw_predictions(above, classifiers.predictions, scene)
     left, right = below.subplots(1, 2, width_ratios=(1, 1.4))
-    _draw_moves(left, original, weights, scene)
-    features = records['features'][0][0][0].float().cpu()  # [d, h, w]
-    _draw_embedding(right, features, original, weights, scene)
+    shown = _shown_classes(classifiers, scene)
+    _draw_moves(left, classifiers, shown, scene)
+    _draw_embedding(right, classifiers, shown, scene)
 
 
-def _draw_predictions(figure, scene):
+def label_maps(classifiers):
+    """Return the label maps of the sheet, whose classes its legend has to name."""
+    return list(classifiers.predictions.values())
+
+
+def _draw_predictions(figure, predictions, scene):
     """Prior, refined and oracle predictions, and what changes from one to the other."""
-    predictions = dict(prior=scene.predict('prior'), refined=scene.prediction)
     changes = [('prior', 'refined')]
-    if scene.label is not None:
-        predictions['oracle'] = scene.predict('oracle')
+    if 'oracle' in predictions:
         changes.append(('refined', 'oracle'))
     grid = figure.subplots(1, len(predictions) + len(changes))
     for axes, (name, prediction) in zip(grid, predictions.items(), strict=False):
@@ -96,39 +170,37 @@ def _accuracy(prediction, label):
     return f', {(prediction == label)[label != IGNORED].mean():.1%} right'
 
 
-def _draw_moves(axes, original, weights, scene):
-    distance = 1 - F.cosine_similarity(original, weights, dim=1)  # [N]
-    shown = _shown_classes(scene)
-    order = sorted(shown, key=lambda index: -distance[index])[:BARS]
+def _shown_classes(classifiers, scene):
+    """Return the classes that the sheet shows: those of the label and of each prediction."""
+    found = classes_in([scene.label, *label_maps(classifiers)]).tolist()
+    return [index for index in found if index < len(scene.classes)]
+
+
+def _draw_moves(axes, classifiers, shown, scene):
+    order = sorted(shown, key=lambda index: -classifiers.moves[index])[:BARS]
     show_bars(
         axes,
         [scene.classes[index] for index in order],
-        distance[order].tolist(),
+        classifiers.moves[order].tolist(),
         [scene.colour(index) for index in order],
         'how far each class’s weights moved',
         '1 − cosine of original and context-aware weights',
     )
 
 
-def _shown_classes(scene):
-    """Return the classes of the image: those predicted and those of the label."""
-    maps = [scene.prediction] if scene.label is None else [scene.prediction, scene.label]
-    found = np.unique(np.concatenate([each.ravel() for each in maps]))
-    return [index for index in found.tolist() if index < len(scene.classes)]
-
-
-def _draw_embedding(axes, features, original, weights, scene):
+def _draw_embedding(axes, classifiers, shown, scene):
     """Features (dots), original weights (circles), context-aware weights (stars), by t-SNE."""
     from sklearn.manifold import TSNE
 
-    shown = _shown_classes(scene)
-    label = torch.from_numpy(scene.prediction if scene.label is None else scene.label)
-    label = resize_nearest(label, features.shape[1:]).flatten()  # [h * w]
+    features = classifiers.features  # [d, h, w]
+    label = scene.prediction if scene.label is None else scene.label
+    label = _at_feature_size(label, scene, features.shape[1:]).flatten()  # [h * w]
     chosen = torch.isin(label, torch.tensor(shown)).nonzero().flatten()
     chosen = chosen[torch.linspace(0, len(chosen) - 1, min(PIXELS, len(chosen))).long()]
     pixels = features.flatten(1).T[chosen]  # [n, d]
     # A cosine tells classes apart, so lengths are left out.
-    vectors = F.normalize(torch.cat([pixels, original[shown], weights[shown]]), dim=1).numpy()
+    weights = classifiers.original[shown], classifiers.rewritten[shown]
+    vectors = F.normalize(torch.cat([pixels, *weights]), dim=1).numpy()
     perplexity = min(30, (len(vectors) - 1) / 3)
     places = TSNE(perplexity=perplexity, init='pca', random_state=0).fit_transform(vectors)
     dots, circles, stars = np.split(places, [len(chosen), len(chosen) + len(shown)])
@@ -152,3 +224,62 @@ def _draw_embedding(axes, features, original, weights, scene):
         ncols=3,
         frameon=False,
     )
+
+
+class ClassifiersHere(NamedTuple):
+    """What the classifiers of a head say of one pixel.
+
+    Attributes:
+        logits (dict[str, Tensor]): Those of each classifier, ``[N]``.
+        moves (Tensor): How far each class's weights moved, see :class:`Classifiers`, ``[N]``.
+    """
+
+    logits: dict
+    moves: Tensor
+
+
+def read_pixel(classifiers, scene, row, column):
+    """Return the :class:`ClassifiersHere` at a pixel of the original image."""
+    logits = {name: scene.logits_at(each, row, column) for name, each in classifiers.logits.items()}
+    return ClassifiersHere(logits, classifiers.moves)
+
+
+def describe_pixel(here, scene):
+    """Return logits and moves as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
+    said = [f'{name}: {scene.classes[logits.argmax()]}' for name, logits in here.logits.items()]
+    farthest = here.moves.argmax().item()
+    order = here.logits['refined'].argsort(descending=True).tolist()
+    return PixelTable(
+        f'Class by {"; by ".join(said)}. Only logits of one classifier compare. In this image '
+        f'the weights of {scene.classes[farthest]} moved most: 1 − cosine = '
+        f'{here.moves[farthest]:.3f}.',
+        ('class', *(f'logit by {name}' for name in here.logits), 'its weights moved'),
+        [
+            [
+                scene.classes[index],
+                *(logits[index].item() for logits in here.logits.values()),
+                here.moves[index].item(),
+            ]
+            for index in order
+        ],
+    )
+
+
+def pixel_height(here):
+    """Return how many inches high the drawing about a pixel is."""
+    return 2.6
+
+
+def draw_pixel(figure, here, scene, row, column):
+    """Draw the logits of the classes that the refined classifier prefers, and their moves."""
+    order = here.logits['refined'].argsort(descending=True)[:PIXEL_BARS].tolist()
+    names = [scene.classes[index] for index in order]
+    colours = [scene.colour(index) for index in order]
+    values = {f'logit by {name}': logits for name, logits in here.logits.items()}
+    values['weights moved'] = here.moves
+    grid = figure.subplots(1, len(values), sharey=True)
+    for axes, (title, numbers) in zip(grid, values.items(), strict=True):
+        unit = '1 − cosine' if numbers is here.moves else 'logit'
+        show_bars(axes, names, numbers[order].tolist(), colours, title, unit)
+    # Each of the four turns the axis that they share.
+    grid[0].set_ylim(len(order) - 0.5, -0.5)

@@ -1,12 +1,13 @@
 """A sheet about one image: what a head's context looks like."""
 
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch.nn import ModuleList
 
 from mmseg_ctx.heads import (
     AdaptiveContextHead,
@@ -15,62 +16,106 @@ from mmseg_ctx.heads import (
     ContextTandemHead,
     DynamicMultiScaleHead,
 )
+from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.visualization import acnet, cac, cacnet, ctnet, dmnet
-from mmseg_ctx.visualization.panels import show_label, show_picture
-from mmseg_ctx.visualization.scene import look
-from mmseg_ctx.visualization.sheet import legend_entry
+from mmseg_ctx.visualization.labels import class_entries
+from mmseg_ctx.visualization.panels import SMALL, show_label, show_picture
+from mmseg_ctx.visualization.scene import Scene, predict_scene
 
-# What there is to see of each method; a wrapped head is of two kinds.
+# Which file reads and draws what a head of each kind computed; a wrapped head is of two kinds.
 METHODS = {
-    ContextAdaptiveConvHead: ('CaC-Net: context predicts kernels, which weigh features', cacnet),
-    AdaptiveContextHead: ('ACNet: global or local context, place by place', acnet),
-    DynamicMultiScaleHead: ('DMNet: filters made from the image', dmnet),
-    ContextTandemHead: ('CTNet: expected classes guide attention', ctnet),
-    ContextAwareClassifierHead: ('CAC: a classifier rewritten for the image', cac),
+    ContextAdaptiveConvHead: cacnet,
+    AdaptiveContextHead: acnet,
+    DynamicMultiScaleHead: dmnet,
+    ContextTandemHead: ctnet,
+    ContextAwareClassifierHead: cac,
 }
 WIDTH = 12.0
 TOP_HEIGHT = 3.2
+HEADER_HEIGHT = 0.5
 LEGEND_COLUMNS = 7
 
 
 class Context(NamedTuple):
-    """What of a model there is to see.
+    """What the context methods in a model computed for one image.
 
     Attributes:
-        head (BaseDecodeHead): The decode head, the last of a cascade.
-        methods (list[tuple[str, module]]): Title and drawing module of each method in it.
+        scene (Scene): The image and the prediction.
+        methods (list[tuple[module, object]]): The file of each method in it, and what the file's
+            ``read_context`` returned.
     """
 
-    head: BaseDecodeHead
+    scene: Scene
     methods: list
 
 
-def find_context(segmentor):
-    """Return what of a segmentor there is to see.
+def decode_head(segmentor):
+    """Return a segmentor's decode head, the last of a cascade."""
+    head = segmentor.decode_head
+    return head[-1] if isinstance(head, ModuleList) else head
+
+
+def find_methods(head):
+    """Return the files of the context methods in a decode head, a list that may be empty."""
+    return [method for kind, method in METHODS.items() if isinstance(head, kind)]
+
+
+def require_methods(segmentor):
+    """Refuse a segmentor that has no context to show.
 
     Raises:
         ValueError: Its decode head is of no method of this package.
     """
-    head = segmentor.decode_head
-    head = head if isinstance(head, BaseDecodeHead) else head[-1]
-    methods = [method for kind, method in METHODS.items() if isinstance(head, kind)]
-    if not methods:
+    head = decode_head(segmentor)
+    if not find_methods(head):
         raise ValueError(
             f'the decode head must be one of {", ".join(kind.__name__ for kind in METHODS)}, '
             f'got {type(head).__name__}'
         )
-    return Context(head, methods)
 
 
 @torch.no_grad()
+def read_context(segmentor, item, dataset_meta):
+    """Let a segmentor predict one image, and return what its context methods computed.
+
+    Args:
+        segmentor (BaseSegmentor): In evaluation mode, with any decode head.
+        item (dict): What a test data set gives: ``inputs``, uint8 ``[3, H, W]``, and
+            ``data_samples``, a ``SegDataSample``, with the label if there is one.
+        dataset_meta (dict): ``classes`` and ``palette``, as data sets have them.
+
+    Returns:
+        Context: Of one forward pass.
+
+    Raises:
+        ValueError: The label is not of the size of the image, or has values that are no class.
+    """
+    head = decode_head(segmentor)
+    methods = find_methods(head)
+    with ExitStack() as stack:
+        if isinstance(head, ContextAwareClassifierHead):
+            stack.enter_context(cac.with_dropout(head))
+        modules = {
+            (method, name): module
+            for method in methods
+            for name, module in method.recorded_modules(head).items()
+        }
+        ignore_index = getattr(head, 'ignore_index', IGNORED)
+        scene, records = predict_scene(segmentor, item, dataset_meta, modules, ignore_index)
+        found = []
+        for method in methods:
+            own = {name: record for (of, name), record in records.items() if of is method}
+            found.append((method, method.read_context(head, own, scene)))
+    return Context(scene, found)
+
+
 def draw_context(segmentor, item, dataset_meta):
     """Draw the sheet of one image: image, ground truth, prediction, and the method's context.
 
     Args:
-        segmentor (BaseSegmentor): In evaluation mode.
-        item (dict): What a test data set gives: ``inputs``, uint8 ``[3, H, W]``, and
-            ``data_samples``, a ``SegDataSample``, with the label if there is one.
-        dataset_meta (dict): ``classes`` and ``palette``, as data sets have them.
+        segmentor (BaseSegmentor): See :func:`read_context`.
+        item (dict): Likewise.
+        dataset_meta (dict): Likewise.
 
     Returns:
         matplotlib.figure.Figure: To be saved with ``figure.savefig``.
@@ -82,29 +127,32 @@ def draw_context(segmentor, item, dataset_meta):
         >>> figure = draw_context(segmentor, dataset[0], dataset.metainfo)
         >>> figure.savefig('context.png', dpi=150)
     """
-    head, methods = find_context(segmentor)
-    with cac.with_dropout(head):
-        modules = {
-            (title, name): module
-            for title, method in methods
-            for name, module in method.modules(head).items()
-        }
-        scene, records = look(segmentor, item, dataset_meta, modules, head.ignore_index)
-    heights = [TOP_HEIGHT, *(method.HEIGHT for _, method in methods)]
-    legend = _legend(scene)
-    legend_height = 0.3 + 0.22 * -(-len(legend) // LEGEND_COLUMNS)
-    figure = Figure(figsize=(WIDTH, sum(heights) + legend_height), layout='constrained')
+    require_methods(segmentor)
+    scene, methods = read_context(segmentor, item, dataset_meta)
+    shown = [scene.prediction, scene.label]
+    for method, context in methods:
+        if method is cac:
+            shown += cac.label_maps(context)
+    entries = class_entries(shown, scene.classes, scene.palette)
+    legend_height = 0.3 + 0.22 * -(-len(entries) // LEGEND_COLUMNS)
+    heights = [TOP_HEIGHT, *(method.HEIGHT + HEADER_HEIGHT for method, _ in methods), legend_height]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout='constrained')
     figure.get_layout_engine().set(h_pad=0.07)
-    parts = figure.subfigures(
-        len(heights) + 1, 1, height_ratios=[*heights, legend_height], squeeze=False
-    )[:, 0]
-    _draw_top(parts[0], scene)
-    for part, (title, method) in zip(parts[1:], methods, strict=False):
-        part.suptitle(title, fontsize=12)
-        own = {name: record for (of, name), record in records.items() if of == title}
-        method.draw(part, head, own, scene)
-    parts[-1].legend(handles=legend, loc='center', ncols=LEGEND_COLUMNS, fontsize=9, frameon=False)
+    top, *parts, bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
+    _draw_top(top, scene)
+    for part, (method, context) in zip(parts, methods, strict=True):
+        _draw_method(part, method, context, scene)
+    bottom.legend(handles=entries, loc='center', ncols=LEGEND_COLUMNS, fontsize=9, frameon=False)
     return figure
+
+
+def _draw_method(figure, method, context, scene):
+    """Draw a method's part of the sheet below its title and how to read it."""
+    above, below = figure.subfigures(2, 1, height_ratios=(HEADER_HEIGHT, method.HEIGHT))
+    above.text(0.5, 0.95, method.TITLE, ha='center', va='top', fontsize=12)
+    style = dict(ha='center', va='bottom', fontsize=SMALL, color='0.35')
+    above.text(0.5, 0.1, method.EXPLANATION, **style)
+    method.draw(below, context, scene)
 
 
 def to_picture(figure, dpi=100):
@@ -122,11 +170,3 @@ def _draw_top(figure, scene):
     show_picture(first, scene.image, 'image')
     for axes, (title, label) in zip(others, labels.items(), strict=True):
         show_label(axes, label, scene.palette, title)
-
-
-def _legend(scene):
-    maps = [scene.prediction.ravel()]
-    if scene.label is not None:
-        maps.append(scene.label.ravel())
-    shown = np.unique(np.concatenate(maps)).tolist()
-    return [legend_entry(index, scene.classes, scene.palette) for index in shown]

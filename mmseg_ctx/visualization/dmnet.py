@@ -1,42 +1,187 @@
-"""DMNet's context: the filters it makes for an image, and what each scale answers."""
+"""DMNet's context: the filters it makes for an image, and how the features respond to them."""
 
-from mmseg_ctx.visualization.panels import add_colour_bar, most_varied, show_kernels, show_map
+from typing import NamedTuple
 
-FILTERS = 12
-HEIGHT = 4.8
+import torch
+from torch import Tensor
+
+from mmseg_ctx.visualization.panels import (
+    NEUTRAL,
+    SMALL,
+    PixelTable,
+    add_colour_bar,
+    mark_pixel,
+    most_varied,
+    show_bars,
+    show_kernels,
+    show_map,
+)
+
+TITLE = 'DMNet: filters made from the image'
+EXPLANATION = (
+    'Each channel is convolved with the k×k weights of a filter of its own. Its response is what '
+    'norm and activation make of the result, before channels are mixed.'
+)
+CHANNELS = 3
+PIXEL_CHANNELS = 6
+HIGHLIGHT = '#d95f02'
+HEIGHT = 4.9
 
 
-def modules(head):
-    """Return the modules to record by name: each branch, and what generates its filters."""
-    found = {}
+class Scale(NamedTuple):
+    """What one branch computed.
+
+    Attributes:
+        filter_size (int): k.
+        origin (str): Where the filters come from.
+        filters (Tensor): ``[C, k, k]``; those that read all channels are averaged over them.
+        response (Tensor): The features after these filters, the norm and the activation, and
+            before the 1×1 fusion, which would mix the channels: ``[C, h, w]``.
+    """
+
+    filter_size: int
+    origin: str
+    filters: Tensor
+    response: Tensor
+
+
+def recorded_modules(head):
+    """Return the modules to record by name: each branch's activation and filter generator."""
+    modules = {}
     for index, branch in enumerate(head.dcm_modules):
-        found[f'branch {index}'] = branch
+        modules[f'response {index}'] = branch.activate
         if head.filter_type == 'dynamic':
-            found[f'filters {index}'] = branch.filter_gen_conv
-    return found
+            modules[f'filters {index}'] = branch.filter_gen_conv
+    return modules
 
 
-def draw(figure, head, records, scene):
-    """Draw each scale's response over the image, and below it some of its filters.
-
-    The response is the mean over the channels. The filters are those of the channels whose
-    responses vary most from place to place.
+def read_context(head, records, scene):
+    """Return what the head computed for one image.
 
     Args:
-        figure (matplotlib.figure.SubFigure): Where.
         head (DynamicMultiScaleHead): The head.
         records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
         scene (Scene): The image.
+
+    Returns:
+        list[Scale]: One for each filter size.
     """
-    grid = figure.subplots(2, len(head.filter_sizes), squeeze=False)
-    for index, (size, (above, below)) in enumerate(zip(head.filter_sizes, grid.T, strict=True)):
-        response = records[f'branch {index}'][1][0].float()  # [C, h, w]
+    scales = []
+    for index, size in enumerate(head.filter_sizes):
         if head.filter_type == 'dynamic':
-            filters, kind = records[f'filters {index}'][1][0], 'generated'  # [C, k, k]
+            filters, origin = records[f'filters {index}'][1][0], 'made from the image'
         else:
-            filters, kind = head.dcm_modules[index].filter_conv.weight[:, 0], 'learned'
-        channels = most_varied(response, FILTERS)
-        shown = show_map(above, response.mean(dim=0), f'response of k = {size}', scene.image)
-        add_colour_bar(shown)
-        shown = show_kernels(below, filters[channels], f'{size}×{size} filters, {kind}')
-        add_colour_bar(shown)
+            # [C, 1, k, k], or [C, C, k, k] of filters that read all channels
+            filters = head.dcm_modules[index].filter_conv.weight.mean(dim=1)
+            mean = ', mean over input channels' if head.filter_type == 'regular' else ''
+            origin = f'learned{mean}'
+        response = records[f'response {index}'][1][0]
+        scales.append(Scale(size, origin, filters.float().cpu(), response.float().cpu()))
+    return scales
+
+
+def draw(figure, scales, scene):
+    """Draw each scale's mean response, and below it some channels with the filters that made them.
+
+    Args:
+        figure (matplotlib.figure.SubFigure): Where.
+        scales (list[Scale]): See :func:`read_context`.
+        scene (Scene): The image.
+    """
+    parts = figure.subfigures(1, len(scales), squeeze=False, wspace=0.02)[0]
+    for part, scale in zip(parts, scales, strict=True):
+        size = f'{scale.filter_size}×{scale.filter_size}'
+        part.suptitle(f'{size} filters, {scale.origin}', fontsize=SMALL + 2)
+        channels = most_varied(scene.frame.inside(scale.response), CHANNELS)
+        # The narrow row keeps the numbers of a colour bar off the titles below it.
+        cells = part.add_gridspec(4, len(channels), height_ratios=(2.2, 0.1, 1, 1))
+        mean = scale.response.mean(dim=0)
+        title = 'response, mean of channels'
+        axes = part.add_subplot(cells[0, :])
+        add_colour_bar(show_map(axes, mean, title, scene.frame, scene.image))
+        _draw_channels(part, cells, scale, channels, scene)
+
+
+def _draw_channels(figure, cells, scale, channels, scene):
+    """Draw the responses of channels, and below each of them its filter."""
+    responses, filters = scale.response[channels], scale.filters[channels]
+    limits = 0, scene.frame.inside(responses).max().item()
+    limit = filters.abs().max().item()
+    for column, channel in enumerate(channels):
+        above, below = (figure.add_subplot(cells[row, column]) for row in (2, 3))
+        response = show_map(
+            above, responses[column], f'channel {channel}', scene.frame, limits=limits
+        )
+        kernel = show_kernels(below, filters[column : column + 1], '', limit=limit)
+        if column == 0:
+            above.set_ylabel('response', fontsize=SMALL)
+            below.set_ylabel('weights', fontsize=SMALL)
+    add_colour_bar(response)
+    add_colour_bar(kernel)
+
+
+class ScalesHere(NamedTuple):
+    """How the scales respond at one pixel.
+
+    Attributes:
+        scales (list[Scale]): See :func:`read_context`.
+        responses (Tensor): For each scale the mean of its channels' responses at the cell of the
+            feature map that covers the pixel, ``[len(scales)]``.
+        largest (int): Which scale's is largest.
+        channels (list[int]): The channels of that scale that respond most here.
+        channel_responses (Tensor): The responses of all its channels here, ``[C]``.
+    """
+
+    scales: list
+    responses: Tensor
+    largest: int
+    channels: list
+    channel_responses: Tensor
+
+
+def read_pixel(scales, scene, row, column):
+    """Return the :class:`ScalesHere` at a pixel of the original image."""
+    here = [
+        scale.response[(slice(None), *scene.cell(row, column, scale.response.shape[1:]))]
+        for scale in scales
+    ]
+    responses = torch.stack([channels.mean() for channels in here])
+    largest = responses.argmax().item()
+    order = here[largest].argsort(descending=True, stable=True)[:PIXEL_CHANNELS].tolist()
+    return ScalesHere(scales, responses, largest, order, here[largest])
+
+
+def describe_pixel(here, scene):
+    """Return the responses as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
+    sizes = [f'{scale.filter_size}×{scale.filter_size}' for scale in here.scales]
+    largest, response = sizes[here.largest], here.responses[here.largest]
+    return PixelTable(
+        f'The {largest} filters respond most here: {response:.3f} in the mean of their channels.',
+        ('filters', 'mean response here'),
+        [[size, response.item()] for size, response in zip(sizes, here.responses, strict=True)],
+    )
+
+
+def pixel_height(here):
+    """Return how many inches high the drawing about a pixel is."""
+    return 3.7
+
+
+def draw_pixel(figure, here, scene, row, column):
+    """Draw the responses of the scales, the largest one's map and filters."""
+    above, below = figure.subfigures(2, 1, height_ratios=(2.2, 1.5))
+    left, right = above.subplots(1, 2, width_ratios=(1, 1.3))
+    sizes = [f'{scale.filter_size}×{scale.filter_size}' for scale in here.scales]
+    colours = [HIGHLIGHT if index == here.largest else NEUTRAL for index in range(len(sizes))]
+    show_bars(left, sizes, here.responses.tolist(), colours, 'filters', 'mean response here')
+    scale, size = here.scales[here.largest], sizes[here.largest]
+    title = f'mean response of the {size} filters'
+    add_colour_bar(show_map(right, scale.response.mean(dim=0), title, scene.frame, scene.image))
+    mark_pixel(right, *scene.seen_pixel(row, column))
+    below.suptitle(f'{size} filters that respond most here, {scale.origin}', fontsize=SMALL + 1)
+    filters = scale.filters[here.channels]
+    grid = below.subplots(1, len(here.channels), squeeze=False)[0]
+    for axes, channel, kernel in zip(grid, here.channels, filters, strict=True):
+        title = f'channel {channel}:\n{here.channel_responses[channel]:.2f}'
+        shown = show_kernels(axes, kernel[None], title, limit=filters.abs().max().item())
+    add_colour_bar(shown)

@@ -8,7 +8,7 @@ from mmseg.registry import DATASETS
 
 from mmseg_ctx.utils.configs import require
 from mmseg_ctx.utils.errors import value_errors
-from mmseg_ctx.utils.files import refuse_existing, writing
+from mmseg_ctx.utils.files import check_folder, refuse_existing, write_figure, writing
 from mmseg_ctx.visualization.context import draw_context
 
 TEST_PREFIX = 'test:'
@@ -64,8 +64,7 @@ def _reader(dataset, pipeline, image, label):
             )
         if path is not None and not cv2.haveImageReader(str(path)):
             raise ValueError(f'{path} is not an image of a format that OpenCV reads')
-    with value_errors('the test pipeline of the config cannot be built'):
-        transform = Compose(_file_pipeline(pipeline, label is not None))
+    transform = build_transform(pipeline, 'LoadImageFromFile', label is not None)
     results = dict(
         img_path=image,
         seg_map_path=label,
@@ -94,17 +93,30 @@ def _guarded(name, read):
     return guarded
 
 
-def _file_pipeline(pipeline, with_label):
-    """Return a test pipeline for files: one that renders its images reads them instead."""
-    steps = [
-        dict(type='LoadImageFromFile') if step['type'] in LOADS_IMAGE else step
-        for step in pipeline
-        if step['type'] != 'LoadAnnotations'
+def build_transform(pipeline, load_image, with_label=False):
+    """Build a config's test pipeline for images that the config's data set does not have.
+
+    Args:
+        pipeline (list[dict]): The test pipeline; where it renders its images, they are loaded.
+        load_image (str): The transform that loads an image.
+        with_label (bool): Whether it loads ``seg_map_path``, too. Default: False.
+
+    Returns:
+        Callable: From what a data set lists to what it gives.
+
+    Raises:
+        ValueError: The pipeline cannot be built.
+    """
+    transforms = [
+        dict(type=load_image) if transform['type'] in LOADS_IMAGE else transform
+        for transform in pipeline
+        if transform['type'] != 'LoadAnnotations'
     ]
     if with_label:
         # As in MMSegmentation's test pipelines: behind what resizes, so the label keeps its size.
-        steps.insert(len(steps) - 1, dict(type='LoadAnnotations'))
-    return steps
+        transforms.insert(len(transforms) - 1, dict(type='LoadAnnotations'))
+    with value_errors('the test pipeline of the config cannot be built'):
+        return Compose(transforms)
 
 
 def sheet_paths(images, folder, force=False):
@@ -120,12 +132,10 @@ def sheet_paths(images, folder, force=False):
 
     Raises:
         FileExistsError: A file exists, and ``force`` is False.
-        NotADirectoryError: ``folder``, or what it is to lie in, is a file.
+        OSError: ``folder`` takes no files, or cannot be made.
         ValueError: Two images have one name.
     """
-    nearest = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
-    if not nearest.is_dir():
-        raise NotADirectoryError(f'{nearest} is not a folder')
+    check_folder(folder)
     paths = [Path(folder) / f'{Path(image.replace(":", "-")).stem}.png' for image in images]
     for path in paths:
         if paths.count(path) > 1:
@@ -147,4 +157,4 @@ def write_sheet(segmentor, item, path, force=False):
     figure = draw_context(segmentor, item, segmentor.dataset_meta)
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path, force) as temporary:
-        figure.savefig(temporary, dpi=DPI)
+        write_figure(figure, temporary, DPI)

@@ -1,17 +1,35 @@
 """The pictures that sheets are made of, each drawn into axes of Matplotlib's."""
 
+from typing import NamedTuple
+
 import numpy as np
-import torch.nn.functional as F
 from matplotlib.colors import ListedColormap
-from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 from torch import Tensor
 
-from mmseg_ctx.visualization.sheet import colour_label
+from mmseg_ctx.visualization.labels import colour_entry, colour_label
 
+PIXEL_WIDTH = 5.6
+"""Inches of what is drawn about one pixel: as wide as half a page, or as a telephone."""
 SMALL = 8
 """Points of the text on colour bars and axes; titles are a point larger."""
 SEQUENTIAL, DIVERGING = 'viridis', 'RdBu_r'
+NEUTRAL = '#9aa7b5'
+"""Colour of bars that stand for no class."""
+
+
+class PixelTable(NamedTuple):
+    """What a method computed at one pixel, as text and numbers.
+
+    Attributes:
+        sentence (str): The gist.
+        columns (Sequence[str]): Names of the columns.
+        rows (list[list]): Strings and numbers; None where there is no value.
+    """
+
+    sentence: str
+    columns: tuple
+    rows: list
 
 
 def show_picture(axes, picture, title):
@@ -25,35 +43,56 @@ def show_label(axes, label, palette, title):
     show_picture(axes, colour_label(label, palette), title)
 
 
-def show_map(axes, values, title, image=None, limits=None, cmap=SEQUENTIAL):
+def show_map(axes, values, title, frame=None, image=None, limits=None, cmap=SEQUENTIAL):
     """Show a map of numbers, over a grey image if one is given.
 
     Args:
         axes (matplotlib.axes.Axes): Where.
         values (Tensor | np.ndarray): ``[h, w]``.
         title (str): Its title.
-        image (np.ndarray | None): RGB image, uint8 ``[H, W, 3]``, which shows through.
-            Default: None.
+        frame (Frame | None): How the map lies over the image, of which it shows the part without
+            padding; None for a map that is shown whole, a pixel a cell. Default: None.
+        image (np.ndarray | None): RGB image, uint8 ``[H, W, 3]``, which shows through; it needs
+            ``frame``. Default: None.
         limits (tuple[float] | None): Values of the first and the last colour; by default the
-            smallest and the largest. Default: None.
+            smallest and the largest that are shown. Default: None.
         cmap (str): Matplotlib's name of the colours. Default: ``'viridis'``.
 
     Returns:
         matplotlib.image.AxesImage: For a colour bar.
     """
     values = _array(values)
-    low, high = limits or (values.min(), values.max())
-    height, width = values.shape if image is None else image.shape[:2]
-    place = dict(extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    (height, width), (bottom, right) = frame or (values.shape, values.shape)
     if image is not None:
         # From mid-grey to white, or the colours above it would not be those of the colour bar.
-        axes.imshow(image.mean(axis=2), cmap='gray', vmin=-255, vmax=255, **place)
-        place.update(alpha=0.75, interpolation='bilinear')
-    else:
-        place.update(interpolation='nearest')
-    shown = axes.imshow(values, cmap=cmap, vmin=low, vmax=high, **place)
+        axes.imshow(image.mean(axis=2), cmap='gray', vmin=-255, vmax=255)
+    visible = values if frame is None else frame.inside(values)
+    low, high = limits or (visible.min(), visible.max())
+    shown = axes.imshow(
+        values,
+        cmap=cmap,
+        vmin=low,
+        vmax=high,
+        extent=(-0.5, right - 0.5, bottom - 0.5, -0.5),
+        alpha=1 if image is None else 0.75,
+        interpolation='nearest' if image is None else 'bilinear',
+    )
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
     _finish(axes, title)
     return shown
+
+
+def mark_pixel(axes, row, column):
+    """Mark a pixel of a picture by a white cross with a black edge.
+
+    Args:
+        axes (matplotlib.axes.Axes): Where; its data coordinates are pixels.
+        row (float): The pixel's row.
+        column (float): Its column.
+    """
+    for colour, width in (('black', 3.2), ('white', 1.4)):
+        axes.plot(column, row, marker='+', color=colour, markersize=12, markeredgewidth=width)
 
 
 def show_kernels(axes, kernels, title, columns=4, limit=None):
@@ -141,10 +180,7 @@ def show_changes(axes, before, after, label, title):
 def changes_legend(with_label):
     """Return the entries of a legend to :func:`show_changes`."""
     shown = list(CHANGES.items())[: None if with_label else 2]
-    return [
-        Patch(facecolor=colour, edgecolor='grey', linewidth=0.5, label=name)
-        for name, colour in shown
-    ]
+    return [colour_entry(name, colour) for name, colour in shown]
 
 
 def add_colour_bar(shown, label=None):
@@ -155,7 +191,7 @@ def add_colour_bar(shown, label=None):
         label (str | None): What the numbers are. Default: None.
     """
     axes = shown.axes
-    left, right, bottom, top = shown.get_extent()
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     # A share of the longer side, or the bar of a tall picture would be a sliver.
     side = max(1, abs(top - bottom) / (right - left))
     place = axes.inset_axes((1 + 0.04 * side, 0, 0.06 * side, 1))
@@ -185,11 +221,6 @@ def most_varied(maps, count):
 def relative(maps):
     """Return maps ``[C, h, w]``, each divided by its own largest magnitude."""
     return maps / maps.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-
-
-def resize_nearest(label, size):
-    """Return a label map ``[H, W]`` of another size (height, width), as a tensor."""
-    return F.interpolate(label[None, None].float(), size, mode='nearest')[0, 0].long()
 
 
 def _array(values):

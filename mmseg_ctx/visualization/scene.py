@@ -1,7 +1,6 @@
-"""What a sheet about one image starts from: the image, what a model says, what its parts said."""
+"""One image as a model sees it: picture, prediction, and what the model's parts computed."""
 
 import copy
-from collections.abc import Callable
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -9,33 +8,125 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 
+from mmseg_ctx.ops import IGNORED, Interpolation, ResizedLogits
 from mmseg_ctx.utils.models import swaps_channels
-from mmseg_ctx.visualization.sheet import IGNORED
+
+_PREPROCESSOR = 'data preprocessor'
+
+
+class Frame(NamedTuple):
+    """Where a feature map lies: over the image, and over the padding below and right of it.
+
+    Attributes:
+        size (tuple[int, int]): Height and width of the image in pixels.
+        padded_size (tuple[int, int]): Those of the padded image, which feature maps cover.
+    """
+
+    size: tuple
+    padded_size: tuple
+
+    def inside(self, maps):
+        """Return the part of maps ``[..., h, w]`` whose cells touch the image."""
+        height, width = (
+            -(-cells * pixels // padded)
+            for cells, pixels, padded in zip(
+                maps.shape[-2:], self.size, self.padded_size, strict=True
+            )
+        )
+        return maps[..., :height, :width]
 
 
 class Scene(NamedTuple):
-    """An image and what there is to know about it.
+    """An image and what a model says about it.
 
     Attributes:
-        image (np.ndarray): RGB, uint8 ``[H, W, 3]``, as the model was given it.
+        image (np.ndarray): RGB, uint8 ``[H', W', 3]``, as the model was given it.
+        frame (Frame): Where feature maps lie over ``image``.
         prediction (np.ndarray): Classes ``[H, W]``, here and below of the original image's size.
         label (np.ndarray | None): The ground truth ``[H, W]``, 255 where it is ignored, or None.
         classes (Sequence[str]): The classes' names.
         palette (Sequence[Sequence[int]]): Their colours, RGB in 0 to 255.
-        predict (Callable[[str], np.ndarray]): What another of a context-aware classifier's
-            classifiers says, ``'prior'`` or ``'oracle'``: classes ``[H, W]``.
+        logits (Tensor): What the segmentor predicts with, ``[N, H, W]``; with one output channel
+            the probability of class 1, ``[1, H, W]``.
+        align_corners (bool): How the segmentor resizes logits.
     """
 
     image: np.ndarray
+    frame: Frame
     prediction: np.ndarray
     label: np.ndarray | None
     classes: tuple
     palette: tuple
-    predict: Callable
+    logits: torch.Tensor
+    align_corners: bool
 
     def colour(self, index):
         """Return the colour of a class as three floats of 0 to 1."""
         return tuple(np.divide(self.palette[index], 255))
+
+    def cell(self, row, column, shape):
+        """Return which cell of a feature map covers a pixel of the original image.
+
+        Args:
+            row (int): The pixel's row, from 0 to H - 1.
+            column (int): Its column, from 0 to W - 1.
+            shape (Sequence[int]): Height and width of the feature map.
+
+        Returns:
+            tuple[int, int]: Row and column of the cell that holds the pixel's centre.
+        """
+        return tuple(
+            int((pixel + 0.5) / original * seen / padded * cells)
+            for pixel, original, seen, padded, cells in zip(
+                (row, column), self.prediction.shape, *self.frame, shape, strict=True
+            )
+        )
+
+    def seen_pixel(self, row, column):
+        """Return where a pixel of the original image lies in ``image``: row and column, floats."""
+        return tuple(
+            (pixel + 0.5) / original * seen - 0.5
+            for pixel, original, seen in zip(
+                (row, column), self.prediction.shape, self.frame.size, strict=True
+            )
+        )
+
+    def resize(self, logits):
+        """Bring logits of the decode head to the original image's size, as the segmentor does.
+
+        Args:
+            logits (Tensor): ``[N, h, w]``.
+
+        Returns:
+            ResizedLogits: ``[N, H, W]``, of which any part can be had.
+        """
+        rows, columns = (
+            Interpolation.identity(cells, logits)
+            .resize(padded, self.align_corners)
+            .crop(0, seen)
+            .resize(original, self.align_corners)
+            for cells, padded, seen, original in zip(
+                logits.shape[1:],
+                self.frame.padded_size,
+                self.frame.size,
+                self.prediction.shape,
+                strict=True,
+            )
+        )
+        return ResizedLogits([[logits]], [rows], [columns])
+
+    def logits_at(self, logits, row, column):
+        """Return the values ``[N]`` that logits of the decode head have at one pixel.
+
+        Args:
+            logits (Tensor): ``[N, h, w]``.
+            row (int): The pixel's row in the original image.
+            column (int): Its column.
+        """
+        resized = self.resize(logits)
+        row_weights, rows = resized.rows[0].tile(row, 1)
+        column_weights, columns = resized.columns[0].tile(column, 1)
+        return (row_weights @ logits[:, rows, columns] @ column_weights.T).flatten()
 
 
 @contextmanager
@@ -70,12 +161,13 @@ def recording(modules):
             handle.remove()
 
 
-def look(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
-    """Show a segmentor one image, whole, and record its modules.
+@torch.no_grad()
+def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
+    """Let a segmentor predict one image, whole and in one forward pass, and record its modules.
 
     Args:
         segmentor (BaseSegmentor): In evaluation mode.
-        item (dict): What a test data set gives: ``inputs``, uint8 ``[3, H, W]``, and
+        item (dict): What a test data set gives: ``inputs``, uint8 ``[3, H', W']``, and
             ``data_samples``, a ``SegDataSample``, with the label if there is one.
         dataset_meta (dict): ``classes`` and ``palette``.
         modules (dict[str, nn.Module]): See :func:`recording`.
@@ -87,19 +179,26 @@ def look(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
     Raises:
         ValueError: The label is not of the size of the image, or has values that are no class.
     """
-    with recording(modules) as records:
-        prediction = _predict(segmentor, item, 'refined')
+    image = _rgb(item['inputs'], segmentor.data_preprocessor)
+    sample = copy.deepcopy(item['data_samples'])
+    modules = {**modules, _PREPROCESSOR: segmentor.data_preprocessor}
+    with _whole_images(segmentor), recording(modules) as records:
+        (result,) = segmentor.test_step(dict(inputs=[item['inputs']], data_samples=[sample]))
+    _, preprocessed = records.pop(_PREPROCESSOR)
+    prediction = result.pred_sem_seg.data[0].cpu().numpy()
     classes = tuple(dataset_meta['classes'])
     label = item['data_samples'].get('gt_sem_seg')
     if label is not None:
         label = _checked(label.data[0].cpu().numpy(), prediction.shape, len(classes), ignore_index)
     scene = Scene(
-        image=_rgb(item['inputs'], segmentor.data_preprocessor),
+        image=image,
+        frame=Frame(image.shape[:2], tuple(preprocessed['inputs'].shape[2:])),
         prediction=prediction,
         label=label,
         classes=classes,
         palette=tuple(dataset_meta['palette']),
-        predict=lambda classifier: _predict(segmentor, item, classifier),
+        logits=result.seg_logits.data,
+        align_corners=segmentor.align_corners,
     )
     return scene, records
 
@@ -124,20 +223,11 @@ def _rgb(image, preprocessor):
     return array[..., ::-1] if swaps_channels(preprocessor) else array
 
 
-def _predict(segmentor, item, classifier):
-    sample = copy.deepcopy(item['data_samples'])
-    label = sample.gt_sem_seg.data if classifier == 'oracle' else None
-    sample.set_metainfo(dict(evaluated_classifier=(classifier, label)))
-    with _whole_images(segmentor), torch.no_grad():
-        (result,) = segmentor.test_step(dict(inputs=[item['inputs']], data_samples=[sample]))
-    return result.pred_sem_seg.data[0].cpu().numpy()
-
-
 @contextmanager
 def _whole_images(segmentor):
-    """Let the head see each image once, and not in windows."""
+    """Let the head see each image once and not in windows, and keep its full-size logits."""
     test_cfg = segmentor.test_cfg
-    segmentor.test_cfg = ConfigDict(test_cfg or {}, mode='whole')
+    segmentor.test_cfg = ConfigDict(test_cfg or {}, mode='whole', keep_logits=True)
     try:
         yield
     finally:

@@ -11,10 +11,11 @@ from mmseg_ctx.analysis.benchmark import (
     Case,
     Comparison,
     Setting,
-    compare,
     peak_memory,
     quartiles,
-    seconds,
+    run_comparison,
+    select_cases,
+    time_step,
 )
 from mmseg_ctx.utils.tables import render
 
@@ -48,7 +49,7 @@ def test_cases_take_turns_and_are_paired(clock):
         return Case(name, lambda: step)
 
     comparison = Comparison('Turns', (case('first', 2.0), case('second', 3.0)), ('first',))
-    table = compare(comparison, Setting(), repeats=5)
+    table = run_comparison(comparison, Setting(), repeats=5)
     assert turns == ['first', 'first', 'second', 'second'] + ['first', 'second'] * 5
     first, second = table.rows
     assert first['rounds'] == [2.0, 2.0, 2.0, 4.0, 8.0]
@@ -56,6 +57,30 @@ def test_cases_take_turns_and_are_paired(clock):
     assert first['ratios'] == {}
     assert second['ratios'] == {'first': [1.5, 1.5, 1.5]}
     assert '1.500 (1.500–1.500)' in render([table], 'markdown')
+
+
+def test_a_ratio_that_the_medians_contradict_is_named(clock):
+    def case(name, durations):
+        durations = iter([1, 1, *durations])  # to warm up, for the memory
+        return Case(name, lambda: lambda: clock(next(durations)))
+
+    cases = (case('base', [1.0, 2.0, 4.0]), case('steady', [1.1, 2.2, 4.4]))
+    table = run_comparison(Comparison('Steady', cases, ('base',)), Setting(), repeats=3)
+    assert not any('outside' in fact for fact in table.facts)
+    assert any('not the ratio of the two medians' in fact for fact in table.facts)
+    cases = (case('base', [1.0, 2.0, 4.0]), case('shaken', [2.0, 4.0, 1.0]))
+    table = run_comparison(Comparison('Shaken', cases, ('base',)), Setting(), repeats=3)
+    assert table.rows[1]['ratios'] == {'base': [1.125, 2.0, 2.0]}
+    assert table.facts[-1].startswith('shaken / base: the medians have the ratio 1.000, outside')
+
+
+def test_the_notes_are_those_of_the_cases_that_are_shown():
+    cases = tuple(Case(name, lambda: lambda: None, note=f'of {name}') for name in 'ab')
+    comparison = Comparison('Notes', cases, (), ('general',))
+    (chosen,) = select_cases([comparison], ['b'])
+    for each, notes in ((comparison, ('of a', 'of b')), (chosen, ('of b',))):
+        facts = run_comparison(each, Setting(), repeats=1).facts
+        assert facts[: len(notes) + 1] == (*notes, 'general')
 
 
 def test_quartiles():
@@ -66,7 +91,7 @@ def test_quartiles():
 def test_progress_is_called_before_each_step():
     seen = []
     comparison = Comparison('Progress', (Case('only', lambda: lambda: None),), ())
-    compare(comparison, Setting(), 3, seen.append)
+    run_comparison(comparison, Setting(), 3, seen.append)
     assert seen == ['only'] * 5
 
 
@@ -79,7 +104,7 @@ def test_a_case_that_cannot_run_does_not_lose_the_others():
         Case('refuses', lambda: refuse),
         Case('too large', lambda: lambda: None, needed_bytes=2**60),
     )
-    table = compare(Comparison('Errors', cases, ('refuses', 'works')), Setting(), repeats=2)
+    table = run_comparison(Comparison('Errors', cases, ('refuses', 'works')), Setting(), repeats=2)
     works, refuses, too_large = table.rows
     assert len(works['rounds']) == 2
     assert works['ratios'] == {}
@@ -132,7 +157,7 @@ def test_a_block_from_an_earlier_profile_is_left_out_too():
 
 
 def test_seconds_are_those_of_the_step(clock):
-    assert seconds(lambda: clock(0.25)) == 0.25
+    assert time_step(lambda: clock(0.25), Setting()) == 0.25
 
 
 def test_setting_places_weights_and_maps():

@@ -27,6 +27,24 @@ def test_output_to_a_file_and_to_standard_output(tmp_path, capsys):
     assert [entry.name for entry in tmp_path.iterdir()] == ['table.md']
 
 
+def test_output_to_a_file_that_fails_late_is_not_lost(tmp_path, capsys):
+    path = tmp_path / 'table.md'
+    parser = ArgumentParser()
+    add_output_options(parser)
+
+    def measure():
+        with output(parser.parse_args(['--out', str(path)])) as write:
+            path.mkdir()
+            (path / 'other').write_text('in the way')
+            write([TABLE])
+
+    with pytest.raises(IsADirectoryError) as error:
+        measure()
+    assert error.value.filename == str(path)
+    assert capsys.readouterr().out == render([TABLE], 'text')
+    assert [entry.name for entry in tmp_path.iterdir()] == ['table.md']
+
+
 def test_output_is_refused_before_anything_is_measured(tmp_path):
     parser = ArgumentParser()
     add_output_options(parser)

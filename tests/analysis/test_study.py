@@ -1,6 +1,8 @@
 """Planning, running and reporting of a study, with runs of a few iterations at most."""
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +10,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from mmseg_ctx.analysis import study
+from mmseg_ctx.analysis import study, study_run
 from mmseg_ctx.analysis.complexity import count
-from mmseg_ctx.analysis.study import Run, execute, plan, run_config
+from mmseg_ctx.analysis.study import Run, execute, finished_runs, plan, run_config
 from mmseg_ctx.analysis.study_report import (
+    curves_picture,
     mean_and_deviation,
     refuse_other_files,
     study_picture,
@@ -19,8 +22,8 @@ from mmseg_ctx.analysis.study_report import (
     summarize,
     write_report,
 )
-from mmseg_ctx.analysis.study_rows import ROWS, Row
-from mmseg_ctx.analysis.study_run import train_and_test
+from mmseg_ctx.analysis.study_run import main, train_and_test
+from mmseg_ctx.analysis.study_suite import Quick, Row, Suite, read_suite, suite_names
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import render
 
@@ -38,6 +41,8 @@ TINY = {
     'test_dataloader.dataset.num_images': 2,
     'log_level': 'ERROR',
 }
+SCENES = read_suite('context-scenes')
+ROWS = SCENES.rows
 
 
 @pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)
@@ -54,15 +59,21 @@ def test_the_default_study_has_a_baseline_the_methods_and_an_ablation_of_each():
     assert set(methods) <= set(names)
     for method in ('cacnet', 'acnet', 'dmnet', 'ctnet', 'cac-dmnet'):
         assert any(name.startswith(f'{method}-') for name in names)
-    # Of which each takes 2.6 minutes in pairs on two cores.
-    assert sum(len(row.seeds) for row in ROWS if row.by_default) <= 42
+    # Two runs of 600 iterations at a time take 2.6 minutes on two cores: two hours in all.
+    runs = sum(len(row.seeds) * (row.iterations or 600) for row in ROWS if row.by_default) / 600
+    assert runs / 2 * 2.6 <= 120
+    quick = SCENES.select(SCENES.quick.rows)
+    assert len(quick) * len(SCENES.quick.seeds) / 2 * 2.6 <= 20
 
 
 def test_rows_differ_in_name_and_in_what_is_trained():
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)
-    models = [str(sorted(run_config(row, seed=0).model.to_dict().items())) for row in ROWS]
-    assert len(set(models)) == len(models)
+    trained = [
+        (str(sorted(config.model.to_dict().items())), config.train_cfg.max_iters, row.start_from)
+        for row, config in ((row, run_config(row, seed=0)) for row in ROWS)
+    ]
+    assert len(set(trained)) == len(trained)
 
 
 def test_the_schedule_is_stretched():
@@ -127,6 +138,24 @@ def test_a_folder_of_other_settings_is_refused_and_forced(tmp_path):
     assert run.result() is None
 
 
+def test_a_run_that_starts_from_one_that_changes_is_trained_anew(tmp_path):
+    rows = [Row('fcn', FCN), Row('cac-fcn', CAC_FCN, start_from='fcn')]
+    runs = plan(rows, tmp_path, seeds=[0])
+    assert runs[1].start_from == 'fcn'
+    for run in runs:
+        (run.folder / 'result.json').write_text('{}')
+    rows[0] = Row('fcn', FCN, {'model.decode_head.channels': 8})
+    plan(rows, tmp_path, seeds=[0], force=True)
+    assert [run.result() for run in runs] == [None, None]
+
+
+def test_a_row_starts_from_one_with_its_seed(tmp_path):
+    rows = [Row('fcn', FCN, seeds=(0,)), Row('cac-fcn', CAC_FCN, seeds=(1,), start_from='fcn')]
+    with pytest.raises(ValueError, match=r"'cac-fcn' starts from 'fcn', .* with seed 1"):
+        plan(rows, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_written_settings_are_the_config(tmp_path):
     (run,) = plan([Row('fcn', FCN)], tmp_path, seeds=[0])
     written = Config.fromfile(run.folder / 'settings.py')
@@ -165,6 +194,57 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path):
     json.dumps(result)
 
 
+def test_two_stages_with_curves_and_tests_of_the_row(tmp_path, monkeypatch):
+    frozen = {**TINY, 'optim_wrapper.optimizer.lr': 0.0}
+    tests = dict(small={'test_dataloader.dataset.image_size': 32}, same={})
+    rows = [
+        Row('fcn', FCN, TINY, iterations=3, validate_every=2, tests=tests),
+        Row('fcn-again', FCN, frozen, iterations=1, validate_every=1, start_from='fcn'),
+    ]
+    runs = plan(rows, tmp_path, seeds=[0])
+    for run in runs:
+        monkeypatch.setattr(study_run.sys, 'argv', ['study_run', str(run.folder)])
+        main()
+    first, second = (run.result() for run in runs)
+    assert list(first['metrics']) == ['small', 'same']
+    assert first['metrics']['small'] == first['metrics']['same']
+    assert [point['iteration'] for point in first['curve']] == [2, 3]
+    assert first['curve'][-1]['mIoU'] == first['metrics']['same']['mIoU']
+    before, after = (
+        torch.load(run.folder / f'work_dir/iter_{length}.pth')['state_dict']
+        for run, length in zip(runs, (3, 1), strict=True)
+    )
+    for name in ('decode_head.conv_seg.weight', 'backbone.conv1.weight'):
+        assert torch.equal(before[name], after[name])
+    assert [point['iteration'] for point in second['curve']] == [1]
+
+
+def test_a_run_waits_for_the_one_that_it_starts_from(tmp_path, monkeypatch):
+    runs = [
+        Run('head', 0, tmp_path / 'head'),
+        Run('two', 0, tmp_path / 'two', start_from='head'),
+        Run('broken', 0, tmp_path / 'broken'),
+        Run('none', 0, tmp_path / 'none', start_from='broken'),
+    ]
+    ended = []
+
+    def call(command, stdout, stderr, env):
+        folder = Path(command[-1])
+        if folder.name == 'head':
+            time.sleep(0.2)
+        ended.append(folder.name)
+        return int(folder.name == 'broken')
+
+    for run in runs:
+        run.folder.mkdir()
+    monkeypatch.setattr(study.subprocess, 'call', call)
+    failed = execute(runs, jobs=4)
+    assert ended.index('head') < ended.index('two')
+    assert sorted(run.name for run in failed) == ['broken', 'none']
+    assert failed[runs[3]] == 'the run that it starts from failed'
+    assert 'none' not in ended
+
+
 def _planned(tmp_path, *names):
     runs = [Run(name, 0, tmp_path / name) for name in names]
     for run in runs:
@@ -196,9 +276,10 @@ def test_a_run_that_fails_does_not_lose_the_others(tmp_path, monkeypatch):
     assert runs[1].result() == {'kept': 1}
 
 
-def _result(folder, metrics, parameters=1_000_000):
+def _result(folder, metrics, parameters=1_000_000, **entries):
     folder.mkdir(parents=True)
-    (folder / 'result.json').write_text(json.dumps(dict(metrics=metrics, parameters=parameters)))
+    result = dict(metrics=metrics, parameters=parameters, **entries)
+    (folder / 'result.json').write_text(json.dumps(result))
 
 
 @pytest.fixture
@@ -213,7 +294,7 @@ def finished(tmp_path):
 
 
 def test_the_table_has_mean_and_deviation(finished):
-    table = study_table(summarize(*finished))
+    table = study_table(SCENES, summarize(*finished))
     lines = render([table], 'markdown').splitlines()
     assert lines[2] == '| row | shows | mIoU | mIoU context | parameters [M] | seeds |'
     assert lines[4] == '| fcn | baseline | 52.0 ± 2.8 | 22.0 ± 2.8 | 1.00 | 2 |'
@@ -231,7 +312,7 @@ def test_mean_and_deviation():
 
 
 def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished):
-    figure = study_picture(summarize(*finished))
+    figure = study_picture(SCENES, summarize(*finished))
     first, second = figure.axes
     assert [label.get_text() for label in first.get_yticklabels()] == [
         'fcn',
@@ -243,16 +324,40 @@ def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished
     assert [bar.get_width() for bar in second.patches] == [22.0]
 
 
+def test_the_columns_are_those_of_the_suite(finished):
+    suite = SCENES._replace(title='Streets', metrics={'mIoU_context': 'far', 'aAcc': 'pixels'})
+    lines = render([study_table(suite, summarize(*finished, suite.metrics))], 'markdown')
+    assert lines.startswith('**Streets**\n\n| row | shows | far | pixels | parameters [M] |')
+    assert '| fcn | baseline | 22.0 ± 2.8 | 91.0 ± 1.4 | 1.00 | 2 |' in lines
+
+
+def test_curves_have_a_line_for_each_row_within_the_seeds(tmp_path):
+    for seed, value in ((0, 50.0), (1, 54.0)):
+        curve = [dict(iteration=step, mIoU=value + step) for step in (1, 2)]
+        folder = tmp_path / f'runs/fcn/seed{seed}'
+        _result(folder, dict(model=dict(mIoU=value + 2)), curve=curve)
+    summary = summarize([Row('fcn', FCN)], finished_runs(tmp_path))
+    (panel,) = curves_picture(SCENES, summary).axes
+    (line,) = panel.lines
+    assert line.get_label() == 'fcn'
+    assert line.get_xydata().tolist() == [[1, 53.0], [2, 54.0]]
+    (band,) = panel.collections
+    assert {51.0, 55.0, 52.0, 56.0} == set(band.get_paths()[0].vertices[:, 1])
+    write_report(SCENES, [], tmp_path)
+    assert (tmp_path / 'study-curves.png').stat().st_size > 1000
+
+
 def test_the_report_is_written_over_an_earlier_one(tmp_path):
     row = Row('fcn', FCN, shows='baseline')
-    assert write_report([row], tmp_path) is None
+    assert write_report(SCENES, [row], tmp_path) is None
     assert not list(tmp_path.iterdir())
     for seed, value in ((0, 50.0), (1, 54.0)):
         _result(tmp_path / f'runs/fcn/seed{seed}', dict(model=dict(mIoU=value)))
-        write_report([row], tmp_path)
+        write_report(SCENES, [row], tmp_path)
     (table,) = json.loads((tmp_path / 'study.json').read_text())
     assert table['rows'][0]['metrics']['mIoU'] == [50.0, 54.0]
     assert (tmp_path / 'study.png').stat().st_size > 1000
+    assert not (tmp_path / 'study-curves.png').exists()
     assert '| fcn | baseline | 52.0 ± 2.8 |' in (tmp_path / 'study.md').read_text()
 
 
@@ -261,7 +366,7 @@ def test_the_report_has_the_finished_runs_that_are_not_planned(tmp_path):
         _result(tmp_path / f'runs/{name}/seed{seed}', dict(model=dict(mIoU=50.0 + seed)))
     (tmp_path / 'runs/acnet/seed0').mkdir(parents=True)
     dmnet = next(row for row in ROWS if row.name == 'dmnet')
-    table = write_report([dmnet], tmp_path, picture=False)
+    table = write_report(SCENES, [dmnet], tmp_path, picture=False)
     assert [row['label'] for row in table.rows] == ['fcn', 'dmnet', 'mine']
     assert [row['seeds'] for row in table.rows] == [[0], [0, 1], [0]]
     assert [row['shows'] for row in table.rows] == ['the baseline of all', 'DMNet', '']
@@ -276,3 +381,86 @@ def test_files_that_are_no_report_are_kept(tmp_path):
     refuse_other_files(tmp_path, force=True)
     (tmp_path / 'runs').mkdir()
     refuse_other_files(tmp_path)
+
+
+SUITE = """\
+title: Streets
+defaults: {config: fcn.py, validate_every: 10, seeds: [4]}
+quick: {rows: [head], iterations: 5}
+rows:
+- {name: head, group: base}
+- {name: two, start_from: head, seeds: [5, 6], overrides: {a.b: 1}}
+- {name: three, start_from: two, by_default: false}
+"""
+
+
+def test_a_suite_is_read_from_a_file(tmp_path):
+    path = tmp_path / 'streets.yml'
+    path.write_text(SUITE)
+    suite = read_suite(str(path))
+    assert suite == Suite(
+        'Streets',
+        (
+            Row('head', 'fcn.py', group='base', validate_every=10, seeds=[4]),
+            Row(
+                'two',
+                'fcn.py',
+                {'a.b': 1},
+                start_from='head',
+                validate_every=10,
+                seeds=[5, 6],
+            ),
+            Row(
+                'three',
+                'fcn.py',
+                start_from='two',
+                validate_every=10,
+                seeds=[4],
+                by_default=False,
+            ),
+        ),
+        Quick(['head'], iterations=5),
+        'work_dirs/study-streets',
+    )
+    assert [row.name for row in suite.select([])] == ['head', 'two']
+    assert [row.name for row in suite.select(['base'])] == ['head']
+    assert [row.name for row in suite.select(['three'])] == ['head', 'two', 'three']
+    with pytest.raises(ValueError, match="among head, two, three, base, got 'fuor'"):
+        suite.select(['base', 'fuor'])
+
+
+@pytest.mark.parametrize(
+    ('text', 'change', 'message'),
+    [
+        ('start_from: two', 'start_from: four', "'three' must start from an earlier row, got 'fou"),
+        ('name: two', 'name: head', "two rows are called 'head'"),
+        ('rows: [head]', 'rows: [hat]', "quick names a row that is not there, 'hat'"),
+        ('validate_every', 'validate', "unexpected keyword argument 'validate'"),
+        ('title: Streets', 'text', 'Error'),
+    ],
+)
+def test_a_wrong_suite_is_one_line(text, change, message, tmp_path):
+    path = tmp_path / 'streets.yml'
+    path.write_text(SUITE.replace(text, change))
+    with pytest.raises(ValueError, match=rf'streets\.yml cannot be read as a suite.*{message}'):
+        read_suite(str(path))
+
+
+def test_an_unknown_suite_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"among .*context-scenes.* or a table file, got 'scene'"):
+        read_suite('scene')
+
+
+@pytest.mark.parametrize('row', read_suite('camvid').rows, ids=lambda row: row.name)
+def test_the_rows_of_camvid_leave_the_test_images_alone(row):
+    config = run_config(row, seed=0)
+    assert config.model.decode_head.get('head', config.model.decode_head).num_classes == 11
+    for loader, part in ((config.train_dataloader, 'train'), (config.test_dataloader, 'val')):
+        assert loader.dataset.data_prefix == dict(img_path=part, seg_map_path=f'{part}annot')
+
+
+@pytest.mark.parametrize('name', suite_names())
+def test_the_quick_study_of_each_suite_has_a_row_for_each_method(name):
+    rows = {row.name for row in read_suite(name).select(read_suite(name).quick.rows)}
+    for method in ('fcn', 'cacnet', 'acnet', 'dmnet', 'ctnet', 'cac'):
+        assert any(row.startswith(method) for row in rows), method

@@ -3,17 +3,12 @@
 import pytest
 import torch
 
-from mmseg_ctx.analysis.benchmark import Setting, compare
-from mmseg_ctx.analysis.heads import COMPARED
-from mmseg_ctx.analysis.suites import (
-    cac_inference,
-    cac_loss,
-    ctnet_linear,
-    heads,
-    labelled_samples,
-    selected,
-    training_step,
-)
+from mmseg_ctx.analysis.benchmark import Setting, run_comparison, select_cases
+from mmseg_ctx.analysis.models import COMPARED
+from mmseg_ctx.analysis.suites.cac import cac_inference, cac_loss
+from mmseg_ctx.analysis.suites.ctnet import ctnet_linear
+from mmseg_ctx.analysis.suites.heads import heads
+from mmseg_ctx.analysis.suites.steps import labelled_samples, training_step
 
 
 def test_labels_hold_as_many_classes_as_asked_for():
@@ -24,7 +19,7 @@ def test_labels_hold_as_many_classes_as_asked_for():
 
 def test_every_head_runs_forward_and_training():
     comparisons = heads(Setting(sizes=(8,)), channels=64, width=40)
-    forward, training = (compare(each, Setting(), repeats=1) for each in comparisons)
+    forward, training = (run_comparison(each, Setting(), repeats=1) for each in comparisons)
     for table in (forward, training):
         assert [row['case'] for row in table.rows] == list(COMPARED)
         assert {row['case']: row['error'] for row in table.rows} == dict.fromkeys(COMPARED)
@@ -33,10 +28,10 @@ def test_every_head_runs_forward_and_training():
 
 def test_a_head_that_refuses_channels_last_says_so():
     setting = Setting(sizes=(8,), memory_format='channels-last', dtype='bfloat16')
-    _, training = selected(
+    _, training = select_cases(
         heads(setting, channels=64, width=40), ['DMHead', 'DynamicMultiScaleHead']
     )
-    theirs, ours = compare(training, setting, repeats=1).rows
+    theirs, ours = run_comparison(training, setting, repeats=1).rows
     assert 'view' in theirs['error']
     assert ours['error'] is None
 
@@ -61,7 +56,7 @@ def test_training_step_leaves_no_gradients_and_reaches_all():
 
 def test_spatial_context_grows_linearly_and_non_local_quadratically():
     tables = [
-        compare(each, Setting(), repeats=1)
+        run_comparison(each, Setting(), repeats=1)
         for each in ctnet_linear(Setting(sizes=(16, 32, 64)), channels=16)
     ]
     costs = {
@@ -80,7 +75,7 @@ def test_spatial_context_grows_linearly_and_non_local_quadratically():
 
 def test_losses_of_cac_are_measured_with_and_without_cross_entropies():
     (comparison,) = cac_loss(Setting(sizes=(8,)), channels=16, classes=20)
-    rows = {row['case']: row for row in compare(comparison, Setting(), repeats=1).rows}
+    rows = {row['case']: row for row in run_comparison(comparison, Setting(), repeats=1).rows}
     assert not any(row['error'] for row in rows.values())
     full_size = 4 * 2 * 20 * 64**2  # bytes of the logits at the label's size
     peak = {name: row['peak_bytes'] for name, row in rows.items()}
@@ -92,7 +87,7 @@ def test_losses_of_cac_are_measured_with_and_without_cross_entropies():
 
 def test_inference_with_and_without_cac():
     (comparison,) = cac_inference(Setting(sizes=(64,)))
-    without, with_ = compare(comparison, Setting(), repeats=1).rows
+    without, with_ = run_comparison(comparison, Setting(), repeats=1).rows
     assert without['error'] is with_['error'] is None
     assert 0 < with_['parameters'] - without['parameters'] <= 800_000
     assert list(with_['ratios']) == [without['case']]
@@ -100,11 +95,11 @@ def test_inference_with_and_without_cac():
 
 def test_too_large_a_non_local_block_is_not_tried():
     comparison = ctnet_linear(Setting(sizes=(4096,)))[0]
-    (comparison,) = selected([comparison], ['NonLocal2d'])
-    (row,) = compare(comparison, Setting(), repeats=1).rows
+    (comparison,) = select_cases([comparison], ['NonLocal2d'])
+    (row,) = run_comparison(comparison, Setting(), repeats=1).rows
     assert row['error'].startswith('needs')
 
 
 def test_selecting_an_unknown_case_names_the_known_ones():
     with pytest.raises(ValueError, match=r"FCNHead, PSPHead.*got 'fcn'"):
-        selected(heads(Setting(sizes=(8,)), channels=64, width=40), ['fcn'])
+        select_cases(heads(Setting(sizes=(8,)), channels=64, width=40), ['fcn'])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 from torch import nn
 
 import mmseg_ctx  # noqa: F401  (registers the safe globals)
@@ -76,6 +76,44 @@ def pickle_globals(path):
 def test_still_loads_after_mmengine_loaded_one(checkpoint):
     CheckpointLoader.load_checkpoint(str(checkpoint))
     assert 'state_dict' in torch.load(checkpoint, weights_only=True)
+
+
+def test_mmengine_itself_gets_the_stand_ins(tmp_path, monkeypatch):
+    """Its fork adds NumPy's own constructors for each load, under the names of the stand-ins."""
+    content = {'number': np.float32(0.5), 'array': np.ones(3, 'uint8'), 'buffer': HistoryBuffer()}
+    torch.save(content, tmp_path / 'a.pth')
+    calls, torch_load = [], torch.load
+
+    def load(*args, **kwargs):
+        calls.append(kwargs.get('weights_only', True))
+        named = [pair[1] for pair in torch.serialization.get_safe_globals() if type(pair) is tuple]
+        bare = [each for each in torch.serialization.get_safe_globals() if type(each) is not tuple]
+        assert not {f'{each.__module__}.{each.__qualname__}' for each in bare} & set(named)
+        return torch_load(*args, **kwargs)
+
+    monkeypatch.setattr(torch, 'load', load)
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'))
+    assert calls == [True]
+    assert loaded['number'] == 0.5
+    assert loaded['array'].tolist() == [1, 1, 1]
+    assert type(loaded['buffer']) is HistoryBuffer
+
+
+def test_a_resumed_run_has_numpys_own_arrays(tmp_path):
+    hub = MessageHub('saved')
+    hub.update_scalar('loss', 1.0)
+    hub.update_info('palette', np.arange(6).reshape(2, 3))
+    hub.update_info('best', np.float64(0.5))
+    save_checkpoint({'message_hub': hub.state_dict()}, str(tmp_path / 'a.pth'))
+    resumed = MessageHub('resumed')
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'))
+    resumed.load_state_dict(loaded['message_hub'])
+    palette = resumed.get_info('palette')
+    assert type(palette) is np.ndarray
+    assert palette.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert type(resumed.get_info('best')) is np.float64
+    resumed.update_scalar('loss', 3.0)
+    assert resumed.get_scalar('loss').mean() == 2
 
 
 @pytest.mark.parametrize('number', [np.float64(0.5), np.float32(0.5), np.int64(3), np.bool_(True)])

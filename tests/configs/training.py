@@ -2,8 +2,14 @@
 
 import copy
 import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 from mmengine import Config
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmseg_ctx.datasets.toy import make_toy_dataset
@@ -26,6 +32,12 @@ BACKBONES = {
     ),
 }
 RUNS = itertools.count()
+# Where a config's name says another data set than the layout's.
+LAYOUTS = {
+    'cityscapestrainval': 'cityscapes',
+    'voc12aug': 'pascal_voc12_aug',
+    'voc12trainval': 'pascal_voc12_aug',
+}
 HEADS = {
     'AdaptiveContextHead': dict(block_channels=(16, 12, 8)),
     'ContextAdaptiveConvHead': dict(channels=16),
@@ -56,6 +68,8 @@ def shrink(config):
         options[f'{key}.in_channels'] = widths[index] if alone else [widths[i] for i in index]
         for name, value in HEADS[head.type].items():
             options[f'{key}.{name}'] = value
+        if 'context_channels' in head:
+            options[f'{key}.context_channels'] = widths[head.context_index]
     return options
 
 
@@ -89,6 +103,12 @@ def load_lightly():
     return options
 
 
+def layout_of(path):
+    """Return the layout of the data set that a config's file name says."""
+    name = re.fullmatch(r'.+_(.+)-\d+x\d+', Path(path).stem).group(1)
+    return LAYOUTS.get(name, name.replace('-', '_'))
+
+
 def prepare(path, layout, iterations=2):
     """Read a config, shrink its model and put a toy data set where it looks, below the folder."""
     config = Config.fromfile(path)
@@ -101,14 +121,20 @@ def prepare(path, layout, iterations=2):
     return config
 
 
-def train_on_crops(config, side=64):
-    """Make a config train on crops of so few pixels."""
-    config.model.data_preprocessor.size = (side, side)
-    for step in config.train_dataloader.dataset.pipeline:
-        if step.type == 'RandomResize':
-            step.scale = (side, side)
-        if step.type == 'RandomCrop':
-            step.crop_size = (side, side)
+def use_small_images(config, side=64, window=48):
+    """Make a config train and test on images of so few pixels, in smaller windows if in windows."""
+    if 'size' in config.model.data_preprocessor:
+        config.model.data_preprocessor.size = (side, side)
+    if config.model.test_cfg.mode == 'slide':
+        config.model.test_cfg.update(crop_size=(window, window), stride=(window // 2, window // 2))
+    for split in ('train', 'val', 'test'):
+        dataset = config[f'{split}_dataloader'].dataset
+        for part in dataset.get('datasets', [dataset]):
+            for step in part.pipeline:
+                if step.type in ('Resize', 'RandomResize'):
+                    step.scale = (side, side)
+                if step.type == 'RandomCrop':
+                    step.crop_size = (side, side)
 
 
 def runner(config, **changes):
@@ -117,7 +143,7 @@ def runner(config, **changes):
     config.merge_from_dict(changes)
     # Names of runs that start within a second would be the same.
     config.experiment_name = f'run{next(RUNS)}'
-    return Runner.from_cfg(config)
+    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
 
 
 def with_scales_and_flip(config):
@@ -127,3 +153,18 @@ def with_scales_and_flip(config):
     config.tta_model.module = config.model
     config.model = config.tta_model
     return config
+
+
+def mim(*command, **options):
+    """Run ``mim`` with ``--cfg-options`` as a user types it; return what it prints."""
+    settings = [f'{key}={value}'.replace(' ', '') for key, value in options.items()]
+    # mim starts `python` by name.
+    search = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    done = subprocess.run(
+        ['mim', *command, '--cfg-options', *settings],
+        env={**os.environ, 'PATH': search},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr

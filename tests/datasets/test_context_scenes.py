@@ -5,6 +5,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from mmengine import fileio
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
@@ -104,6 +105,39 @@ def test_labels_are_mapped_as_from_a_file(options, tmp_path):
             reduce_zero_label=dataset.reduce_zero_label,
         )
         assert np.array_equal(item['gt_seg_map'], LoadAnnotations()(from_file)['gt_seg_map'])
+
+
+@pytest.mark.parametrize('options', [dict(), dict(reduce_zero_label=True)])
+def test_steps_that_load_files_read_what_the_transform_draws(options):
+    load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+    drawn, loaded = (
+        ContextScenesDataset(3, (40, 64), seed=2, pipeline=pipeline, **options)
+        for pipeline in ([RENDER], load)
+    )
+    for index in range(3):
+        for name in ('img', 'gt_seg_map'):
+            assert np.array_equal(drawn[index][name], loaded[index][name])
+        for name in ('img_shape', 'ori_shape', 'seg_fields'):
+            assert drawn[index][name] == loaded[index][name]
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'scene.png',
+        'context_scene_1_000003_128x128.jpg',
+        'context_scene_1_000003_128x16.png',
+        'context_scene_-1_000003_128x128.png',
+        'folder/context_scene_1_000003_128x128.png',
+        'context_scene_1_000003_128x128.png\n',
+    ],
+)
+def test_a_path_of_no_scene_is_named(name):
+    with pytest.raises(FileNotFoundError) as raised:
+        fileio.get(f'context-scenes://{name}')
+    assert repr(f'context-scenes://{name}') in str(raised.value)
+    assert 'SEED_INDEX_HEIGHTxWIDTH' in str(raised.value)
+    assert '\n' not in str(raised.value)
 
 
 def test_image_and_label_can_be_drawn_apart():

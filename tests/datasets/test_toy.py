@@ -13,10 +13,12 @@ from PIL import Image
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 from mmseg_ctx.evaluation.voc_results import voc_palette
 from mmseg_ctx.utils.commandline import run
-from tests.helpers import ROOT
+from mmseg_ctx.utils.errors import one_line
+from tests.helpers import ROOT, full_disk
 
 CLASSES = {
     'ade20k': 150,
+    'camvid': 11,
     'cityscapes': 19,
     'coco_stuff10k': 171,
     'coco_stuff164k': 171,
@@ -27,6 +29,7 @@ CLASSES = {
 # A file of each kind, as the public data set names it.
 FILES = {
     'ade20k': ['images/training/ADE_train_00000001.jpg', 'annotations/validation/ADE_val_*.png'],
+    'camvid': ['train/0006R0_f00001.png', 'valannot/0016E5_*.png', 'testannot/Seq05VD_f*.png'],
     'cityscapes': [
         'leftImg8bit/train/aachen/aachen_000001_000019_leftImg8bit.png',
         'gtFine/val/frankfurt/frankfurt_*_000019_gtFine_labelTrainIds.png',
@@ -90,6 +93,7 @@ def test_files_are_named_as_in_the_public_data_set(layout, tmp_path):
     ('layout', 'folder', 'lowest', 'highest', 'unlabelled'),
     [
         ('ade20k', 'annotations', 1, 150, 0),
+        ('camvid', 'trainannot', 0, 10, 11),
         ('coco_stuff10k', 'annotations', 1, 171, 0),
         ('coco_stuff164k', 'annotations', 0, 170, 255),
         ('pascal_context', 'SegmentationClassContext', 1, 59, 0),
@@ -168,13 +172,11 @@ def test_working_directory_is_refused(out, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ['here']
 
 
-def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
-    def fail(self, path):
-        raise OSError(28, 'No space left on device', str(path))
-
-    monkeypatch.setattr(Image.Image, 'save', fail)
-    with pytest.raises(OSError, match='No space'):
-        make_toy_dataset('ade20k', tmp_path / 'toy')
+def test_nothing_is_left_of_a_failed_write(tmp_path):
+    out = tmp_path / 'toy'
+    with full_disk(), pytest.raises(OSError, match='File too large') as error:
+        make_toy_dataset('ade20k', out, size=(400, 400))
+    assert one_line(error.value) == f'{out}: File too large'
     assert not list(tmp_path.iterdir())
 
 

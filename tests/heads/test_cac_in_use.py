@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.analysis.complexity import count
-from mmseg_ctx.analysis.complexity_tables import mmseg_model, with_cac
+from mmseg_ctx.analysis.models import mmseg_model, with_cac
 from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.utils.models import build
 from tests.helpers import ROOT, assert_relative, data_samples, run_processes

@@ -239,7 +239,6 @@ def test_the_weight_of_the_loss():
             ValueError,
             'input_transform must be None',
         ),
-        (dict(in_channels=[4, 8]), TypeError, 'in_channels must be an integer'),
     ],
 )
 def test_wrong_arguments(arguments, error, message):

@@ -167,11 +167,6 @@ def test_builds_from_the_registry():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(in_channels=0), 'in_channels must be an integer >= 1, got 0'),
-        (dict(in_channels='12'), "in_channels must be an integer >= 1, got '12'"),
-        (dict(channels=-8), 'channels must be an integer >= 1, got -8'),
-        (dict(channels=True), 'channels must be an integer >= 1, got True'),
-        (dict(num_classes=0), 'num_classes must be an integer >= 1, got 0'),
         (dict(filter_sizes=()), r'filter_sizes must be a non-empty list.*got \(\)'),
         (dict(filter_sizes=3), 'filter_sizes must be a non-empty list.*got 3'),
         (dict(filter_sizes=(1, 2.5)), r'filter_sizes must be .* integers >= 1, got \(1, 2.5\)'),
@@ -183,17 +178,10 @@ def test_builds_from_the_registry():
         (dict(filter_type='regular', context_index=1), 'context_index must be None .* got 1'),
         (dict(context_index=1), 'context_channels must be an integer >= 1, got None'),
         (dict(context_index='c4', context_channels=8), "context_index must be .* got 'c4'"),
-        (dict(in_index=[0, 1]), r'in_index must be an integer.* got \[0, 1\]'),
-        (dict(in_channels=[4, 8]), r'in_channels must be an integer >= 1, got \[4, 8\]'),
-        (
-            dict(in_channels=[4, 8], in_index=[0], input_transform='resize_concat'),
-            r'in_index must have as many entries as in_channels=\[4, 8\], got \[0\]',
-        ),
         (
             dict(in_channels=[4, 8], in_index=[0, 1], input_transform='multiple_select'),
             "input_transform must be None or 'resize_concat'",
         ),
-        (dict(input_transform='sum'), "input_transform must be one of .* got 'sum'"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -205,8 +193,6 @@ def test_bad_arguments(arguments, message):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(in_index=3), "in_index must be among the backbone's 3 outputs, got 3"),
-        (dict(in_index=0), 'in_channels must be 6, those of .* in_index=0, got 12'),
         (
             dict(context_index=-4, context_channels=6),
             "context_index must be among the backbone's 3 outputs, got -4",
@@ -215,13 +201,9 @@ def test_bad_arguments(arguments, message):
             dict(context_index=2, context_channels=6),
             'context_channels must be 9, those of .* context_index=2, got 6',
         ),
-        (
-            dict(in_channels=[6, 9], in_index=[0, 1], input_transform='resize_concat'),
-            r'in_channels must be 18, those of .* in_index=\[0, 1\], got 15',
-        ),
     ],
 )
-def test_outputs_of_another_backbone(arguments, message):
+def test_a_context_that_the_backbone_does_not_have(arguments, message):
     head = DynamicMultiScaleHead(**{**SMALL, 'in_channels': 12, 'in_index': 1, **arguments})
     with pytest.raises(ValueError, match=message):
         head([torch.randn(1, width, 8, 8) for width in (6, 12, 9)])

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmseg_ctx.hooks import ContextVisualizationHook
-from tests.segmentors import build_segmentor, scenes_loader
+from tests.helpers import ROOT
+from tests.models import build_segmentor, scenes_loader
 
 
 def validate(model, folder, interval):
@@ -18,7 +20,7 @@ def validate(model, folder, interval):
         val_dataloader=dict(scenes_loader(5), batch_size=2, num_workers=0),
         val_cfg=dict(type='ValLoop'),
         val_evaluator=dict(type='IoUMetric'),
-        custom_hooks=[dict(type='ContextVisualizationHook', interval=interval)],
+        default_hooks=dict(context=dict(type='ContextVisualizationHook', interval=interval)),
         visualizer=dict(
             type='SegLocalVisualizer', vis_backends=backends, name=f'context {folder.name}'
         ),
@@ -49,6 +51,20 @@ def test_a_second_validation_shows_the_same_images(tmp_path):
     assert len(files) == 2
     runner.val()
     assert sorted(path.name for path in tmp_path.rglob('vis_image/*.png')) == files
+
+
+def test_the_documented_line_keeps_the_hooks_of_an_inherited_config(tmp_path):
+    base = ROOT / 'configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        f'_base_ = {str(base)!r}\n'
+        "default_hooks = dict(context=dict(type='ContextVisualizationHook'))\n"
+    )
+    inherited, mine = Config.fromfile(base), Config.fromfile(path)
+    assert mine.get('custom_hooks') == inherited.get('custom_hooks')
+    context = dict(context=dict(type='ContextVisualizationHook'))
+    assert mine.default_hooks == {**inherited.default_hooks, **context}
+    assert "type='ExactResumeHook'" in mine.pretty_text
 
 
 def test_a_model_without_context_is_refused_at_the_start(tmp_path):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,10 +24,13 @@ from tests.helpers import ROOT
 
 CONFIG = f"""
 _base_ = '{ROOT}/configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-custom_hooks = [dict(type='ExactResumeHook')]
+# A list of the user's own, which takes the place of any list in the bases.
+custom_hooks = [dict(type='ContextVisualizationHook')]
 train_dataloader = dict(batch_size=2, dataset=dict(num_images=50, image_size=32))
 val_dataloader = dict(dataset=dict(num_images=1, image_size=32))
 train_cfg = dict(max_iters=8, val_interval=8)
+# As most configs have it: MMEngine draws a seed.
+randomness = dict(seed=None)
 default_hooks = dict(
     logger=dict(interval=1),
     checkpoint=dict(_delete_=True, type='CheckpointHook', by_epoch=False, interval=3),
@@ -60,7 +64,7 @@ def train(folder, config, *options):
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_killed_run_goes_on_with_the_same_losses(workers, tmp_path):
-    """No config sets a seed, so MMEngine draws one, and another one when the run is resumed."""
+    """MMEngine draws a seed for the run, and another one when the run is resumed."""
     loading = f"""
 train_dataloader['num_workers'] = {workers}
 train_dataloader['persistent_workers'] = {workers > 0}
@@ -155,6 +159,14 @@ def test_no_whole_checkpoint(run):
     cut_short(run / 'iter_10.pth')
     with pytest.raises(RuntimeError, match=r'iter_10\.pth, which is missing .* without --resume'):
         choose_whole_checkpoint(run)
+
+
+def test_the_command_of_the_readme(run):
+    text = (ROOT / 'configs/cac/README.md').read_text()
+    [code] = re.findall(r'^python -c "(.+ choose_whole_checkpoint .+)"$', text, re.MULTILINE)
+    cut_short(run / 'iter_10.pth')
+    exec(code.replace('WORK_DIR', str(run)), {})
+    assert current(run) == str(run / 'iter_9.pth')
 
 
 def test_sharded_checkpoint_is_whole(tmp_path):

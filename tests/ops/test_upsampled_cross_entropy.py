@@ -39,6 +39,8 @@ def reference(logits, label, align_corners=False, ignore_index=255, **arguments)
         ((9, 9), (65, 129)),
         ((8, 8), (5, 3)),
         ((6, 5), (6, 5)),
+        ((40, 140), (40, 140)),
+        ((9, 140), (40, 140)),
         ((1, 3), (40, 70)),
         ((3, 70), (1, 1)),
     ],
@@ -99,7 +101,7 @@ def test_tile_size_does_not_matter(monkeypatch):
     logits, label = case((8, 8), (61, 67))
     expected = upsampled_cross_entropy(logits, label, with_accuracy=True)
     for tile in ((1, 1), (61, 67), (100, 5)):
-        monkeypatch.setattr(MODULE, 'CPU_TILE', tile)
+        monkeypatch.setattr(MODULE, 'tile_size', lambda *_, tile=tile: tile)
         actual = upsampled_cross_entropy(logits, label, with_accuracy=True)
         torch.testing.assert_close(actual, expected)
 

@@ -69,6 +69,7 @@ def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, ca
         (['FCN=/nowhere'], "got 'FCN=/nowhere'"),
         (['=.'], "got '=.'"),
         (['FCN=.'], 'context_scene_1_000000_64x64.png'),
+        (['FCN=.', 'DMNet=..', 'FCN=..'], "names must differ, got 'FCN' more than once"),
     ],
 )
 def test_wrong_predictions_are_one_line_with_status_2(config, predictions, message, capsys):

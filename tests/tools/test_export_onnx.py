@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.helpers import ROOT, exit_status
-from tests.segmentors import build_segmentor, write_model
+from tests.models import build_segmentor, write_model
 from tools.export_onnx import main
 
 run_tool = partial(exit_status, main)
@@ -87,7 +87,7 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
 def test_the_line_stands_alone_in_a_process_of_its_own(tmp_path):
     config, checkpoint = write_model('CTNet', tmp_path)
     with open(config, 'a') as file:
-        file.write("custom_imports = dict(imports=['tests.segmentors'])\n")
+        file.write("custom_imports = dict(imports=['tests.models'])\n")
     out = tmp_path / 'model.onnx'
     out.write_text('mine')
     result = subprocess.run(

@@ -61,7 +61,9 @@ def test_study(tmp_path, capsys):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--rows', 'fnc'], "invalid choice: 'fnc' (choose from 'fcn', 'cacnet'"),
+        (['--rows', 'fnc'], 'must be among fcn, cacnet'),
+        (['--suite', 'scenes'], 'must be among camvid, context-scenes'),
+        (['--quick', '--rows', 'fcn'], 'not allowed with'),
         (['--seeds', '-1'], "must be an integer >= 0, got '-1'"),
         (['--configs', 'absent.py'], "no config 'absent.py'; near names: "),
         (['--configs', 'a.py', '--rows', 'fcn'], 'not allowed with'),
@@ -80,3 +82,7 @@ def test_help_has_an_example_and_the_rows(capsys):
     printed = capsys.readouterr().out
     assert 'python tools/study.py --rows fcn dmnet' in printed
     assert 'cac-dmnet-no-kl' in printed
+    assert (
+        'groups: methods, ablations, convergence, start, delay, ctnet-long; folder: work_dirs/study'
+        in printed
+    )

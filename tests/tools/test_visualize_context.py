@@ -13,7 +13,7 @@ from PIL import Image
 from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization.files import read_items
 from tests.helpers import ROOT, exit_status
-from tests.segmentors import write_model
+from tests.models import write_model
 from tools.visualize_context import main
 
 run_tool = partial(exit_status, main)
@@ -139,7 +139,7 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
 def test_the_line_stands_alone_in_a_process_of_its_own(files, tmp_path):
     config, checkpoint = write_model('CTNet', tmp_path)
     with open(config, 'a') as file:
-        file.write("custom_imports = dict(imports=['tests.segmentors'])\n")
+        file.write("custom_imports = dict(imports=['tests.models'])\n")
     image, label = files
     Image.new('L', (8, 8)).save(label)
     options = '--labels', label, '--out', tmp_path / 'out'

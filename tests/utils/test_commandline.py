@@ -1,5 +1,6 @@
 import argparse
-import os
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -14,7 +15,6 @@ from mmseg_ctx.utils.commandline import (
     run,
 )
 from mmseg_ctx.utils.errors import value_errors
-from mmseg_ctx.utils.files import writing
 from tests.helpers import exit_status
 
 
@@ -56,6 +56,16 @@ def test_wrong_input_is_one_line_and_status_two(error, text, capsys):
     assert captured.err == (text or 'error: a.pth: No such file or directory\n')
 
 
+def test_standard_output_that_cannot_be_written():
+    code = 'from mmseg_ctx.utils.commandline import run; run(print, [])'
+    with open('/dev/full', 'w') as full:
+        result = subprocess.run(
+            [sys.executable, '-c', code], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert result.returncode == 2
+    assert result.stderr == 'error: [Errno 28] No space left on device\n'
+
+
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run(raising(ZeroDivisionError()), [])
@@ -90,9 +100,14 @@ def test_a_device_that_is_not_there(monkeypatch):
     with pytest.raises(argparse.ArgumentTypeError, match='no CUDA device'):
         device('cuda')
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
     assert device('cuda') == 'cuda'
-    with pytest.raises(argparse.ArgumentTypeError, match="'cpu' or 'cuda', got 'gpu'"):
-        device('gpu')
+    assert [device(text) for text in ('cuda:0', 'cuda:1')] == ['cuda:0', 'cuda:1']
+    with pytest.raises(argparse.ArgumentTypeError, match=r"at most 'cuda:1', got 'cuda:2'"):
+        device('cuda:2')
+    for text in ('gpu', 'cuda:', 'cuda:-1', 'cuda:01', 'cuda:1 ', 'cpu:0', 'CUDA', ''):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"or 'cuda:N', got '{text}'"):
+            device(text)
 
 
 @pytest.mark.parametrize('text', ['a.xyz', 'a', 'png'])
@@ -155,50 +170,3 @@ def test_help_keeps_the_line_breaks_of_the_example(capsys):
     parser = ArgumentParser(epilog='Example:\n    tool.py a \\\n        b')
     assert exit_status(parser.parse_args, '--help') == 0
     assert 'tool.py a \\\n        b' in capsys.readouterr().out
-
-
-def test_the_file_appears_when_all_of_it_is_written(tmp_path):
-    path = tmp_path / 'a.tar.gz'
-    with writing(path) as temporary:
-        assert temporary.parent == tmp_path
-        assert temporary.suffix == '.gz'
-        temporary.write_text('half')
-        assert not path.exists()
-        temporary.write_text('whole')
-    assert path.read_text() == 'whole'
-    assert os.listdir(tmp_path) == ['a.tar.gz']
-
-
-@pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
-def test_after_an_exception_nothing_has_changed(error, tmp_path):
-    path = tmp_path / 'a.txt'
-    path.write_text('old')
-
-    def write_half():
-        with writing(path, force=True) as temporary:
-            temporary.write_text('half')
-            raise error
-
-    with pytest.raises(error):
-        write_half()
-    assert path.read_text() == 'old'
-    assert os.listdir(tmp_path) == ['a.txt']
-
-
-def test_an_existing_file_is_replaced_only_by_force(tmp_path):
-    path = tmp_path / 'a.txt'
-    path.write_text('old')
-    with pytest.raises(FileExistsError, match=r'a\.txt exists; --force'), writing(path):
-        pass
-    assert path.read_text() == 'old'
-    with writing(path, force=True) as temporary:
-        temporary.write_text('new')
-    assert path.read_text() == 'new'
-
-
-def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(IsADirectoryError, match='is a folder'), writing(tmp_path, force=True):
-        pass
-    missing = tmp_path / 'missing' / 'a.txt'
-    with pytest.raises(FileNotFoundError, match='missing'), writing(missing):
-        pass

@@ -22,6 +22,9 @@ def test_a_config_and_what_it_has_to_have(tmp_path):
         ("_base_ = './absent.py'", r'FileNotFoundError: .*absent\.py'),
         ("custom_imports = dict(imports=['no_such_module'])", 'no_such_module'),
         ('\0', 'Error: '),
+        ('import sys\nsys.exit(0)', 'SystemExit: 0'),
+        ('raise SystemExit', 'SystemExit$'),
+        ('class Stop(BaseException):\n    pass\nraise Stop("here")', 'Stop: here'),
     ],
 )
 def test_a_config_that_cannot_be_read(content, message, tmp_path):
@@ -38,4 +41,11 @@ def test_a_file_that_is_not_there_or_no_config(tmp_path):
     path = tmp_path / 'notes.txt'
     path.write_text('model = dict()')
     with pytest.raises(ValueError, match=r'notes\.txt cannot be read as a config'):
+        read_config(path)
+
+
+def test_a_config_that_is_interrupted(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text('raise KeyboardInterrupt')
+    with pytest.raises(KeyboardInterrupt):
         read_config(path)

@@ -16,13 +16,19 @@ def test_text_is_aligned():
     assert render([TABLE], 'text').splitlines() == [
         'Costs',
         '',
-        'model          size [M]',
-        '-------------  --------',
-        'small | plain  1.25',
+        'model           size [M]',
+        '────────────────────────',
+        'small | plain   1.25',
         'none',
         '',
         'Measured.',
     ]
+
+
+def test_text_is_neither_wrapped_nor_read_as_markup():
+    row = dict(model='[bold]' + 'long ' * 40 + 'end', size=1e6)
+    lines = render([TABLE._replace(rows=[row])], 'text').splitlines()
+    assert lines[4] == row['model'] + '   1.00'
 
 
 def test_markdown_escapes_bars():

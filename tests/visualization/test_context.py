@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
-from mmseg_ctx.visualization.context import draw_context, to_picture
+from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
 from mmseg_ctx.visualization.panels import CHANGES
-from tests.segmentors import HEADS, build_segmentor, model_config
+from tests.models import HEADS, build_segmentor
 
 HEIGHT, WIDTH = 40, 64
 
@@ -37,6 +36,17 @@ def all_axes(figure):
     """The axes of a figure and of its parts, by title; one without a title is left out."""
     found = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     return {title.splitlines()[0]: axes for title, axes in found.items()}
+
+
+def parts(figure):
+    """The parts of a figure, theirs, and so on."""
+    for part in figure.subfigs:
+        yield part
+        yield from parts(part)
+
+
+def suptitle(part):
+    return '' if part._suptitle is None else part._suptitle.get_text()
 
 
 def shown(axes):
@@ -70,13 +80,32 @@ def test_sheet(head, with_label):
         label = item['data_samples'].gt_sem_seg.data[0].numpy()
         colours = np.vstack([palette, np.full((256 - len(palette), 3), 255)])
         np.testing.assert_array_equal(shown(axes['ground truth']), colours[label])
-    legend = {text.get_text() for text in figure.subfigs[-1].legends[0].get_texts()}
-    names = [*segmentor.dataset_meta['classes'], 'ignored']
-    classes = set(prediction.ravel()) | (set(label.ravel()) if with_label else set())
-    assert legend == {names[min(index, 14)] for index in classes}
     # Hooks and what the sheet asked of the model are gone.
     assert not any(module._forward_hooks for module in segmentor.modules())
     assert segmentor.test_cfg == dict(mode='whole')
+
+
+@pytest.mark.parametrize('with_label', [True, False])
+@pytest.mark.parametrize('head', HEADS)
+def test_the_legend_names_every_class_that_a_picture_shows(head, with_label):
+    segmentor = build_segmentor(head)
+    figure = draw(segmentor, make_item(with_label))
+    palette = [tuple(colour) for colour in segmentor.dataset_meta['palette']] + [(255,) * 3]
+    names = [*segmentor.dataset_meta['classes'], 'ignored']
+    labels = 'ground truth', 'prediction', 'prior', 'refined', 'oracle'
+    axes = [axes for title, axes in all_axes(figure).items() if title.split(',')[0] in labels]
+    classifiers = 2 + with_label if head in ('CAC', 'CAC on DMNet') else 0
+    assert len(axes) == 1 + with_label + classifiers
+    expected = {
+        names[palette.index(tuple(colour))]
+        for each in axes
+        for colour in np.unique(shown(each).reshape(-1, 3), axis=0).tolist()
+    }
+    (legend,) = figure.subfigs[-1].legends
+    assert {text.get_text() for text in legend.get_texts()} == expected
+    for patch in legend.get_patches():
+        colour = tuple(np.rint(np.multiply(patch.get_facecolor()[:3], 255)).astype(int).tolist())
+        assert names[palette.index(colour)] == patch.get_label()
 
 
 @pytest.mark.parametrize('head', HEADS)
@@ -84,10 +113,15 @@ def test_text_does_not_overlap(head):
     figure = draw(build_segmentor(head), make_item())
     to_picture(figure)
     renderer = figure.canvas.get_renderer()
-    texts = [part._suptitle for part in figure.subfigs]
-    for axes in (each for top in figure.axes for each in (top, *top.child_axes)):
+    texts = [text for part in parts(figure) for text in part.texts]
+    visible = [axes for axes in figure.axes if axes.axison]
+    for axes in (each for top in visible for each in (top, *top.child_axes)):
         texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
-        texts += axes.get_xticklabels() + axes.get_yticklabels()
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            # A tick beyond the end of a colour bar is not drawn.
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            texts += [label for tick in ticks for label in (tick.label1, tick.label2)]
     boxes = [
         (text.get_text(), text.get_window_extent(renderer))
         for text in texts
@@ -133,26 +167,47 @@ def test_gates():
     for block, (gate, scale) in enumerate(zip(gates, (8, 8, 4), strict=True), start=1):
         gate = gate[0, 0].numpy()
         above = axes[f'block {block} at 1/{scale}: global gate w']
-        below = axes[f'block {block} at 1/{scale}: local gate 1 − w']
         np.testing.assert_allclose(shown(above), gate, atol=1e-6)
-        np.testing.assert_allclose(shown(below), 1 - gate, atol=1e-6)
-        assert above.images[-1].get_clim() == below.images[-1].get_clim() == (0, 1)
+        assert above.images[-1].get_clim() == (0, 1)
+        local = f'block {block} at 1/{scale}: local gate 1 − w'
+        # The last block has no local context.
+        assert (local in axes) == (block < 3)
+        if local in axes:
+            np.testing.assert_allclose(shown(axes[local]), 1 - gate, atol=1e-6)
+            assert axes[local].images[-1].get_clim() == (0, 1)
 
 
-def test_filters_and_responses():
-    segmentor, item = build_segmentor('DMNet'), make_item()
-    axes = all_axes(draw(segmentor, item))
+@pytest.mark.parametrize('filter_type', ['dynamic', 'depthwise', 'regular'])
+@pytest.mark.parametrize('fusion', [False, True])
+def test_filters_and_responses(fusion, filter_type):
+    segmentor = build_segmentor('DMNet', fusion=fusion, filter_type=filter_type)
+    item = make_item()
+    figure = draw(segmentor, item)
     x = features(segmentor, item)[2]
     for branch, size in zip(segmentor.decode_head.dcm_modules, (2, 5), strict=True):
         with torch.no_grad():
-            response, filters = branch(x, x)[0], branch.generate_filters(x)[0]
-        picture = shown(axes[f'response of k = {size}'])
-        np.testing.assert_allclose(picture, response.mean(dim=0), atol=1e-5)
-        # All eight channels, the most varied first, four in a row.
-        best = response.flatten(1).std(dim=1).argmax()
-        sheet = shown(axes[f'{size}×{size} filters, generated'])
-        np.testing.assert_allclose(sheet[:size, :size], filters[best], atol=1e-5)
-        assert np.isfinite(sheet).sum() == 8 * size**2
+            reduced = branch.input_redu_conv(x)
+            if filter_type == 'dynamic':
+                filters = branch.generate_filters(x)
+                filtered = dynamic_depthwise_conv2d(reduced, filters)
+            else:
+                filters = branch.filter_conv.weight.mean(1)[None]
+                filtered = branch.filter_conv(reduced)
+            # What comes out of these filters, channel by channel: a fusion mixes the channels.
+            response = branch.activate(branch.norm(filtered))[0]
+        (part,) = (
+            part for part in parts(figure) if suptitle(part).startswith(f'{size}×{size} filters')
+        )
+        mean, *rest = part.axes
+        assert mean.get_title() == 'response, mean of channels'
+        np.testing.assert_allclose(shown(mean), response.mean(dim=0), atol=1e-5)
+        assert [axes.get_ylabel() for axes in rest[:2]] == ['response', 'weights']
+        variation = response.flatten(1).std(dim=1)
+        channels = variation.argsort(descending=True)[:3].tolist()
+        for channel, above, below in zip(channels, rest[::2], rest[1::2], strict=True):
+            assert above.get_title() == f'channel {channel}'
+            np.testing.assert_allclose(shown(above), response[channel], atol=1e-5)
+            np.testing.assert_allclose(shown(below), filters[0, channel], atol=1e-5)
 
 
 def test_class_probabilities_and_attention():
@@ -167,7 +222,7 @@ def test_class_probabilities_and_attention():
         energy = torch.einsum('chw,cn->nhw', query, key) / 4**0.5
     attention = energy.softmax(dim=0)
     order = probabilities[0].argsort(descending=True).tolist()
-    bars = axes['class probabilities (● in the ground truth)']
+    bars = axes['class probabilities']
     assert [bar.get_width() for bar in bars.patches] == pytest.approx(
         probabilities[0, order[:12]].tolist()
     )
@@ -177,6 +232,63 @@ def test_class_probabilities_and_attention():
     for index in order[:6]:
         picture = shown(axes[f'share of attention: {names[index]}'])
         np.testing.assert_allclose(picture, attention[index], atol=1e-6)
+
+
+def attention_of(segmentor, item):
+    """The attention at every place (Eq. 6), from the layers of spatial context, and P_p."""
+    head = segmentor.decode_head
+    records = {}
+    for name in ('query', 'key'):
+        layer = getattr(head.spatial_context, name)
+        layer.register_forward_hook(lambda _, __, out, name=name: records.update({name: out}))
+    with torch.no_grad():
+        _, probabilities = head.forward_context(features(segmentor, item))
+    energy = torch.einsum('chw,cn->nhw', records['query'][0], records['key'][0, ..., 0]) / 4**0.5
+    return energy.softmax(dim=0), probabilities
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(mode='parallel'),
+        dict(mode='parallel', loss_class_probability=None),
+        dict(mode='spatial'),
+        dict(loss_class_probability=None),
+        dict(
+            mode='tandem', loss_class_probability=dict(type='ClassProbabilityLoss', loss_weight=0)
+        ),
+    ],
+)
+def test_no_class_names_under_vectors_that_belong_to_no_class(changes):
+    segmentor, item = build_segmentor('CTNet', **changes), make_item()
+    axes = all_axes(draw(segmentor, item))
+    attention, probabilities = attention_of(segmentor, item)
+    mean = attention.mean(dim=(1, 2))
+    order = mean.argsort(descending=True).tolist()
+    titles = [title for title in axes if title.startswith('share of attention: ')]
+    assert titles == [f'share of attention: vector {index}' for index in order[:6]]
+    for title, index in zip(titles, order, strict=False):
+        np.testing.assert_allclose(shown(axes[title]), attention[index], atol=1e-6)
+    if changes == dict(mode='parallel'):
+        # The probabilities, which the loss trains, are those of classes.
+        bars = axes['class probabilities']
+        expected = probabilities[0].sort(descending=True).values[:12].tolist()
+    else:
+        bars = axes['mean attention']
+        expected = mean[order[:12]].tolist()
+        names = [text.get_text() for text in bars.get_yticklabels()]
+        assert names == [f'vector {index}' for index in order[:12]]
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx(expected)
+
+
+def test_channel_context_alone():
+    axes = all_axes(draw(build_segmentor('CTNet', mode='channel'), make_item()))
+    assert 'class probabilities' in axes
+    segmentor = build_segmentor('CTNet', mode='channel', loss_class_probability=None)
+    figure = draw(segmentor, make_item())
+    assert set(all_axes(figure)) == {'image', 'ground truth', 'prediction'}
+    texts = [text.get_text() for part in parts(figure) for text in part.texts]
+    assert any('not trained' in text for text in texts)
 
 
 def test_context_aware_classifier():
@@ -196,6 +308,7 @@ def test_context_aware_classifier():
         picture = shown(axes[f'{classifier}, {right:.1%} right'])
         np.testing.assert_array_equal(picture, palette[predictions[classifier]])
     before, after = predictions['prior'], predictions['refined']
+    assert not np.array_equal(predictions['oracle'], predictions['refined'])
     kinds = list(CHANGES)
     picture = shown(axes['prior → refined'])
     np.testing.assert_array_equal(picture != kinds.index('same class'), before != after)
@@ -210,7 +323,8 @@ def test_context_aware_classifier():
     original = head.conv_seg.weight.flatten(1)
     moves = 1 - torch.cosine_similarity(seen[0], original, dim=1)
     bars = axes['how far each class’s weights moved']
-    classes = set(predictions['refined'].ravel().tolist()) | set(range(4))
+    classes = {index for each in predictions.values() for index in each.ravel().tolist()}
+    classes |= set(range(4))
     expected = sorted((moves[index].item() for index in classes), reverse=True)[:12]
     assert [bar.get_width() for bar in bars.patches] == pytest.approx(expected, abs=1e-5)
     # Dots for the pixels that have a class, a circle and a star for each class.
@@ -224,11 +338,8 @@ def test_context_aware_classifier():
     [
         ('CaC-Net', dict(kernel_source='fixed'), 'channel'),
         ('CaC-Net', dict(kernel_source='pooled', kernel_sizes=(3, 5, 3)), 'channel'),
-        ('DMNet', dict(filter_type='depthwise'), '5×5 filters, learned'),
-        ('DMNet', dict(filter_type='regular'), '5×5 filters, learned'),
-        ('CTNet', dict(mode='parallel'), 'share of attention'),
-        ('CTNet', dict(mode='channel', loss_class_probability=None), 'class probabilities'),
-        ('CTNet', dict(mode='spatial'), 'mean attention'),
+        ('DMNet', dict(filter_sizes=(1,)), 'response, mean'),
+        ('ACNet', dict(block_channels=(6,), in_channels=(16,), in_index=(2,)), 'block 1 at 1/8'),
         ('CAC', dict(prior_logits='cosine', context_logits='dot'), 'how far'),
         ('CAC', dict(projector_input='none', residual='classifier'), 'how far'),
         ('CAC', dict(head=dict(HEADS['CAC']['head'], dropout_ratio=0)), 'features and weights'),
@@ -240,10 +351,7 @@ def test_context_aware_classifier():
     ],
 )
 def test_other_settings_of_the_heads(base, changes, title):
-    config = model_config(base)
-    config['decode_head'] = {**config['decode_head'], **changes}
-    segmentor = MODELS.build(config).eval()
-    segmentor.dataset_meta = build_segmentor('CTNet').dataset_meta
+    segmentor = build_segmentor(base, **changes)
     dropout = segmentor.decode_head.dropout
     axes = all_axes(draw(segmentor, make_item()))
     assert any(name.startswith(title) for name in axes)
@@ -256,6 +364,49 @@ def test_windows_are_not_shown():
     axes = all_axes(draw(segmentor, make_item()))
     assert shown(axes['block 3 at 1/4: global gate w']).shape == (HEIGHT // 4, WIDTH // 4)
     assert segmentor.test_cfg['mode'] == 'slide'
+
+
+def test_maps_lie_over_the_image_and_not_over_its_padding():
+    """Padded to 64×64, a feature map covers 24 rows below the image of 40."""
+    padding = dict(test_cfg=dict(size_divisor=64))
+    segmentor = build_segmentor('ACNet', padding)
+    item = make_item()
+    axes = all_axes(draw(segmentor, item))['block 3 at 1/4: global gate w']
+    assert shown(axes).shape == (16, 16)
+    assert axes.images[-1].get_extent() == [-0.5, 63.5, 63.5, -0.5]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 63.5), (39.5, -0.5))
+    scene, _ = read_context(segmentor, item, segmentor.dataset_meta)
+    assert scene.cell(39, 63, (16, 16)) == (9, 15)
+    assert scene.cell(0, 0, (16, 16)) == (0, 0)
+    assert scene.frame.inside(torch.zeros(3, 16, 16)).shape == (3, 10, 16)
+
+
+@pytest.mark.parametrize('size_divisor', [1, 48])
+def test_classifiers_of_a_padded_and_resized_image(size_divisor):
+    """All classifiers predict what the segmentor predicts with each of them."""
+    segmentor = build_segmentor('CAC', dict(test_cfg=dict(size_divisor=size_divisor)))
+    item = make_item()
+    sample = item['data_samples']
+    # As if the pipeline had resized an image of 20×32 to 40×64, and left the label alone.
+    sample.set_metainfo(dict(ori_shape=(20, 32)))
+    sample.gt_sem_seg = PixelData(data=sample.gt_sem_seg.data[:, ::2, ::2].contiguous())
+    _, [(_, context)] = read_context(segmentor, item, segmentor.dataset_meta)
+    assert set(context.predictions) == {'prior', 'refined', 'oracle'}
+    for classifier, prediction in context.predictions.items():
+        asked = sample.clone()
+        asked.set_metainfo(dict(evaluated_classifier=(classifier, sample.gt_sem_seg.data)))
+        (result,) = segmentor.test_step(dict(inputs=[item['inputs']], data_samples=[asked]))
+        assert prediction.shape == (20, 32)
+        np.testing.assert_array_equal(prediction, result.pred_sem_seg.data[0])
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_one_forward_pass_an_image(head):
+    segmentor = build_segmentor(head)
+    passes = []
+    segmentor.backbone.register_forward_hook(lambda *_: passes.append(1))
+    draw(segmentor, make_item())
+    assert passes == [1]
 
 
 def test_head_without_context():
@@ -277,11 +428,7 @@ def test_label_without_a_class(head):
 
 @pytest.mark.parametrize('ignore_index', [0, 100])
 def test_another_ignore_index(ignore_index):
-    config = model_config('CAC')
-    config['decode_head'] = dict(config['decode_head'])
-    config['decode_head']['head'] = dict(config['decode_head']['head'], ignore_index=ignore_index)
-    segmentor = MODELS.build(config).eval()
-    segmentor.dataset_meta = build_segmentor('CAC').dataset_meta
+    segmentor = build_segmentor('CAC', head=dict(HEADS['CAC']['head'], ignore_index=ignore_index))
     item = make_item()
     label = item['data_samples'].gt_sem_seg.data
     label[label == 255] = ignore_index

@@ -3,7 +3,8 @@
 import numpy as np
 
 from mmseg_ctx.datasets import scenes
-from mmseg_ctx.visualization.sheet import colour_label, draw_sheet
+from mmseg_ctx.visualization.labels import colour_label
+from mmseg_ctx.visualization.sheet import draw_sheet
 
 CLASSES = ('sky', 'road', 'tree')
 PALETTE = [[10, 20, 30], [40, 50, 60], [70, 80, 90]]

@@ -17,7 +17,8 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-# Multi-scale and flip testing, `mim test mmseg CONFIG --checkpoint … --tta`.
+# Multi-scale and flip testing, `mim test mmseg CONFIG --checkpoint … --tta`. The scales multiply
+# the image's own size, as MMSegmentation's do.
 tta_scales = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

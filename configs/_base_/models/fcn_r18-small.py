@@ -1,5 +1,5 @@
 # A ResNet-18 of a quarter of the width and three stages, at 1/4, 1/8 and 1/8 of the image's side.
-# It is trained from scratch, and what lies far away it leaves to the head.
+# It is trained from scratch and sees little of its surroundings: the context is left to the head.
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',

@@ -5,7 +5,7 @@ stages = dict(
     in_channels=channels,
     in_index=(0, 1, 2, 3),
     input_transform='resize_concat',
-    dropout_ratio=-1,
+    dropout_ratio=0,
     norm_cfg=_base_.norm_cfg,
     align_corners=False,
 )

@@ -23,6 +23,6 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    # After a kill, `mim train … --resume` goes on with the losses of an unbroken run.
+    exact_resume=dict(type='ExactResumeHook'),
 )
-# After a kill, `mim train … --resume` goes on with the losses of an unbroken run.
-custom_hooks = [dict(type='ExactResumeHook')]

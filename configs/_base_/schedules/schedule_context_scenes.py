@@ -13,8 +13,10 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=600),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
+    # Batches are large and few: an interval would pass over nearly all of them.
+    visualization=dict(type='SegVisualizationHook', interval=1),
+    # After a kill, `mim train … --resume` goes on with the losses of an unbroken run.
+    exact_resume=dict(type='ExactResumeHook'),
 )
-# 600 iterations are few: another seed may come out at another place.
+# 600 iterations are few: the result depends on the seed.
 randomness = dict(seed=0)
-custom_hooks = [dict(type='ExactResumeHook')]

@@ -1,3 +1,0 @@
-# Table 3 (1), entropy of p_p: 46.58 mIoU.
-_base_ = '../cac-dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-model = dict(decode_head=dict(loss_kl=dict(type='ClassEntropyKLLoss', entropy_source='estimate')))

@@ -1,3 +1,0 @@
-# Table 3 c, Eq. 10: 45.99 mIoU.
-_base_ = '../cac-dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-model = dict(decode_head=dict(loss_kl=dict(type='ClassEntropyKLLoss', class_wise=False)))

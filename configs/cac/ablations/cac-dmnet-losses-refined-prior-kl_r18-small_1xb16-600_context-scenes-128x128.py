@@ -1,3 +1,0 @@
-# Table 2 e, the oracle is not trained: 45.23 mIoU.
-_base_ = '../cac-dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-model = dict(decode_head=dict(loss_oracle_weight=0))

@@ -1,3 +1,0 @@
-# Table 4 e, original classifier by cosine too: 46.39 mIoU.
-_base_ = '../cac-dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-model = dict(decode_head=dict(prior_logits='cosine'))

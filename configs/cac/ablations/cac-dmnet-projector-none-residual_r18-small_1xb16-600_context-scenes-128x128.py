@@ -1,3 +1,0 @@
-# Table 5 b, prototypes plus weights: 44.13 mIoU.
-_base_ = '../cac-dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-model = dict(decode_head=dict(projector_input='none', residual='classifier'))

@@ -1,0 +1,90 @@
+"""Settings of the documentation's site; `make docs` builds it into docs/_build."""
+
+import os
+import re
+import warnings
+from pathlib import Path
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
+from mmseg_ctx.version import __version__
+
+warnings.filterwarnings('ignore', module=r'(mmcv|mmengine|mmseg)(\.|$)')
+
+project = 'mmseg-ctx'
+version = release = __version__
+copyright = 'the authors of mmseg-ctx'
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.napoleon',
+    'sphinx.ext.viewcode',
+    'sphinx_copybutton',
+]
+exclude_patterns = ['_build']
+
+html_theme = 'furo'
+html_title = f'{project} {version}'
+html_theme_options = dict(navigation_with_keys=True)
+html_static_path = ['_static']
+html_css_files = ['style.css']
+html_show_sphinx = False
+html_show_sourcelink = False
+html_math_renderer = 'mathml'
+
+myst_enable_extensions = ['amsmath', 'colon_fence', 'dollarmath']
+myst_heading_anchors = 3
+
+autodoc_member_order = 'bysource'
+autodoc_default_options = dict(members=True)
+# Types are in the docstrings.
+autodoc_typehints = 'none'
+# An attribute that a docstring describes is not listed a second time.
+napoleon_use_ivar = True
+
+
+ROOT = Path(__file__).parents[1]
+INCLUDE = re.compile(r'^<!-- include (\S+)(?: from "(.+?)")?(?: to "(.+?)")? -->$', re.MULTILINE)
+LOCAL_LINK = re.compile(r'(!?\[[^\]]*\])\((?!\w+:|#)([^)]+)\)')
+
+
+def setup(app):
+    """Include parts of the repository's own pages, and let equations be MathML.
+
+    Browsers show MathML without a script from elsewhere.
+    """
+    app.connect('source-read', _include)
+    app.add_html_math_renderer('mathml', (_inline_math, None), (_block_math, None))
+
+
+def _include(app, docname, source):
+    """Replace ``<!-- include FILE from "TEXT" to "TEXT" -->`` by that part of a page."""
+
+    def part(match):
+        path, start, end = match.groups()
+        text = (ROOT / path).read_text()
+        text = text[text.index(start) if start else 0 : text.index(end) if end else None]
+        return LOCAL_LINK.sub(lambda link: _moved(link, ROOT / path, docname), text)
+
+    source[0] = INCLUDE.sub(part, source[0])
+
+
+def _moved(link, path, docname):
+    """Return a link of an included page for the page that includes it, a folder's as its text."""
+    text, target = link.groups()
+    target = path.parent / target
+    if target.is_dir():
+        return text[1:-1]
+    return f'{text}({os.path.relpath(target, (ROOT / "docs" / docname).parent)})'
+
+
+def _inline_math(translator, node):
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def _block_math(translator, node):
+    formula = tex2mathml(node.astext(), as_block=True)
+    translator.body.append(f'<div class="math">{formula}</div>')
+    raise nodes.SkipNode

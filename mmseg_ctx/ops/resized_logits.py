@@ -1,0 +1,142 @@
+"""Labels of an image from logits that never exist at its size."""
+
+from functools import reduce
+from itertools import product
+
+import torch
+
+from mmseg_ctx.ops.interpolation import tile_size
+from mmseg_ctx.ops.precision import autocast_off, widen
+
+
+class ResizedLogits:
+    """Logits of one image at some size, made tile by tile from small ones.
+
+    Resizing, cropping, flipping, and adding up the windows of a grid act on rows and on columns
+    separately and linearly. So whatever chain of them there is, it is one matrix for the rows of a
+    window and one for its columns. Computed in float32 or wider, without gradients.
+
+    Args:
+        windows (Sequence[Sequence[Tensor]]): Small logits of each window of a grid, ``[N, h, w]``.
+            A whole image is a grid of one.
+        rows (Sequence[Interpolation]): From a window's rows to the image's, for each row of the
+            grid.
+        columns (Sequence[Interpolation]): From a window's columns to the image's, for each column
+            of the grid.
+
+    Example:
+        >>> logits = torch.randn(6, 8, 8)
+        >>> side = Interpolation.identity(8, logits).resize(60, align_corners=False)
+        >>> predicted_labels(ResizedLogits([[logits]], [side], [side])).shape
+        torch.Size([1, 60, 60])
+    """
+
+    def __init__(self, windows, rows, columns):
+        self.windows, self.rows, self.columns = windows, rows, columns
+
+    @property
+    def shape(self):
+        """tuple[int, int, int]: N, H, W."""
+        return len(self.windows[0][0]), len(self.rows[0].first), len(self.columns[0].first)
+
+    @property
+    def device(self):
+        """torch.device: Where the small logits are."""
+        return self.windows[0][0].device
+
+    def tiles(self, height, width):
+        """Make the image part by part, parts of the same columns after those to their left.
+
+        Args:
+            height (int): Number of rows of a part, smaller at the end of the image.
+            width (int): Number of columns of a part, likewise.
+
+        Yields:
+            Tensor: Columns, then rows, of a part: ``[width, height, N]``.
+        """
+        _, image_height, image_width = self.shape
+        lefts = [_crossing(self.columns, left, width) for left in range(0, image_width, width)]
+        for top in range(0, image_height, height):
+            rows = _crossing(self.rows, top, height)
+            for columns in lefts:
+                parts = (
+                    _mix(self.windows[line][place], *row, *column)
+                    for line, *row in rows
+                    for place, *column in columns
+                )
+                yield reduce(torch.add, parts)
+
+
+def _crossing(sides, start, length):
+    """Return the windows that a part crosses, and what it takes of them along a side."""
+    tiles = ((index, *side.tile(start, length)) for index, side in enumerate(sides))
+    return [tile for tile in tiles if tile[1].size(1)]
+
+
+def _mix(window, row_matrix, rows, column_matrix, columns):
+    """Multiply a part of ``window`` by both matrices; return ``[width, height, N]``.
+
+    Both products are of two matrices, with the side that is summed over before all else.
+    """
+    pixels = widen(window[:, rows, columns].permute(1, 2, 0)).contiguous()  # [r, c, N]
+    mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])  # [height, c, N]
+    mixed = mixed.transpose(0, 1).contiguous()
+    return (column_matrix @ mixed.flatten(1)).unflatten(1, mixed.shape[1:])
+
+
+def predicted_labels(logits, threshold=None):
+    """Return the best class of each pixel.
+
+    Args:
+        logits (ResizedLogits): Of ``N`` classes; or of one, then a pixel is of it where the sigmoid
+            is above the threshold.
+        threshold (float | None): For one class. Default: None.
+
+    Returns:
+        Tensor: Classes, int64; or for one class zeros and ones, float32; ``[1, H, W]``.
+    """
+    return _labels([logits], threshold, next, lambda tiles: next(tiles).sigmoid())
+
+
+def averaged_labels(passes, threshold=None):
+    """Return the best class of each pixel by the mean probability of several passes.
+
+    Args:
+        passes (Sequence[ResizedLogits]): All of one shape.
+        threshold (float | None): For one class, whose probability is the sigmoid of its sigmoid, as
+            MMSegmentation's test-time augmentation has it. Default: None.
+
+    Returns:
+        Tensor: As of :func:`predicted_labels`.
+
+    Raises:
+        ValueError: The passes' shapes differ.
+    """
+    shapes = sorted({each.shape for each in passes})
+    if len(shapes) > 1:
+        raise ValueError(f'passes must have one shape [N, H, W], got {shapes}')
+    return _labels(
+        passes,
+        threshold,
+        lambda tiles: sum(tile.softmax(2) for tile in tiles),
+        lambda tiles: sum(tile.sigmoid().sigmoid() for tile in tiles) / len(passes),
+    )
+
+
+@torch.no_grad()
+def _labels(passes, threshold, score_classes, score_one_class):
+    """Return the label map; the last two arguments turn the passes' tiles into scores of one."""
+    classes, height, width = passes[0].shape
+    device = passes[0].device
+    label = torch.empty(height, width, dtype=torch.long if classes > 1 else None, device=device)
+    rows, columns = tile_size(classes, height, width, device)
+    with autocast_off(label):
+        parts = [each.tiles(rows, columns) for each in passes]
+        for top, left in product(range(0, height, rows), range(0, width, columns)):
+            tiles = map(next, parts)  # one at a time
+            if classes > 1:  # faster on the CPU than argmax, and the first of equals as well
+                best = score_classes(tiles).max(2).indices
+            else:
+                best = score_one_class(tiles).squeeze(2) > threshold
+            label[top : top + rows, left : left + columns] = best.t()
+    return label[None]

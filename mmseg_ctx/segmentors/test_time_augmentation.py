@@ -1,0 +1,68 @@
+"""Test-time augmentation without full-size logits."""
+
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import SegTTAModel
+from mmseg.registry import MODELS
+
+from mmseg_ctx.ops import averaged_labels
+from mmseg_ctx.segmentors.memory_efficient import MemoryEfficientSegmentor
+
+
+@MODELS.register_module()
+class MemoryEfficientSegTTAModel(SegTTAModel):
+    """``SegTTAModel`` that averages the probabilities of scales and flips tile by tile.
+
+    Of each pass only the small logits are held. Where the segmentor has to make full-size logits,
+    this is ``SegTTAModel``.
+
+    Args:
+        module (dict | nn.Module): A segmentor, one of the memory-efficient ones.
+        **kwargs: As of ``SegTTAModel``.
+
+    Raises:
+        TypeError: ``module`` is another segmentor.
+    """
+
+    def __init__(self, module, **kwargs):
+        super().__init__(module, **kwargs)
+        if not isinstance(self.module, MemoryEfficientSegmentor):
+            raise TypeError(
+                'module must be a memory-efficient segmentor, such as '
+                f'MemoryEfficientEncoderDecoder, got {type(self.module).__name__}'
+            )
+
+    def test_step(self, data):
+        """Return the labels of a batch of several passes each.
+
+        Args:
+            data (dict | tuple | list): As of ``SegTTAModel``.
+
+        Returns:
+            list[SegDataSample]: With ``pred_sem_seg`` ``[1, H, W]``.
+        """
+        with self.module.labels_deferred():
+            return super().test_step(data)
+
+    def merge_preds(self, data_samples_list):
+        """Return one data sample for the passes of each image.
+
+        Args:
+            data_samples_list (list[list[SegDataSample]]): The passes of each image.
+
+        Returns:
+            list[SegDataSample]: With ``pred_sem_seg`` ``[1, H, W]``.
+        """
+        if not all('resized_logits' in each for samples in data_samples_list for each in samples):
+            return super().merge_preds(data_samples_list)
+        return [self._merged(samples) for samples in data_samples_list]
+
+    def _merged(self, samples):
+        label = averaged_labels(
+            [sample.pop('resized_logits') for sample in samples], self.module.threshold
+        )
+        merged = samples[-1]  # which MMSegmentation returns as well
+        merged.set_data(dict(pred_sem_seg=PixelData(data=label)))
+        if 'gt_sem_seg' in samples[0]:
+            merged.set_data(dict(gt_sem_seg=samples[0].gt_sem_seg))
+        merged.set_metainfo(dict(img_path=samples[0].img_path))
+        return merged

@@ -1,0 +1,113 @@
+"""Images from strangers: decoded as images and nothing else, within limits of size."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mmseg_ctx.utils.errors import one_line
+
+FORMATS = {'JPEG': ('.jpg', '.jpeg'), 'PNG': ('.png',), 'WEBP': ('.webp',), 'BMP': ('.bmp',)}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+MAX_FILE_BYTES = 20 * 1024**2
+MAX_PIXELS = 50_000_000
+"""Pixels of an image that is decoded; an image of 8 bits a channel then takes 150 MB."""
+MAX_WORKING_PIXELS = 1024**2
+"""Pixels of an image that a model is given; a larger image is made smaller first."""
+
+
+def read_image(path, name):
+    """Decode an image file, and make the image smaller where it has too many pixels.
+
+    Args:
+        path (Path): The file.
+        name (str): What messages call it.
+
+    Returns:
+        np.ndarray: RGB, uint8 ``[H, W, 3]``, turned as the file's EXIF data says.
+
+    Raises:
+        ValueError: The file is too large, is no JPEG, PNG, WebP or BMP, is damaged, or has too many
+            pixels. The message says which.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ValueError(
+                f'{name} has {size / 1024**2:.0f} MB, more than {MAX_FILE_BYTES // 1024**2} MB'
+            )
+        with warnings.catch_warnings():
+            # Pillow's own limit is for images that nobody has measured.
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            with Image.open(path, formats=tuple(FORMATS)) as image:
+                return _decode(image, name)
+    except ValueError:
+        raise
+    except Image.DecompressionBombError:
+        raise ValueError(f'{name} has more than {MAX_PIXELS // 10**6} million pixels') from None
+    except Image.UnidentifiedImageError:
+        raise ValueError(f'{name} is no JPEG, PNG, WebP or BMP image') from None
+    except Exception as error:
+        # A decoder may raise anything for a file that was made to confuse it.
+        raise ValueError(f'{name} cannot be read as an image: {one_line(error)}') from error
+
+
+def _decode(image, name):
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f'{name} has {width}×{height} pixels, more than {MAX_PIXELS // 10**6} million'
+        )
+    if image.mode.startswith('I'):
+        # Of 16 bits Pillow would turn all but the darkest into white.
+        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    image = ImageOps.exif_transpose(image).convert('RGB')
+    shrink = (MAX_WORKING_PIXELS / (width * height)) ** 0.5
+    if shrink < 1:
+        image = image.resize([max(1, int(side * shrink)) for side in image.size], reducing_gap=2)
+    return np.asarray(image)
+
+
+class ImageFolder:
+    """The images below a folder, by names that cannot lead out of it.
+
+    Args:
+        root (str | Path): The folder.
+
+    Raises:
+        NotADirectoryError: It is no folder.
+    """
+
+    def __init__(self, root):
+        if not Path(root).is_dir():
+            raise NotADirectoryError(f'{root} is not a folder')
+        self.root = Path(root).resolve()
+
+    def names(self):
+        """Return the images' paths below the folder, sorted, with slashes between their parts."""
+        paths = filter(self._has, self.root.rglob('*'))
+        return sorted(path.relative_to(self.root).as_posix() for path in paths)
+
+    def _has(self, path):
+        """Whether a path is that of an image file which lies in the folder, links followed."""
+        return (
+            path.suffix.lower() in SUFFIXES
+            and path.is_file()
+            and path.resolve().is_relative_to(self.root)
+        )
+
+    def read(self, name):
+        """Decode one of the images, see :func:`read_image`.
+
+        Raises:
+            ValueError: The name leads to no image in the folder, or the file cannot be read.
+        """
+        path = self.root / name
+        try:
+            inside = self._has(path)
+        except (OSError, ValueError):  # a name that is too long, or has a null byte
+            inside = False
+        if not inside:
+            raise ValueError('the folder has no such image')
+        return read_image(path, path.name)

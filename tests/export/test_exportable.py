@@ -1,0 +1,105 @@
+"""Modules that can be exported beside PyTorch's and MMSegmentation's own."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmseg.models.utils import Upsample
+from mmseg.models.utils.embed import AdaptivePadding
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmseg_ctx.export import export_onnx
+from mmseg_ctx.export.exportable import exportable
+from tests.export.test_onnx import expected_logits, run
+from tests.models import FCN, model_config
+
+BACKBONE = dict(
+    type='SwinTransformer',
+    embed_dims=8,
+    patch_size=4,
+    window_size=3,
+    mlp_ratio=2,
+    depths=(2, 2),
+    num_heads=(1, 2),
+    strides=(4, 2),
+    out_indices=(0, 1),
+)
+
+
+@pytest.fixture
+def segmentor():
+    head = dict(type='ContextAwareClassifierHead', head=dict(FCN, in_index=1))
+    config = dict(copy.deepcopy(model_config('FCN')), backbone=BACKBONE, decode_head=head)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        segmentor = MODELS.build(config).eval()
+    with torch.no_grad():
+        for tensor in segmentor.parameters():
+            tensor.normal_(std=0.3)
+    return segmentor
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size', [(64, 80), (41, 90), (8, 8)])
+def test_equals_mmsegmentation(segmentor, size):
+    image = torch.randn(2, 3, *size)
+    expected = segmentor.backbone(image)
+    actual = exportable(segmentor).backbone(image)
+    assert all(each.std() > 0.05 for each in expected)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_one_file_for_any_size(segmentor, tmp_path):
+    path = tmp_path / 'model.onnx'
+    agreements = export_onnx(segmentor, path, (64, 80), dynamic=True)
+    assert all(agreement.holds for agreement in agreements)
+    image = torch.randn(3, 3, 57, 49)
+    torch.testing.assert_close(
+        run(path, image), expected_logits(segmentor, image), rtol=0, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    'module',
+    [
+        nn.AdaptiveAvgPool2d((3, 5)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Unfold(2, stride=2),
+        nn.Unfold((2, 2), stride=(2, 2)),
+        nn.Unfold(3, stride=2, padding=1),
+        nn.Unfold(2, stride=2, dilation=3),
+        nn.Unfold((1, 2), stride=(1, 2)),
+        Upsample(scale_factor=2, mode='bilinear', align_corners=False),
+        Upsample(scale_factor=1.5, mode='nearest'),
+        Upsample(size=(7, 9), mode='bilinear', align_corners=True),
+        AdaptivePadding(kernel_size=4, stride=4),
+        AdaptivePadding(kernel_size=4, stride=4, padding='same'),
+        AdaptivePadding(kernel_size=7, stride=4),
+    ],
+    ids=repr,
+)
+def test_each_module_equals_its_own(module):
+    x = torch.randn(2, 3, 12, 18)
+    model = nn.Sequential(module)
+    (replaced,) = exportable(model)
+    assert type(replaced) is not type(module)
+    torch.testing.assert_close(replaced(x), module(x))
+
+
+def test_a_module_in_two_places_is_replaced_in_both():
+    pool = nn.AdaptiveAvgPool2d(2)
+    model = nn.ModuleDict(dict(first=nn.Sequential(pool), second=pool))
+    copied = exportable(model)
+    assert type(copied['first'][0]) is type(copied['second']) is not nn.AdaptiveAvgPool2d
+    assert model['first'][0] is model['second'] is pool
+
+
+def test_the_copy_has_the_same_weights_under_the_same_names(segmentor):
+    copied = exportable(segmentor)
+    torch.testing.assert_close(copied.state_dict(), segmentor.state_dict(), rtol=0, atol=0)
+    ours, theirs = (dict(model.named_parameters()) for model in (copied, segmentor))
+    assert list(ours) == list(theirs)
+    assert not {tensor.data_ptr() for tensor in ours.values()} & {
+        tensor.data_ptr() for tensor in theirs.values()
+    }

@@ -1,0 +1,127 @@
+"""Small segmentors with each of the heads, for tests of what works on whole models."""
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmseg.models.utils import Upsample, resize
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
+
+HEAD = dict(in_channels=16, in_index=2, channels=8, num_classes=14, norm_cfg=dict(type='BN'))
+FCN = dict(type='FCNHead', **HEAD)
+HEADS = {
+    'CaC-Net': dict(type='ContextAdaptiveConvHead', kernel_sizes=(3,), dilations=(1, 3), **HEAD),
+    'ACNet': dict(
+        type='AdaptiveContextHead',
+        **{
+            **HEAD,
+            'in_channels': (4, 8, 16),
+            'in_index': (0, 1, 2),
+            'channels': 6,
+            'block_channels': (8, 7, 6),
+            'num_local_fusions': 1,
+            # Where MMSegmentation's resize fixes the sizes of an exported graph.
+            'align_corners': True,
+        },
+    ),
+    'DMNet': dict(type='DynamicMultiScaleHead', filter_sizes=(2, 5), **HEAD),
+    'CTNet': dict(type='ContextTandemHead', key_channels=4, kernel_sizes=(3, 5), **HEAD),
+}
+HEADS['CAC'] = dict(
+    type='ContextAwareClassifierHead',
+    head=dict(type='PSPHead', **HEAD),
+    # With few of them all may be zero for several classes, which then share their logits.
+    projector_channels=32,
+)
+HEADS['CAC on DMNet'] = dict(HEADS['CAC'], head={**HEADS['DMNet'], 'filter_sizes': (3,)})
+
+
+@MODELS.register_module(force=True)
+class SmallBackbone(nn.Module):
+    """Three maps, at 1/4, 1/8 and 1/8 of the image's side, the last joined with one at 1/16.
+
+    Joined as in MMSegmentation's HRNet: upsampled by 2, then resized to the size of the other.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 5, stride=4, padding=2)
+        self.down = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(8, 16, 3, padding=1)
+        self.coarse = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.upsample = Upsample(scale_factor=2, mode='bilinear', align_corners=False)
+
+    def forward(self, image):
+        """Return the maps, finest first."""
+        stem = self.stem(image).relu()
+        down = self.down(stem).relu()
+        coarse = self.upsample(self.coarse(down))
+        coarse = resize(coarse, down.shape[2:], mode='bilinear', align_corners=False)
+        return stem, down, (self.last(down) + coarse).relu()
+
+
+def model_config(head):
+    """Return the config of a segmentor with a head of ``HEADS``, or MMSegmentation's ``'FCN'``."""
+    return dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(
+            type='mmseg.SegDataPreProcessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            bgr_to_rgb=True,
+        ),
+        backbone=dict(type='SmallBackbone'),
+        decode_head=FCN if head == 'FCN' else HEADS[head],
+        test_cfg=ConfigDict(mode='whole'),
+    )
+
+
+def build_segmentor(head, preprocessor={}, /, **changes):
+    """Return such a segmentor in evaluation mode, with weights that are not the trivial ones.
+
+    ``preprocessor`` and ``changes`` are added to the configs of data preprocessor and decode head.
+    """
+    config = model_config(head)
+    config['data_preprocessor'] = {**config['data_preprocessor'], **preprocessor}
+    config['decode_head'] = {**config['decode_head'], **changes}
+    segmentor = MODELS.build(config).eval()
+    randomize(segmentor)
+    segmentor.dataset_meta = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
+    return segmentor
+
+
+def randomize(segmentor):
+    """Give a segmentor weights that are not the trivial ones, the same ones each time."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in segmentor.parameters():
+            tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+        for name, tensor in segmentor.named_buffers():
+            if name.endswith('running_var'):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+
+
+def scenes_loader(num_images):
+    """Return the config of a loader of small context scenes."""
+    pipeline = [dict(type='RenderContextScene'), dict(type='PackSegInputs')]
+    dataset = dict(
+        type='ContextScenesDataset',
+        num_images=num_images,
+        image_size=(40, 64),
+        seed=1,
+        pipeline=pipeline,
+    )
+    return dict(dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))
+
+
+def write_model(head, folder):
+    """Write such a segmentor as config and checkpoint, with test data; return their paths."""
+    config = Config(
+        dict(default_scope='mmseg', model=model_config(head), test_dataloader=scenes_loader(3))
+    )
+    config.dump(folder / 'config.py')
+    segmentor = build_segmentor(head)
+    meta = dict(dataset_meta=segmentor.dataset_meta)
+    torch.save(dict(state_dict=segmentor.state_dict(), meta=meta), folder / 'model.pth')
+    return folder / 'config.py', folder / 'model.pth'

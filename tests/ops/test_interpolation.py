@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mmseg_ctx.ops import Interpolation
+from mmseg_ctx.ops.interpolation import tile_size
+
+VALUES = torch.randn(1, 1, 37, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def dense(interpolation, length=None):
+    """Return the matrix ``[target, source]``, put together from tiles of some length."""
+    targets = len(interpolation.first)
+    matrix = torch.zeros(targets, interpolation.size, dtype=interpolation.weights.dtype)
+    for start in range(0, targets, length or targets):
+        tile, sources = interpolation.tile(start, length or targets)
+        matrix[start : start + len(tile), sources] = tile
+    return matrix
+
+
+def resized(values, length, align_corners):
+    return F.interpolate(values, length, mode='linear', align_corners=align_corners)
+
+
+@pytest.mark.parametrize('tile', [1, 5, 64, 500])
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('length', [1, 2, 19, 36, 37, 74, 100, 296])
+def test_resizing_is_that_of_torch(length, align_corners, tile):
+    side = Interpolation.identity(37, VALUES).resize(length, align_corners)
+    expected = resized(VALUES, length, align_corners)
+    torch.testing.assert_close(dense(side, tile) @ VALUES[0, 0], expected[0, 0])
+
+
+def test_of_one_value():
+    side = Interpolation.identity(1, VALUES).resize(5, align_corners=False)
+    assert torch.equal(dense(side), torch.ones(5, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize('tile', [3, 64])
+@pytest.mark.parametrize('align_corners', [False, True])
+def test_chain_of_steps(align_corners, tile):
+    side = (
+        Interpolation.identity(37, VALUES)
+        .resize(150, align_corners)
+        .place(11, 200)
+        .scale(torch.linspace(1, 2, 200, dtype=torch.float64))
+        .crop(4, 190)
+        .flip()
+        .resize(91, align_corners)
+    )
+    values = F.pad(resized(VALUES, 150, align_corners), (11, 39))
+    values = (values * torch.linspace(1, 2, 200, dtype=torch.float64))[..., 4:190].flip(2)
+    expected = resized(values, 91, align_corners)
+    torch.testing.assert_close(dense(side, tile) @ VALUES[0, 0], expected[0, 0])
+
+
+def test_a_tile_reads_few_sources():
+    side = Interpolation.identity(64, VALUES).resize(512, align_corners=False)
+    for start in range(0, 512, 64):
+        matrix, sources = side.tile(start, 64)
+        assert matrix.shape == (64, sources.stop - sources.start)
+        assert sources.stop - sources.start <= 10
+
+
+def test_a_tile_outside_of_what_is_placed_reads_nothing():
+    side = Interpolation.identity(8, VALUES).place(10, 30)
+    for start in (0, 20):
+        matrix, sources = side.tile(start, 10)
+        assert matrix.shape == (10, 0)
+        assert sources.start == sources.stop
+
+
+def test_weights_have_the_type_that_is_asked_for():
+    side = Interpolation.identity(8, torch.zeros((), dtype=torch.float32))
+    assert side.resize(20, align_corners=False).flip().tile(0, 4)[0].dtype == torch.float32
+
+
+def test_reads_no_value_of_a_tensor():
+    # A fake tensor has no value to read: what would wait for a device raises.
+    with FakeTensorMode():
+        side = Interpolation.identity(37, torch.zeros(()))
+        matrix, sources = side.resize(100, False).crop(2, 90).flip().resize(61, True).tile(3, 10)
+    assert matrix.shape == (10, sources.stop - sources.start)
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+@pytest.mark.parametrize('depth', [1, 19, 150, 10**9])
+def test_tiles_have_pixels(device, depth):
+    rows, columns = tile_size(depth, 512, 1024, torch.device(device))
+    assert np.all(np.array([rows, columns]) >= 1)

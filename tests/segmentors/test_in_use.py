@@ -1,0 +1,182 @@
+"""The segmentors in use: a user's own classes, copies, graphs, and MMSegmentation's programs."""
+
+import copy
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import ExponentialMovingAverage
+from mmengine.registry import init_default_scope
+from mmseg.apis import MMSegInferencer, inference_model, init_model
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
+
+from mmseg_ctx.segmentors import MemoryEfficientSegmentor
+from tests.models import model_config, write_model
+from tests.segmentors.models import assert_same_labels, data, pair, photograph
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope('mmseg')
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    """What is logged."""
+    lines = []
+    monkeypatch.setattr(
+        'mmseg_ctx.segmentors.memory_efficient.print_log', lambda line, **_: lines.append(line)
+    )
+    return lines
+
+
+def batch():
+    return data([photograph(96, 128)], [(117, 150)])
+
+
+def labels(model):
+    with torch.no_grad():
+        return model.test_step(batch())[0].pred_sem_seg.data
+
+
+class Mirrored(EncoderDecoder):
+    """A user's own segmentor, which encodes and decodes in its own way."""
+
+    def encode_decode(self, inputs, batch_img_metas):
+        features = self.extract_feat(inputs.flip(3))
+        return self.decode_head.predict(features, batch_img_metas, self.test_cfg)
+
+
+class Sharpened(EncoderDecoder):
+    """One with a step between logits and labels."""
+
+    def postprocess_result(self, seg_logits, data_samples=None):
+        return super().postprocess_result(seg_logits.roll(1, dims=1), data_samples)
+
+
+class Counting(EncoderDecoder):
+    """One that does more when it predicts."""
+
+    def predict(self, inputs, data_samples=None):
+        results = super().predict(inputs, data_samples)
+        for result in results:
+            result.set_metainfo(dict(classes=len(result.pred_sem_seg.data.unique())))
+        return results
+
+
+class TestOfAUser:
+    def models(self, cls):
+        config = model_config('FCN')
+        config.pop('type')
+        stock, _ = pair()
+        both = []
+        for base in (cls, type('Ours', (MemoryEfficientSegmentor, cls), {})):
+            both.append(base(**copy.deepcopy(config)).eval())
+            both[-1].load_state_dict(stock.state_dict())
+        return both
+
+    def test_with_its_own_encoding(self, messages):
+        stock, ours = self.models(Mirrored)
+        assert_same_labels(stock, ours, batch())
+        assert (labels(ours) != labels(pair()[1])).any()
+        assert not [line for line in messages if 'labels' in line]
+
+    def test_with_a_step_of_its_own_predicts_as_before(self, messages):
+        stock, ours = self.models(Sharpened)
+        assert torch.equal(labels(ours), labels(stock))
+        assert 'labels are made with full-size logits, since Ours has a postprocess' in messages[-1]
+
+    def test_with_a_predict_of_its_own_predicts_as_before(self, messages):
+        stock, ours = self.models(Counting)
+        result = ours.test_step(batch())[0]
+        assert result.classes == stock.test_step(batch())[0].classes
+        assert 'since Ours has a predict of its own' in messages[-1]
+
+    def test_that_adds_to_what_is_predicted(self):
+        class After(MemoryEfficientSegmentor, EncoderDecoder):
+            def predict(self, inputs, data_samples=None):
+                results = super().predict(inputs, data_samples)
+                results[0].set_metainfo(dict(seen=True))
+                return results
+
+        config = model_config('FCN')
+        config.pop('type')
+        result = After(**config).eval().test_step(batch())[0]
+        assert result.seen
+        assert 'seg_logits' not in result
+
+    def test_in_the_wrong_order(self):
+        with pytest.raises(TypeError, match='Wrong must inherit from MemoryEfficientSegmentor bef'):
+            type('Wrong', (EncoderDecoder, MemoryEfficientSegmentor), {})
+
+
+def test_copies_keep_the_labels():
+    _, ours = pair()
+    expected = labels(ours)
+    average = ExponentialMovingAverage(ours)
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours)), average.module):
+        assert torch.equal(labels(other), expected)
+        assert other.state_dict().keys() == ours.state_dict().keys()
+
+
+def test_weights_are_those_of_the_stock_segmentor():
+    stock, ours = pair()
+    assert list(ours.state_dict()) == list(stock.state_dict())
+
+
+def test_tensor_mode_and_inference_are_as_before():
+    stock, ours = pair()
+    inputs = stock.data_preprocessor(batch())['inputs']
+    metas = [dict(img_shape=(96, 128), ori_shape=(96, 128))]
+    with torch.no_grad():
+        torch.testing.assert_close(ours(inputs), stock(inputs))
+        torch.testing.assert_close(ours.inference(inputs, metas), stock.inference(inputs, metas))
+
+
+def test_compiled_prediction():
+    # As MMEngine compiles a model: its forward, whatever the mode.
+    _, ours = pair()
+    expected = labels(ours)
+    ours.forward = torch.compile(ours.forward, backend='aot_eager')
+    assert torch.equal(labels(ours), expected)
+
+
+class TestPrograms:
+    """MMSegmentation's functions, with a config and a checkpoint."""
+
+    @pytest.fixture
+    def files(self, tmp_path):
+        config, checkpoint = write_model('CAC', tmp_path)
+        ours = Config.fromfile(config)
+        ours.model.type = 'MemoryEfficientEncoderDecoder'
+        ours.visualizer = dict(type='SegLocalVisualizer')
+        ours.test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
+        ours.test_dataloader.dataset.pipeline = ours.test_pipeline
+        ours.dump(tmp_path / 'ours.py')
+        image = photograph(60, 90).byte().permute(1, 2, 0).numpy()
+        cv2.imwrite(str(tmp_path / 'image.png'), image)
+        return str(tmp_path / 'ours.py'), str(checkpoint), str(tmp_path / 'image.png')
+
+    def test_inference(self, files, tmp_path):
+        config, checkpoint, image = files
+        model = init_model(config, checkpoint, device='cpu')
+        result = inference_model(model, image)
+        assert 'seg_logits' not in result
+        label = result.pred_sem_seg.data[0].numpy()
+        inferencer = MMSegInferencer(config, checkpoint, device='cpu')
+        found = inferencer(image, out_dir=str(tmp_path / 'out'), img_out_dir='v', pred_out_dir='p')
+        np.testing.assert_array_equal(found['predictions'], label)
+        (written,) = (tmp_path / 'out/p').iterdir()
+        np.testing.assert_array_equal(cv2.imread(str(written), 0), label)
+        assert len(list((tmp_path / 'out/v').iterdir())) == 1
+        model.cfg.model.test_cfg = dict(mode='whole')
+        stock = MODELS.build(model.cfg.model | dict(type='EncoderDecoder')).eval()
+        stock.load_state_dict(model.state_dict())
+        stock.cfg = model.cfg
+        expected = inference_model(stock, image).pred_sem_seg.data[0].numpy()
+        assert len(np.unique(expected)) > 1
+        assert (label == expected).mean() >= 0.9999

@@ -1,0 +1,232 @@
+"""Labels, beside those that MMSegmentation's own segmentors make."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from tests.models import FCN
+from tests.segmentors.models import (
+    HEADS_AND_CASCADES,
+    MODES,
+    assert_same_labels,
+    data,
+    noise,
+    pair,
+    photograph,
+)
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope('mmseg')
+
+
+@pytest.mark.parametrize('head', HEADS_AND_CASCADES)
+def test_of_every_head(head):
+    stock, ours = pair(HEADS_AND_CASCADES[head])
+    assert_same_labels(stock, ours, data([photograph(96, 128)], [(117, 150)]))
+
+
+@pytest.mark.parametrize('image', [photograph, noise])
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('original', [(101, 147), (217, 301), (64, 71)])
+@pytest.mark.parametrize('mode', MODES)
+def test_at_sizes_that_no_stride_divides(mode, original, align_corners, image):
+    stock, ours = pair(FCN | dict(align_corners=align_corners), **MODES[mode])
+    assert_same_labels(stock, ours, data([image(101, 147)], [original]))
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('head', ['binary', 'OCRNet', 'CAC'])
+def test_of_a_batch_of_padded_and_flipped_images(head, mode):
+    stock, ours = pair(HEADS_AND_CASCADES[head], **MODES[mode])
+    images = [photograph(101, 147), noise(101, 147)]
+    for flip in (dict(), dict(flip=True, flip_direction='horizontal')):
+        batch = data(images, [(101, 147), (77, 180)], **flip)
+        assert_same_labels(stock, ours, batch)
+    for model in (stock, ours):
+        model.data_preprocessor.test_cfg = dict(size_divisor=32)
+    batch = data(images, [(130, 90), (101, 147)], flip=True, flip_direction='vertical')
+    assert_same_labels(stock, ours, batch)
+
+
+def test_padding_of_a_pipeline():
+    # On all sides, as RandomCrop's and Pad's transforms leave it in the meta information.
+    stock, ours = pair()
+    images = [F.pad(photograph(90, 120), (5, 11, 2, 7))]
+    meta = dict(img_shape=(90, 120), pad_shape=(99, 136), padding_size=[5, 11, 2, 7])
+    assert_same_labels(stock, ours, data(images, [(143, 111)], **meta))
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_without_data_samples(mode):
+    stock, ours = pair(**MODES[mode])
+    inputs = torch.stack([photograph(61, 83), noise(61, 83)])
+    inputs = stock.data_preprocessor(dict(inputs=list(inputs)))['inputs']
+    with torch.no_grad():
+        expected, actual = (model(inputs, mode='predict') for model in (stock, ours))
+    for mine, theirs in zip(actual, expected, strict=True):
+        assert mine.keys() == ['pred_sem_seg']
+        assert mine.pred_sem_seg.shape == (61, 83)
+        assert (mine.pred_sem_seg.data == theirs.pred_sem_seg.data).float().mean() >= 0.9999
+
+
+@pytest.mark.parametrize(
+    ('size', 'windows'),
+    [
+        ((48, 64), dict(crop_size=(48, 64), stride=(31, 40))),  # one window
+        ((40, 50), dict(crop_size=(48, 64), stride=(31, 40))),  # smaller than one
+        ((96, 64), dict(crop_size=(48, 64), stride=(48, 64))),  # side by side
+        ((97, 130), dict(crop_size=(32, 32), stride=(7, 11))),  # many of them at each pixel
+        ((60, 60), dict(crop_size=(48, 48), stride=(50, 50))),  # the last one closes the gap
+    ],
+)
+def test_windows(size, windows):
+    stock, ours = pair(mode='slide', **windows)
+    assert_same_labels(stock, ours, data([photograph(*size)], [(83, 91)]))
+
+
+def test_windows_that_leave_a_gap():
+    _, ours = pair(mode='slide', crop_size=(32, 32), stride=(40, 40))
+    with pytest.raises(ValueError, match=r'test_cfg\.stride must not be larger') as error:
+        ours.test_step(data([photograph(96, 96)], [(96, 96)]))
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('mode', MODES)
+def test_of_half_precision_logits_are_those_of_the_same_in_float32(mode, dtype):
+    # MMSegmentation rounds after each resizing, and rounded logits are often equal.
+    stock, ours = pair(**MODES[mode])
+    resize = stock.decode_head.predict_by_feat
+    stock.decode_head.predict_by_feat = lambda logits, metas: resize(logits.float(), metas)
+    with torch.autocast('cpu', dtype):
+        assert_same_labels(stock, ours, data([photograph(96, 128)], [(117, 150)]))
+
+
+def test_with_channels_last():
+    stock, ours = (model.to(memory_format=torch.channels_last) for model in pair())
+    assert_same_labels(stock, ours, data([photograph(96, 128)], [(117, 150)]))
+
+
+def test_of_a_model_in_float64():
+    stock, ours = (model.double() for model in pair())
+    assert_same_labels(stock, ours, data([photograph(96, 128).double()], [(117, 150)]))
+
+
+class TestOfAHeadThatPredictsItself:
+    """It makes its logits at full size, and everything goes on as before."""
+
+    @pytest.fixture(autouse=True)
+    def _messages(self, monkeypatch):
+        self.messages = []
+        monkeypatch.setattr(
+            'mmseg_ctx.segmentors.memory_efficient.print_log',
+            lambda message, **_: self.messages.append(message),
+        )
+
+    def assert_as_before(self, stock, ours, reason):
+        for _ in range(2):
+            batch = data([photograph(96, 128)], [(117, 150)])
+            expected, actual = (model.test_step(copy.deepcopy(batch)) for model in (stock, ours))
+            torch.testing.assert_close(
+                actual[0].pred_sem_seg.data, expected[0].pred_sem_seg.data, rtol=0, atol=0
+            )
+        labels = [line for line in self.messages if 'labels' in line]
+        assert labels == [
+            f'MemoryEfficientEncoderDecoder: labels are made with full-size logits, since {reason}'
+        ]
+
+    def test_by_its_own_resizing(self):
+        @MODELS.register_module(force=True)
+        class NearestHead(MODELS.get('FCNHead')):
+            def predict_by_feat(self, seg_logits, batch_img_metas):
+                return F.interpolate(seg_logits, batch_img_metas[0]['pad_shape'])
+
+        reason = 'NearestHead has a predict_by_feat of its own'
+        self.assert_as_before(*pair(dict(FCN, type='NearestHead')), reason)
+
+    def test_by_what_it_does_after_resizing(self):
+        @MODELS.register_module(force=True)
+        class RoundedHead(MODELS.get('FCNHead')):
+            def predict(self, *args):
+                return super().predict(*args).round()
+
+        reason = 'what RoundedHead predicts is not what its predict_by_feat returns'
+        self.assert_as_before(*pair(dict(FCN, type='RoundedHead')), reason)
+
+    def test_by_a_method_of_the_instance(self):
+        stock, ours = pair()
+        for model in (stock, ours):
+            model.decode_head.predict_by_feat = lambda logits, metas: F.interpolate(
+                logits, metas[0]['pad_shape']
+            )
+        self.assert_as_before(stock, ours, 'FCNHead has a predict_by_feat of its own')
+
+
+class TestKeptLogits:
+    @pytest.mark.parametrize('mode', MODES)
+    def test_are_those_of_the_stock_segmentor(self, mode):
+        stock, ours = pair(keep_logits=True, **MODES[mode])
+        batch = data([photograph(96, 128)], [(117, 150)])
+        expected, actual = (model.test_step(copy.deepcopy(batch))[0] for model in (stock, ours))
+        for field in ('seg_logits', 'pred_sem_seg'):
+            torch.testing.assert_close(actual.get(field).data, expected.get(field).data)
+
+    @pytest.mark.parametrize('value', ['yes', 1, None])
+    def test_wrong_value(self, value):
+        with pytest.raises(
+            TypeError, match=r'test_cfg\.keep_logits must be True or False'
+        ) as error:
+            pair(keep_logits=value)
+        assert repr(value) in str(error.value)
+
+    def test_may_be_asked_for_later(self):
+        _, ours = pair()
+        batch = data([photograph(96, 128)], [(117, 150)])
+        assert 'seg_logits' not in ours.test_step(copy.deepcopy(batch))[0]
+        ours.test_cfg.keep_logits = True
+        assert 'seg_logits' in ours.test_step(copy.deepcopy(batch))[0]
+
+
+def test_wrong_mode():
+    with pytest.raises(ValueError, match=r"test_cfg\.mode must be one of 'whole', 'slide'"):
+        pair(mode='tiles')
+
+
+def test_test_cfg_as_a_plain_dict_or_none():
+    _, ours = pair()
+    batch = data([photograph(96, 128)], [(117, 150)])
+    expected = ours.test_step(copy.deepcopy(batch))[0].pred_sem_seg.data
+    for test_cfg in (dict(mode='whole'), dict(), None):
+        ours.test_cfg = test_cfg
+        label = ours.test_step(copy.deepcopy(batch))[0].pred_sem_seg.data
+        assert torch.equal(label, expected)
+
+
+@pytest.mark.parametrize('classifier', ['prior', 'oracle'])
+def test_of_the_evaluated_classifier(classifier):
+    stock, ours = pair(HEADS_AND_CASCADES['CAC'])
+    label = torch.arange(4).repeat_interleave(35).expand(1, 110, 140)
+    meta = dict(evaluated_classifier=(classifier, label if classifier == 'oracle' else None))
+    expected, actual = (
+        model.test_step(data([photograph(88, 112)], [(110, 140)], **meta))[0].pred_sem_seg.data
+        for model in (stock, ours)
+    )
+    assert len(expected.unique()) > 1
+    assert (actual == expected).float().mean() >= 0.9999
+    refined = ours.test_step(data([photograph(88, 112)], [(110, 140)]))[0].pred_sem_seg.data
+    assert (actual != refined).any()
+
+
+def test_oracle_classifier_by_windows_is_refused():
+    _, ours = pair(HEADS_AND_CASCADES['CAC'], **MODES['slide'])
+    meta = dict(evaluated_classifier=('oracle', torch.zeros(1, 96, 128, dtype=torch.long)))
+    with pytest.raises(ValueError, match=r"test_cfg mode 'whole'.*got 'slide'"):
+        ours.test_step(data([photograph(96, 128)], [(96, 128)], **meta))
+    # The head resizes again after an error.
+    assert 'predict_by_feat' not in vars(ours.decode_head)

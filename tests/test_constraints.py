@@ -1,0 +1,76 @@
+"""The pinned versions: every package, once for each Python, and those that fit each other."""
+
+from importlib import metadata
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.helpers import ROOT
+
+FILES = ('constraints.txt', 'constraints-upstream.txt')
+PYTHONS = ('3.10.13', '3.11.7', '3.12.1', '3.13.0')
+# The environment comes with its own.
+NOT_PINNED = ('pip', 'mmseg-ctx')
+
+
+def read_pins(file, python=None):
+    """Return the versions that a file pins for a Python on Linux, by default for this one."""
+    environment = (
+        dict(python_full_version=python, python_version=python.rpartition('.')[0]) if python else {}
+    )
+    pins = {}
+    for line in (ROOT / file).read_text().splitlines():
+        if line.startswith('#'):
+            continue
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate(environment):
+            (specifier,) = pin.specifier
+            assert specifier.operator == '=='
+            pins.setdefault(canonicalize_name(pin.name), []).append(specifier.version)
+    return pins
+
+
+@pytest.mark.parametrize('file', FILES)
+@pytest.mark.parametrize('python', PYTHONS)
+def test_every_package_has_one_version_for_each_python(file, python):
+    pins = read_pins(file, python)
+    assert {name for name, versions in pins.items() if len(versions) > 1} == set()
+    assert pins['torch'] == ['2.13.0']
+    stack = 'onedl-mmsegmentation' if file == FILES[0] else 'mmsegmentation'
+    assert stack in pins
+
+
+def installed_requirements(*extras):
+    """Yield what this package needs with these extras, and what that needs, as installed."""
+    todo, seen = [('mmseg-ctx', extra) for extra in extras], set()
+    while todo:
+        name, extra = todo.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        for text in metadata.requires(name) or ():
+            requirement = Requirement(text)
+            applies = requirement.marker is None or requirement.marker.evaluate(dict(extra=extra))
+            needed = canonicalize_name(requirement.name)
+            if applies and is_installed(needed):
+                yield needed, requirement.specifier
+                todo += [(needed, each) for each in ('', *requirement.extras)]
+
+
+def is_installed(name):
+    try:
+        return bool(metadata.distribution(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def test_every_installed_package_is_pinned_and_the_pins_fit_each_other():
+    maintained = is_installed('onedl-mmsegmentation')
+    pins = read_pins(FILES[0] if maintained else FILES[1])
+    extras = ('', 'onedl', 'dev', 'docs') if maintained else ('', 'openmmlab', 'test')
+    needed = [each for each in installed_requirements(*extras) if each[0] not in NOT_PINNED]
+    assert len({name for name, _ in needed}) > 40
+    assert {name for name, _ in needed} - pins.keys() == set()
+    for name, specifier in needed:
+        assert specifier.contains(pins[name][0], prereleases=True), (name, specifier, pins[name])

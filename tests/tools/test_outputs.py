@@ -1,0 +1,62 @@
+"""What every tool does where its output cannot be written."""
+
+import importlib
+import os
+
+import pytest
+
+from tests.helpers import ROOT, exit_status, full_disk
+
+CONFIG = ROOT / 'configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
+ADE20K = ROOT / 'configs/dmnet/dmnet_r101-d8_4xb4-120e_ade20k-576x576.py'
+# What each tool reads is missing, so an error about it would mean that the work had begun.
+TOOLS = {
+    'benchmark': ('heads', '--sizes', 8, '--cases', 'missing', '--out', '{out}.md'),
+    'check_dataset': (ADE20K, '--out', '{out}.png'),
+    'compare_predictions': ('missing.py', '--predictions', 'A=.', '--out', '{out}.png'),
+    'complexity': ('--out', '{out}.md'),
+    'convert_checkpoint': ('ctnet', 'missing.pdparams', '{out}.pth'),
+    'export_onnx': ('missing.py', 'missing.pth', '{out}.onnx', '--shape', 32, 32),
+    'make_toy_dataset': ('ade20k', '{out}'),
+    'study': ('--configs', 'missing.py', '--out', '{out}'),
+    'visualize_context': ('missing.py', 'missing.pth', 'missing.png', '--out', '{out}'),
+}
+
+
+def test_no_tool_is_left_out():
+    assert sorted(path.stem for path in (ROOT / 'tools').glob('*.py')) == sorted(TOOLS)
+
+
+@pytest.mark.parametrize('tool', TOOLS)
+@pytest.mark.parametrize('place', ['/proc/out', '{folder}/file/out', '{folder}/full'])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    tool, place, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').write_text('')
+    out = place.format(folder=tmp_path)
+    main = importlib.import_module(f'tools.{tool}').main
+    arguments = [str(argument).format(out=out) for argument in TOOLS[tool]]
+    (asked_for,) = (argument for argument in arguments if argument.startswith(out))
+    if place.endswith('full'):
+        with full_disk(100):
+            assert exit_status(main, *arguments) == 2
+    else:
+        assert exit_status(main, *arguments) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f'error: {asked_for}')
+    assert captured.out == ''
+    assert os.listdir(tmp_path) == ['file']
+
+
+def test_a_table_that_cannot_be_written_after_all_is_printed(tmp_path, capsys, monkeypatch):
+    main = importlib.import_module('tools.complexity').main
+    path = tmp_path / 'heads.md'
+    monkeypatch.setattr('mmseg_ctx.utils.files._try_to_write', lambda path, asked_for: None)
+    with full_disk(100):
+        assert exit_status(main, 'heads', '--format', 'markdown', '--out', path) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f'error: {path}: File too large\n'
+    assert '| ContextTandemHead |' in captured.out
+    assert not path.exists()

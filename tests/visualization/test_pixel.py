@@ -1,0 +1,214 @@
+"""What is said about a pixel, compared with the tensors of a forward pass of its own."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from mmengine.structures import PixelData
+
+from mmseg_ctx.ops import dynamic_depthwise_conv2d
+from mmseg_ctx.visualization.context import read_context
+from tests.models import HEADS, build_segmentor
+from tests.visualization.test_context import attention_of, features, make_item, parts
+
+ROW, COLUMN = 21, 43
+CELL = 2, 5  # of features at 1/8
+
+
+def read(segmentor, item, method=-1):
+    """Return the file of a method, what it says of the pixel, and the scene."""
+    scene, methods = read_context(segmentor, item, segmentor.dataset_meta)
+    module, context = methods[method]
+    return module, module.read_pixel(context, scene, ROW, COLUMN), scene
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_each_method_draws_and_describes_a_pixel(head):
+    segmentor, item = build_segmentor(head), make_item()
+    scene, methods = read_context(segmentor, item, segmentor.dataset_meta)
+    assert len(methods) == (2 if head == 'CAC on DMNet' else 1)
+    for module, context in methods:
+        for row, column in ((0, 0), (39, 63), (ROW, COLUMN)):
+            here = module.read_pixel(context, scene, row, column)
+            sentence, columns, rows = module.describe_pixel(here, scene)
+            assert sentence.endswith('.')
+            assert rows
+            assert {len(each) for each in rows} == {len(columns)}
+            figure = Figure(figsize=(5.6, module.pixel_height(here)), layout='constrained')
+            module.draw_pixel(figure, here, scene, row, column)
+            assert figure.axes or any(part.axes for part in parts(figure))
+
+
+def test_the_gates_at_a_pixel():
+    segmentor, item = build_segmentor('ACNet'), make_item()
+    module, here, scene = read(segmentor, item)
+    head, gates = segmentor.decode_head, []
+    for part in (*(block.global_context for block in head.blocks), head.global_context):
+        part.register_forward_hook(lambda _, __, output: gates.append(output[1][0, 0]))
+    with torch.no_grad():
+        head(features(segmentor, item))
+    expected = [gate[ROW * len(gate) // 40, COLUMN * gate.size(1) // 64].item() for gate in gates]
+    rows = module.describe_pixel(here, scene).rows
+    assert [row[0] for row in rows] == [1, 2, 3]
+    assert [row[1] for row in rows] == ['1/8', '1/8', '1/4']
+    assert [row[2] for row in rows] == pytest.approx(expected)
+    assert [row[3] for row in rows[:2]] == pytest.approx([1 - gate for gate in expected[:2]])
+    assert rows[2][3] is None
+    figure = Figure(figsize=(5.6, 2))
+    module.draw_pixel(figure, here, scene, ROW, COLUMN)
+    for axes, gate in zip(figure.axes, gates, strict=True):
+        np.testing.assert_allclose(axes.images[-1].get_array(), gate, atol=1e-6)
+        for line in axes.lines:
+            assert (line.get_xdata()[0], line.get_ydata()[0]) == (COLUMN, ROW)
+
+
+def test_the_weights_at_a_pixel():
+    segmentor, item = build_segmentor('CaC-Net'), make_item()
+    module, here, scene = read(segmentor, item)
+    head = segmentor.decode_head
+    with torch.no_grad():
+        x = head.reductions[0](head._transform_inputs(features(segmentor, item)))
+        kernels = head.context_convs[0].predict_kernels(x)
+        weights = sum(dynamic_depthwise_conv2d(x, kernels, d).sigmoid() for d in (1, 3))[0]
+    values = weights[:, CELL[0], CELL[1]].tolist()
+    order = sorted(range(8), key=lambda channel: -values[channel])
+    rows = module.describe_pixel(here, scene).rows
+    assert [row[:3] for row in rows] == [
+        *([1, 'most', channel] for channel in order[:3]),
+        *([1, 'least', channel] for channel in order[::-1][:3]),
+    ]
+    assert [row[3] for row in rows] == pytest.approx([values[row[2]] for row in rows], abs=1e-5)
+    figure = Figure(figsize=(5.6, 3))
+    module.draw_pixel(figure, here, scene, ROW, COLUMN)
+    maps = [axes for axes in figure.axes if axes.get_title()]
+    for axes, channel in zip(maps, order[:3] + order[::-1][:3], strict=True):
+        assert axes.get_title() == f'channel {channel}\nW = {values[channel]:.2f}'
+        np.testing.assert_allclose(axes.images[0].get_array(), weights[channel], atol=1e-5)
+    pictures = [axes.images[0].get_array() for axes in figure.axes if axes not in maps]
+    for picture, channel in zip(pictures, order[:3] + order[::-1][:3], strict=True):
+        np.testing.assert_allclose(picture, kernels[0, channel], atol=1e-6)
+
+
+@pytest.mark.parametrize('fusion', [False, True])
+def test_the_scales_at_a_pixel(fusion):
+    segmentor, item = build_segmentor('DMNet', fusion=fusion), make_item()
+    module, here, scene = read(segmentor, item)
+    x = features(segmentor, item)[2]
+    responses, filters = [], []
+    for branch in segmentor.decode_head.dcm_modules:
+        with torch.no_grad():
+            filters.append(branch.generate_filters(x))
+            filtered = dynamic_depthwise_conv2d(branch.input_redu_conv(x), filters[-1])
+            response = branch.activate(branch.norm(filtered))
+            responses.append(response[0, :, CELL[0], CELL[1]])
+    means = [response.mean().item() for response in responses]
+    rows = module.describe_pixel(here, scene).rows
+    assert [row[0] for row in rows] == ['2×2', '5×5']
+    assert [row[1] for row in rows] == pytest.approx(means, abs=1e-5)
+    largest = int(np.argmax(means))
+    assert here.largest == largest
+    channels = responses[largest].argsort(descending=True)[:6].tolist()
+    assert here.channels == channels
+    figure = Figure(figsize=(5.6, 4))
+    module.draw_pixel(figure, here, scene, ROW, COLUMN)
+    shown = [axes for axes in figure.axes if axes.get_title().startswith('channel')]
+    for axes, channel in zip(shown, channels, strict=True):
+        response = responses[largest][channel]
+        assert axes.get_title() == f'channel {channel}:\n{response:.2f}'
+        expected = filters[largest][0, channel]
+        np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-5)
+
+
+def test_the_attention_of_a_pixel():
+    segmentor, item = build_segmentor('CTNet'), make_item()
+    module, here, scene = read(segmentor, item)
+    attention, probabilities = attention_of(segmentor, item)
+    attention = attention[:, CELL[0], CELL[1]].tolist()
+    names = segmentor.dataset_meta['classes']
+    rows = {row[0]: row[1:] for row in module.describe_pixel(here, scene).rows}
+    assert set(rows) == set(names)
+    for index, name in enumerate(names):
+        assert rows[name] == pytest.approx([attention[index], probabilities[0, index].item()])
+    most = names[int(np.argmax(attention))]
+    assert f'attends most to {most}: {max(attention):.1%}' in module.describe_pixel(here, scene)[0]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'vectors', 'classes'),
+    [
+        (dict(mode='parallel'), 14, 14),
+        (dict(mode='spatial'), 14, 0),
+        (dict(mode='channel'), 0, 14),
+        (dict(loss_class_probability=None), 14, 0),
+    ],
+)
+def test_vectors_that_belong_to_no_class_are_rows_of_their_own(changes, vectors, classes):
+    segmentor, item = build_segmentor('CTNet', **changes), make_item()
+    module, here, scene = read(segmentor, item)
+    rows = module.describe_pixel(here, scene).rows
+    of_vectors = {row[0]: row[1:] for row in rows if row[0].startswith('vector')}
+    of_classes = {row[0]: row[1:] for row in rows if not row[0].startswith('vector')}
+    assert (len(of_vectors), len(of_classes)) == (vectors, classes)
+    assert all(probability is None for _, probability in of_vectors.values())
+    assert all(attention is None for attention, _ in of_classes.values())
+    if vectors:
+        attention, _ = attention_of(segmentor, item)
+        for index, share in enumerate(attention[:, CELL[0], CELL[1]].tolist()):
+            assert of_vectors[f'vector {index}'][0] == pytest.approx(share)
+
+
+@pytest.mark.parametrize('with_label', [True, False])
+@pytest.mark.parametrize('size_divisor', [1, 48])
+def test_the_logits_of_the_classifiers_at_a_pixel(size_divisor, with_label):
+    segmentor = build_segmentor('CAC', dict(test_cfg=dict(size_divisor=size_divisor)))
+    item = make_item()
+    sample = item['data_samples']
+    # As if the pipeline had resized an image of 30×48 to 40×64, and left the label alone.
+    sample.set_metainfo(dict(ori_shape=(30, 48)))
+    label = sample.gt_sem_seg.data[:, :30, :48].contiguous()
+    sample.gt_sem_seg = PixelData(data=label)
+    asked = sample.clone()
+    if not with_label:
+        del sample.gt_sem_seg
+    module, here, scene = read(segmentor, item)
+    names = ['prior', 'refined', 'oracle'][: 2 + with_label]
+    assert list(here.logits) == names
+    logits = {}
+    for name in names:
+        asked.set_metainfo(dict(evaluated_classifier=(name, label)))
+        data = dict(inputs=[item['inputs']], data_samples=[asked.clone()])
+        (result,) = segmentor.test_step(data)
+        logits[name] = result.seg_logits.data[:, ROW, COLUMN]
+        torch.testing.assert_close(here.logits[name], logits[name], atol=1e-4, rtol=1e-4)
+    seen = []
+    head = segmentor.decode_head
+    head.estimate_projector.register_forward_hook(lambda *record: seen.append(record[2][0]))
+    head(features(segmentor, item))
+    moves = 1 - torch.cosine_similarity(seen[0], head.conv_seg.weight.flatten(1), dim=1)
+    table = module.describe_pixel(here, scene)
+    classes = segmentor.dataset_meta['classes']
+    farthest = classes[moves.argmax()]
+    assert f'the weights of {farthest} moved most: 1 − cosine = {moves.max():.3f}' in table.sentence
+    assert table.columns == ('class', *(f'logit by {name}' for name in names), 'its weights moved')
+    assert len(table.rows) == 14
+    for name, *numbers, moved in table.rows:
+        index = classes.index(name)
+        expected = [logits[each][index].item() for each in names]
+        assert numbers == pytest.approx(expected, abs=1e-4, rel=1e-4)
+        assert moved == pytest.approx(moves[index].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize('size_divisor', [1, 64])
+def test_the_cell_that_covers_a_pixel(size_divisor):
+    """Each pixel's cell is that of the feature map's cells drawn large, padding and all."""
+    segmentor = build_segmentor('ACNet', dict(test_cfg=dict(size_divisor=size_divisor)))
+    item = make_item(with_label=False)
+    scene, [(_, gates)] = read_context(segmentor, item, segmentor.dataset_meta)
+    shape = gates[0].weight.shape
+    assert shape == ((8, 8) if size_divisor == 64 else (5, 8))
+    large = np.arange(shape.numel()).reshape(shape).repeat(8, axis=0).repeat(8, axis=1)
+    for row in range(40):
+        for column in range(64):
+            cell = scene.cell(row, column, shape)
+            assert np.ravel_multi_index(cell, shape) == large[row, column]
+            assert scene.seen_pixel(row, column) == pytest.approx((row, column))

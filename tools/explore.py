@@ -1,0 +1,62 @@
+"""Open a page in the browser that shows what a model does with an image, pixel by pixel."""
+
+from pathlib import Path
+
+from mmseg_ctx.checkpoints.segmentor import load_segmentor
+from mmseg_ctx.utils.commandline import (
+    ArgumentParser,
+    add_cfg_options,
+    add_device,
+    integer,
+    progress_bar,
+    run,
+)
+from mmseg_ctx.visualization.explore.explorer import Explorer
+from mmseg_ctx.visualization.explore.images import ImageFolder
+
+DESCRIPTION = """\
+Open a page in the browser that shows what a model does with an image, pixel by pixel.
+
+Choose an image from the config's test data, from a folder or by upload, and click a pixel: the page
+shows the most probable classes there and the context that one of the five methods used; for any
+other decode head the prediction alone.
+
+It listens on this machine alone unless --host says otherwise. Whoever reaches the page can see the
+images of DIR and of the test data.
+"""
+EXAMPLE = """\
+example:
+  python tools/explore.py configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py \\
+      work_dirs/demo/dmnet/iter_600.pth
+"""
+
+
+def main(arguments):
+    parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
+    parser.add_argument('config', metavar='CONFIG', help='config of the model')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
+    parser.add_argument(
+        '--host', default='127.0.0.1', help='address to listen at (default: 127.0.0.1)'
+    )
+    parser.add_argument(
+        '--port', type=integer(1), default=7860, help='port to listen at (default: 7860)'
+    )
+    parser.add_argument('--images', metavar='DIR', help='folder of images to choose from')
+    add_device(parser)
+    add_cfg_options(parser)
+    options = parser.parse_args(arguments)
+    if options.images is not None:
+        ImageFolder(options.images)  # refused before the model is loaded
+    from mmseg_ctx.visualization.explore.page import serve
+
+    with progress_bar() as bar:
+        bar.add_task('loading the model', total=None)
+        segmentor = load_segmentor(
+            options.config, options.checkpoint, options.cfg_options, options.device
+        )
+        explorer = Explorer(segmentor, options.images)
+    serve(explorer, Path(options.config).stem, options.host, options.port)
+
+
+if __name__ == '__main__':
+    run(main)

@@ -186,7 +186,7 @@ PAIRS = b'](' + b''.join(b'K\x01K\x02\x86' for _ in range(10**5)) + b'e'
         (PAIRS + b'q\x00](' + 100 * b'ccollections\nOrderedDict\nh\x00\x85R' + b'e', 'more often'),
         (b'](' + 1_000_001 * b'}' + b'e', 'uses its parts more often'),
         # Lengths and places without anything behind them.
-        (b'Nr\xff\xff\xff\xff', 'but a NoneType'),
+        (b'Nr\xff\xff\xff\xff', 'whose key is 4294967295'),
         (b'\x8e\xff\xff\xff\xff\xff\xff\xff\x7f', 'expected'),
         (b'\x96\xff\xff\xff\xff\xff\x00\x00\x00', 'expected'),
         (b'\x8d\xff\xff\xff\xff\xff\x00\x00\x00', 'expected'),

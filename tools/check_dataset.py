@@ -59,8 +59,7 @@ def check(config, split, workers, out, force, cfg_options):
     if out is not None:
         check_writable(out, force)
     loader = f'{split}_dataloader'
-    settings = read_config(config, f'{loader}.dataset')
-    settings.merge_from_dict(cfg_options or {})
+    settings = read_config(config, f'{loader}.dataset', overrides=cfg_options)
     dataset = settings[loader].dataset
     if out is None:  # the tool's own place: the picture of an earlier check is replaced
         out = Path('work_dirs/check_dataset', f'{Path(config).stem}_{split}.png')

@@ -66,8 +66,9 @@ def main(arguments):
         table, figure = compare_predictions(
             arguments.config, dict(arguments.predictions), arguments.scenes
         )
+        print(render([table], 'text'))
         write_figure(figure, temporary, dpi=150)
-    print(render([table], 'text') + f'\npictures: {arguments.out}')
+    print(f'picture: {arguments.out}')
 
 
 if __name__ == '__main__':

@@ -56,7 +56,8 @@ def shown(axes):
 
 def features(segmentor, item):
     """What the decode head reads."""
-    data = segmentor.data_preprocessor(dict(inputs=[item['inputs']]), False)
+    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples'].clone()])
+    data = segmentor.data_preprocessor(data, False)
     return segmentor.extract_feat(data['inputs'])
 
 

@@ -34,16 +34,16 @@ def read_image(path, name):
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise ValueError(
-                f'{name} has {size / 1024**2:.0f} MB, more than {MAX_FILE_BYTES // 1024**2} MB'
+            raise _TooLargeError(
+                f'{size / 1024**2:.0f} MB, more than {MAX_FILE_BYTES // 1024**2} MB'
             )
         with warnings.catch_warnings():
-            # Pillow's own limit is for images that nobody has measured.
+            # Pillow warns of sizes that are allowed here.
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
             with Image.open(path, formats=tuple(FORMATS)) as image:
-                return _decode(image, name)
-    except ValueError:
-        raise
+                return _decode(image)
+    except _TooLargeError as error:
+        raise ValueError(f'{name} has {error}') from None
     except Image.DecompressionBombError:
         raise ValueError(f'{name} has more than {MAX_PIXELS // 10**6} million pixels') from None
     except Image.UnidentifiedImageError:
@@ -53,19 +53,23 @@ def read_image(path, name):
         raise ValueError(f'{name} cannot be read as an image: {one_line(error)}') from error
 
 
-def _decode(image, name):
+class _TooLargeError(Exception):
+    """What a file has too much of."""
+
+
+def _decode(image):
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ValueError(
-            f'{name} has {width}×{height} pixels, more than {MAX_PIXELS // 10**6} million'
-        )
+        raise _TooLargeError(f'{width}×{height} pixels, more than {MAX_PIXELS // 10**6} million')
     if image.mode.startswith('I'):
         # Of 16 bits Pillow would turn all but the darkest into white.
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     image = ImageOps.exif_transpose(image).convert('RGB')
     shrink = (MAX_WORKING_PIXELS / (width * height)) ** 0.5
     if shrink < 1:
-        image = image.resize([max(1, int(side * shrink)) for side in image.size], reducing_gap=2)
+        # A side of one pixel is made no shorter, so the other one must be.
+        size = [max(1, min(int(side * shrink), MAX_WORKING_PIXELS)) for side in image.size]
+        image = image.resize(size)
     return np.asarray(image)
 
 

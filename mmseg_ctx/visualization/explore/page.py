@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
+from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
 from mmseg_ctx.utils.errors import one_line
@@ -40,6 +41,8 @@ CSS = """
 .entry { display: inline-flex; align-items: center; gap: 5px; }
 .patch { width: 14px; height: 14px; border: 1px solid #888; border-radius: 2px; }
 #picture img { cursor: crosshair; }
+/* After an error, which a message tells, the picture stays as it was. */
+#picture [data-testid="status-tracker"]:has(.error) { display: none; }
 @media (min-width: 900px) { #image-side { position: sticky; top: 8px; align-self: flex-start; } }
 """
 
@@ -106,16 +109,12 @@ class Page:
                 self.seed = gr.Slider(2, MAX_SEED, 2, step=1, label='Seed of a new context scene')
                 self.show_scene = gr.Button('Show this scene')
             with gr.Tab('Folder', visible=explorer.folder is not None):
-                self.file_name = gr.Dropdown(
-                    [], value=None, label='Image of the folder', allow_custom_value=False
+                names = [] if explorer.folder is None else explorer.folder.names()
+                self.file_name = gr.Dropdown(names, value=None, label='Image of the folder')
+            with gr.Tab('Upload'):
+                self.upload = upload_button(
+                    f'Upload an image (at most {MAX_FILE_BYTES // 1024**2} MB)'
                 )
-            with gr.Tab('Your own image'):
-                self.upload = gr.UploadButton(
-                    f'Upload an image (at most {MAX_FILE_BYTES // 1024**2} MB)',
-                    file_types=list(SUFFIXES),
-                    type='filepath',
-                )
-                self.upload.async_move_resource_to_block_cache = _refuse_addresses(self.upload)
                 gr.Markdown('It is read once and kept nowhere.')
         if explorer.test_problem:
             gr.Markdown(plain(explorer.test_problem))
@@ -345,16 +344,23 @@ def inline_image(**options):
     return image
 
 
-def _refuse_addresses(upload):
-    """Return how an upload reaches its function: by a file that was uploaded, by no address."""
-    move = upload.async_move_resource_to_block_cache
+def upload_button(text):
+    """Return a button that gives its function the path of the file that was uploaded.
+
+    Gradio's own would fetch the file from any address that a request names, and leave an empty file
+    beside it.
+    """
+    button = gr.UploadButton(text, file_types=list(SUFFIXES))
+    move = button.async_move_resource_to_block_cache
 
     async def move_file(path):
-        if path is None or '://' in str(path):
+        if is_http_url_like(str(path)):
             raise gr.Error('Upload a file.', print_exception=False)
         return await move(path)
 
-    return move_file
+    button.async_move_resource_to_block_cache = move_file
+    button.preprocess = lambda file: None if file is None else file.path
+    return button
 
 
 def _require_image(inspection):

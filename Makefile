@@ -10,13 +10,15 @@ FCN := configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py
 DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-zoo test-hostile test-upstream docs constraints lint clean
+.PHONY: help demo explore test test-zoo test-hostile test-browser test-upstream docs constraints lint clean
 
 help:
 	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
+	@echo 'make explore        open a page in the browser about the model that make demo trained'
 	@echo 'make test           install; run the test suite'
 	@echo 'make test-zoo       install; train, validate and test every config, shrunken, on toy data'
 	@echo 'make test-hostile   install; load mutated checkpoints for ten minutes'
+	@echo 'make test-browser   install; test the page in Chromium, which has to be there'
 	@echo 'make test-upstream  compile mmcv; run the test suite on the upstream packages'
 	@echo 'make docs           install; build the pages of docs/ as a site, docs/_build/index.html'
 	@echo 'make constraints    pin what is not pinned yet of all that the two stacks install'
@@ -46,8 +48,14 @@ demo: $(VENV)/installed
 	python tools/compare_predictions.py $(DMNET) --out $(DEMO)/scenes.png --force \
 		--predictions FCN=$(DEMO)/fcn/predictions DMNet=$(DEMO)/dmnet/predictions
 
+$(DEMO)/dmnet/iter_600.pth:
+	$(MAKE) demo
+
+explore: $(VENV)/installed $(DEMO)/dmnet/iter_600.pth
+	$(BIN)/python tools/explore.py $(DMNET) $(DEMO)/dmnet/iter_600.pth
+
 # Two processes of one thread each: most tests are too small to share a tensor among cores.
-test test-zoo test-hostile test-upstream: export OMP_NUM_THREADS = 1
+test test-zoo test-hostile test-browser test-upstream: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
@@ -61,6 +69,14 @@ MINUTES ?= 10
 
 test-hostile: $(VENV)/installed
 	$(BIN)/python -m tests.checkpoints.hostile --seed $(SEED) --minutes $(MINUTES)
+
+$(VENV)/installed-browser: $(VENV)/installed
+	$(BIN)/python -m pip install -c constraints.txt -e '.[browser]'
+	touch $@
+
+# Debian's browser and its driver: apt-get install chromium chromium-driver
+test-browser: $(VENV)/installed-browser
+	$(BIN)/python -m pytest -m browser tests/browser
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'
@@ -77,7 +93,7 @@ PIN := $(UV) pip compile --universal --python-version 3.10 --no-annotate --no-em
 constraints:
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python -m pip install uv
-	$(PIN) setup.py --extra onedl --extra dev --extra docs -o constraints.txt
+	$(PIN) setup.py --extra onedl --extra dev --extra docs --extra browser -o constraints.txt
 	echo ninja | $(PIN) - setup.py --extra openmmlab --extra test -o constraints-upstream.txt
 
 lint: $(VENV)/installed

@@ -13,8 +13,10 @@ VERSION = re.search(
 OPENCV = 'opencv-python'
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 VISUALIZE = ['scikit-learn', 'tensorboard']
+EXPLORE = ['gradio>=6.31']
+BROWSER = ['selenium']
 DOCS = ['furo', 'myst-parser', 'sphinx', 'sphinx-copybutton']
-TEST = ['cityscapesscripts', 'pytest', 'pytest-xdist', 'scipy', *EXPORT, *VISUALIZE]
+TEST = ['cityscapesscripts', 'pytest', 'pytest-xdist', 'scipy', *EXPLORE, *EXPORT, *VISUALIZE]
 
 setup(
     name='mmseg-ctx',
@@ -50,10 +52,12 @@ setup(
             'openxlab<=0.0.11',
             OPENCV,
         ],
+        'explore': EXPLORE,
         'export': EXPORT,
         'visualize': VISUALIZE,
         'docs': DOCS,
         'test': TEST,
+        'browser': BROWSER,
         'dev': [*TEST, 'build', 'ruff'],
     },
 )

@@ -41,6 +41,8 @@ CSS = """
 .entry { display: inline-flex; align-items: center; gap: 5px; }
 .patch { width: 14px; height: 14px; border: 1px solid #888; border-radius: 2px; }
 #picture img { cursor: crosshair; }
+/* After an error, which a message tells, the picture stays as it was. */
+#picture [data-testid="status-tracker"]:has(.error) { display: none; }
 @media (min-width: 900px) { #image-side { position: sticky; top: 8px; align-self: flex-start; } }
 """
 
@@ -109,7 +111,7 @@ class Page:
             with gr.Tab('Folder', visible=explorer.folder is not None):
                 names = [] if explorer.folder is None else explorer.folder.names()
                 self.file_name = gr.Dropdown(names, value=None, label='Image of the folder')
-            with gr.Tab('Your own image'):
+            with gr.Tab('Upload'):
                 self.upload = upload_button(
                     f'Upload an image (at most {MAX_FILE_BYTES // 1024**2} MB)'
                 )

@@ -76,7 +76,7 @@ $(VENV)/installed-browser: $(VENV)/installed
 
 # Debian's browser and its driver: apt-get install chromium chromium-driver
 test-browser: $(VENV)/installed-browser
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser tests/browser
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'

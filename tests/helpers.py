@@ -2,9 +2,11 @@
 
 import os
 import resource
+import runpy
 import socket
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -46,6 +48,13 @@ def full_disk(size=8192):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def setup_arguments():
+    """Return the arguments of ``setup`` in ``setup.py``."""
+    with mock.patch('setuptools.setup') as setup:
+        runpy.run_path(str(ROOT / 'setup.py'))
+    return setup.call_args.kwargs
 
 
 def assert_relative(actual, expected, tolerance):

@@ -1,12 +1,15 @@
-"""The pinned versions: every package, once for each Python, and those that fit each other."""
+"""What the package needs: all of it declared, and pinned to versions that fit each other."""
 
+import ast
+import itertools
+import sys
 from importlib import metadata
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, setup_arguments
 
 FILES = ('constraints.txt', 'constraints-upstream.txt')
 PYTHONS = ('3.10.13', '3.11.7', '3.12.1', '3.13.0')
@@ -74,3 +77,30 @@ def test_every_installed_package_is_pinned_and_the_pins_fit_each_other():
     assert {name for name, _ in needed} - pins.keys() == set()
     for name, specifier in needed:
         assert specifier.contains(pins[name][0], prereleases=True), (name, specifier, pins[name])
+
+
+def imported_modules(folder):
+    """Return the top-level names of all that the files of a folder import."""
+    names = set()
+    for path in folder.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split('.')[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module.split('.')[0])
+    return names - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize('folder', ['mmseg_ctx', 'tools'])
+def test_what_is_imported_is_declared(folder):
+    arguments = setup_arguments()
+    declared = [
+        *arguments['install_requires'],
+        *itertools.chain(*arguments['extras_require'].values()),
+    ]
+    declared = {canonicalize_name(Requirement(each).name) for each in declared}
+    distributions = metadata.packages_distributions()
+    imported = imported_modules(ROOT / folder) - {'mmseg_ctx'}
+    assert 'torch' in imported
+    for name in imported:
+        assert declared & set(map(canonicalize_name, distributions[name])), name

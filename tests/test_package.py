@@ -1,10 +1,8 @@
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
-from unittest import mock
 
 import pytest
 from mmengine.config import Config
@@ -12,7 +10,7 @@ from mmseg.registry import MODELS
 
 import mmseg_ctx
 from mmseg_ctx.utils.stack import ONEDL, OPENMMLAB
-from tests.helpers import ROOT
+from tests.helpers import ROOT, setup_arguments
 
 CONFIG = 'dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
 
@@ -49,13 +47,6 @@ def test_the_commands_install_what_the_extras_name(extra, command):
         # The newest ones of the maintained stack; upstream, those that fit each other.
         assert (requirement if extra == 'openmmlab' else name) in words
     assert 'mmseg-ctx' not in command
-
-
-def setup_arguments():
-    """Return the arguments of ``setup`` in ``setup.py``."""
-    with mock.patch('setuptools.setup') as setup:
-        runpy.run_path(str(ROOT / 'setup.py'))
-    return setup.call_args.kwargs
 
 
 def test_with_an_old_mmsegmentation_the_error_says_so(tmp_path):

@@ -1,4 +1,4 @@
-"""Time and peak memory, paired in one run; `--help` says more."""
+"""Measure time and peak memory, paired in one run; `--help` says more."""
 
 import torch
 
@@ -15,8 +15,8 @@ from mmseg_ctx.analysis.suites import SUITES
 from mmseg_ctx.utils.commandline import ArgumentParser, add_device, integer, progress_bar, run
 
 DESCRIPTION = f"""\
-Measure time and peak memory. The cases of a comparison take turns, A B C A B C …; the table has
-their medians, and the median and the quartiles of the ratios within a round.
+Measure time and peak memory. The cases of a comparison take turns, A B C A B C …. The table has the
+median time of each case, and the median and quartiles of its ratio to others within a round.
 
 {chr(10).join(f'{name + ":":15}{suite.__doc__.splitlines()[0]}' for name, suite in SUITES.items())}
 """
@@ -33,10 +33,10 @@ def main(arguments):
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     with output(arguments) as write:
-        write(measure(arguments))
+        write(measure_suite(arguments))
 
 
-def measure(arguments):
+def measure_suite(arguments):
     """Return the tables of a suite."""
     setting = Setting(arguments.device, arguments.dtype, arguments.memory_format, arguments.sizes)
     comparisons = SUITES[arguments.suite](setting)
@@ -53,25 +53,36 @@ def measure(arguments):
 
 def parse(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
-    parser.add_argument('suite', choices=SUITES, metavar='SUITE', help=', '.join(SUITES))
-    parser.add_argument('--cases', nargs='+', metavar='NAME', help='only these; default: all')
     parser.add_argument(
-        '--sizes', nargs='+', type=integer(1), metavar='N', help="in place of the suite's"
+        'suite', choices=SUITES, metavar='SUITE', help=f'one of {", ".join(SUITES)}'
+    )
+    parser.add_argument('--cases', nargs='+', metavar='NAME', help='cases to measure; default: all')
+    parser.add_argument(
+        '--sizes',
+        nargs='+',
+        type=integer(1),
+        metavar='N',
+        help="sizes to measure; default: the suite's",
     )
     parser.add_argument(
-        '--repeats', type=integer(1), default=20, metavar='N', help='rounds; default: 20'
+        '--repeats', type=integer(1), default=20, metavar='N', help='number of rounds; default: 20'
     )
     add_device(parser)
     parser.add_argument(
-        '--dtype', choices=DTYPES, default=DTYPES[0], help='by autocast; default: float32'
+        '--dtype',
+        choices=DTYPES,
+        default=DTYPES[0],
+        help='precision, by autocast; default: float32',
     )
     parser.add_argument(
         '--memory-format',
         choices=MEMORY_FORMATS,
         default=MEMORY_FORMATS[0],
-        help='default: contiguous',
+        help='memory format of inputs and weights; default: contiguous',
     )
-    parser.add_argument('--threads', type=integer(1), metavar='N', help="default: PyTorch's")
+    parser.add_argument(
+        '--threads', type=integer(1), metavar='N', help="threads of the CPU; default: PyTorch's"
+    )
     add_output_options(parser)
     return parser.parse_args(arguments)
 

@@ -17,11 +17,12 @@ from mmseg_ctx.utils.files import check_folder, check_writable, write_figure, wr
 from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
-Read every image and label through the config's own data set class. Each bad file is listed on
-standard output: unreadable, image and label of different sizes, label values out of range, no
-labelled pixel. Then come the class frequencies, as a table and as a picture.
+Read every image and label of a data set through the config's own data set class. The tool lists
+each bad file: a file that cannot be read, an image and a label of different sizes, label values
+that are no class, a label without a labelled pixel. Then it shows how frequent each class is, as a
+table and as a picture.
 
-The exit status is 0 if all files are good, 1 if one is bad, 2 if the check could not run.
+The exit status is 0 if all files are good, 1 if a file is bad, 2 if the check could not run.
 """
 EXAMPLE = """\
 example:
@@ -31,9 +32,12 @@ example:
 
 def main(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
-    parser.add_argument('config', help='a config with the data set')
+    parser.add_argument('config', help='config with the data set')
     parser.add_argument(
-        '--split', choices=('train', 'val', 'test'), default='train', help='default: train'
+        '--split',
+        choices=('train', 'val', 'test'),
+        default='train',
+        help='split to read; default: train',
     )
     parser.add_argument(
         '--workers', type=integer(0), default=0, metavar='N', help='processes that read; default: 0'
@@ -42,8 +46,8 @@ def main(arguments):
         '--out',
         type=picture,
         metavar='PNG',
-        help='picture to write; default: work_dirs/check_dataset/CONFIG_SPLIT.png, where the '
-        'picture of an earlier check is replaced',
+        help='picture to write; default: work_dirs/check_dataset/CONFIG_SPLIT.png, which replaces '
+        'the picture of an earlier check',
     )
     parser.add_argument('--force', action='store_true', help='overwrite PNG')
     add_cfg_options(parser)
@@ -55,10 +59,9 @@ def check(config, split, workers, out, force, cfg_options):
     if out is not None:
         check_writable(out, force)
     loader = f'{split}_dataloader'
-    settings = read_config(config, f'{loader}.dataset')
-    settings.merge_from_dict(cfg_options or {})
+    settings = read_config(config, f'{loader}.dataset', overrides=cfg_options)
     dataset = settings[loader].dataset
-    if out is None:  # a place of its own, where the picture of an earlier check is replaced
+    if out is None:  # the tool's own place: the picture of an earlier check is replaced
         out = Path('work_dirs/check_dataset', f'{Path(config).stem}_{split}.png')
         check_folder(out.parent)
         out.parent.mkdir(parents=True, exist_ok=True)

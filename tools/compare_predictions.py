@@ -1,4 +1,4 @@
-"""Compare models' predictions for one test set; `--help` says more."""
+"""Compare the predictions of several models on one test set; `--help` says more."""
 
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -11,10 +11,10 @@ from mmseg_ctx.utils.tables import render
 from mmseg_ctx.visualization.predictions import compare_predictions
 
 DESCRIPTION = """\
-Compare what several models predicted for one test set: print their mean IoU over all classes and
-over each group of classes, and draw image, ground truth and predictions side by side.
+Compare the predictions of several models on one test set: print the mean IoU of each model over all
+classes and over each group of classes, and draw images, ground truth and predictions side by side.
 
-The predictions are the label maps that `mim test ... --out FOLDER` writes.
+`mim test ... --out FOLDER` writes the predictions.
 """
 EXAMPLE = """\
 example:
@@ -27,20 +27,20 @@ example:
 
 def parse(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
-    parser.add_argument('config', help='the config whose test data set and evaluator are used')
+    parser.add_argument('config', help='config with the test data set and its evaluator')
     parser.add_argument(
         '--predictions',
         nargs='+',
         required=True,
         type=name_and_folder,
         metavar='NAME=FOLDER',
-        help="a model's name and the folder of its predictions",
+        help='name of a model, and folder of its predictions',
     )
     parser.add_argument(
-        '--out', required=True, type=picture, metavar='FILE', help='the picture to write'
+        '--out', required=True, type=picture, metavar='FILE', help='picture to write'
     )
     parser.add_argument(
-        '--scenes', type=integer(1), default=6, help='how many images it shows (default: 6)'
+        '--scenes', type=integer(1), default=6, help='number of images in the picture; default: 6'
     )
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
     arguments = parser.parse_args(arguments)
@@ -66,8 +66,9 @@ def main(arguments):
         table, figure = compare_predictions(
             arguments.config, dict(arguments.predictions), arguments.scenes
         )
+        print(render([table], 'text'))
         write_figure(figure, temporary, dpi=150)
-    print(render([table], 'text') + f'\npictures: {arguments.out}')
+    print(f'picture: {arguments.out}')
 
 
 if __name__ == '__main__':

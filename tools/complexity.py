@@ -6,10 +6,10 @@ from mmseg_ctx.utils.commandline import ArgumentParser, run
 
 TABLES = dict(papers=papers_table, heads=heads_table)
 DESCRIPTION = """\
-Count parameters and multiply-adds, dynamic convolutions and matrix products included.
+Count parameters and multiply-adds. Dynamic convolutions and matrix products count, too.
 
-papers: every method beside its baseline and its paper's figure
-heads:  the heads of the plugin and MMSegmentation's on the same features
+papers: every method beside its baseline and the figure of its paper
+heads:  the heads of the plugin and of MMSegmentation on the same features
 """
 EXAMPLE = """\
 example:
@@ -20,7 +20,7 @@ example:
 
 def main(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
-    parser.add_argument('tables', nargs='*', metavar='TABLE', help='papers, heads; default: both')
+    parser.add_argument('tables', nargs='*', metavar='TABLE', help='papers or heads; default: both')
     add_output_options(parser)
     arguments = parser.parse_args(arguments)
     for name in arguments.tables:

@@ -11,8 +11,8 @@ EXAMPLE = """example:
 """
 
 CTNET = """Weights of the CTNet authors (PaddlePaddle, .pdparams), on ResNet50_vd or ResNet101_vd,
-with JPU or dilated. They were trained on RGB images normalised with mean and deviation 127.5, which
-the config's data_preprocessor has to say."""
+with JPU or dilated. The authors trained on RGB images with mean and
+deviation 127.5; the config's data_preprocessor must say so."""
 
 CAC = """Checkpoints of the context-aware classifier's authors (MMSegmentation 0.x): FCN,
 DeepLabV3+, UPerNet and OCRNet."""
@@ -28,13 +28,13 @@ def main(arguments):
         command.add_argument('source', metavar='SRC', help='file to read; no code in it is run')
         command.add_argument('destination', metavar='DST', help='checkpoint to write')
         command.add_argument(
-            '--config', help='config of the model, which tells what is missing and left over'
+            '--config', help='config of the model; the tool then names missing and surplus weights'
         )
-        command.add_argument('--force', action='store_true', help='replace an existing DST')
+        command.add_argument('--force', action='store_true', help='overwrite DST')
         command.add_argument(
             '--partial',
             action='store_true',
-            help='convert what fits although weights are missing or have no place in the model',
+            help='convert what fits, also if weights are missing or have no place in the model',
         )
         command.set_defaults(convert=convert)
     options = parser.parse_args(arguments)

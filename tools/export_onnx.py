@@ -1,4 +1,4 @@
-"""Export a trained model to ONNX, checked against PyTorch in onnxruntime."""
+"""Export a trained model to ONNX and compare it with PyTorch; `--help` says more."""
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.export import export_onnx
@@ -6,12 +6,13 @@ from mmseg_ctx.utils.commandline import ArgumentParser, add_cfg_options, integer
 from mmseg_ctx.utils.files import check_writable
 
 DESCRIPTION = """\
-Export a trained model to ONNX: image [B, 3, H, W] to logits [B, N, H, W], whole images.
+Export a trained model to ONNX. The graph reads whole images [B, 3, H, W] and gives logits
+[B, N, H, W].
 
-The file is written once onnxruntime gives the logits that PyTorch gives, within 1e-3, and the same
-label on 99.9 % of the pixels.A model that cannot be exported with --dynamic
-is refused. With Swin, --shape must have two windows or more at the coarsest stage: 256 x 256, or
-416 x 416 where a window's side is 12.
+The tool writes the file if onnxruntime and PyTorch agree on random images: no logit may differ by
+more than 1e-3, and 99.9 % of the pixels must get the same label. It refuses a model that cannot be
+exported with --dynamic. With Swin, --shape must be at least two windows at the coarsest stage:
+256 x 256, or 416 x 416 for windows of 12 x 12.
 """
 EXAMPLE = """\
 example:
@@ -23,7 +24,7 @@ example:
 def main(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
     parser.add_argument('config', metavar='CONFIG', help='config of the model')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint with the weights')
     parser.add_argument('out', metavar='OUT.onnx', help='file to write')
     parser.add_argument(
         '--shape',
@@ -36,16 +37,20 @@ def main(arguments):
     parser.add_argument(
         '--dynamic',
         action='store_true',
-        help='images of any size in batches of any size; checked at three sizes in two batch sizes',
+        help='export for images of any size in batches of any size; the tool compares three sizes '
+        'in two batch sizes',
     )
     parser.add_argument(
-        '--opset', type=integer(1), metavar='N', help="18 to 26; default: PyTorch's choice"
+        '--opset',
+        type=integer(1),
+        metavar='N',
+        help="version of ONNX's operators, 18 to 26; default: PyTorch's choice",
     )
     parser.add_argument(
         '--normalize',
         action='store_true',
-        help="the graph reads images of 0 to 255, in the channel order of the config's data "
-        'preprocessor, and normalises them itself',
+        help='put the normalisation into the graph, which then reads images of 0 to 255 in the '
+        "channel order that the config's data preprocessor reads",
     )
     parser.add_argument('--force', action='store_true', help='overwrite OUT.onnx')
     add_cfg_options(parser)

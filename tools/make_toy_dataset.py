@@ -1,4 +1,4 @@
-"""Write a tiny data set in the real on-disk layout of a public one, to try its configs."""
+"""Write a tiny data set in the layout of a public one, to try its configs."""
 
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 from mmseg_ctx.utils.commandline import ArgumentParser, integer, run
@@ -11,10 +11,12 @@ EXAMPLE = """example:
 
 def main(arguments):
     parser = ArgumentParser(description=__doc__, epilog=EXAMPLE)
-    parser.add_argument('layout', choices=sorted(LAYOUTS), help='the data set whose layout it has')
-    parser.add_argument('out', help='a new folder, the data_root of a config')
     parser.add_argument(
-        '--images', type=integer(1), default=4, metavar='N', help='images a split (default: 4)'
+        'layout', choices=sorted(LAYOUTS), help='public data set that has the layout'
+    )
+    parser.add_argument('out', help='new folder, the data_root of a config')
+    parser.add_argument(
+        '--images', type=integer(1), default=4, metavar='N', help='images in each split; default: 4'
     )
     parser.add_argument(
         '--size',
@@ -22,16 +24,20 @@ def main(arguments):
         nargs=2,
         default=(64, 96),
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the images, in pixels (default: 64 96)',
+        help='size of the images in pixels; default: 64 96',
     )
     parser.add_argument(
-        '--seed', type=integer(0), default=0, metavar='N', help='of what is drawn (default: 0)'
+        '--seed',
+        type=integer(0),
+        default=0,
+        metavar='N',
+        help='seed of the random labels; default: 0',
     )
     options = parser.parse_args(arguments)
     out = make_toy_dataset(
         options.layout, options.out, options.images, tuple(options.size), options.seed
     )
-    print(f'{options.layout}: {options.images} images a split in {out}')
+    print(f'{options.layout}: {options.images} images in each split in {out}')
 
 
 if __name__ == '__main__':

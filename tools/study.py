@@ -1,4 +1,4 @@
-"""Train configs with several seeds on the context scenes; `--help` says more."""
+"""Train a suite of configs with several seeds; `--help` says more."""
 
 import os
 from pathlib import Path
@@ -11,13 +11,13 @@ from mmseg_ctx.utils.files import check_folder
 from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
-Train a suite of configs with several seeds, and write DIR/study.md, study.json and study.png: each
-metric of the suite, mean ± deviation over the seeds. study-curves.png is added where rows are
-validated while they are trained.
+Train a suite of configs with several seeds. DIR/study.md, study.json and study.png show each metric
+of the suite, mean ± deviation over the seeds; study-curves.png shows the metrics against the
+iterations if the suite validates its rows during training.
 
-Called again with the same DIR it goes on where it stopped: finished runs are kept, a run that was
-cut short continues from its last checkpoint. The log of each run is in DIR/runs. The table has
-every finished run in DIR, also of rows that this call leaves out.
+A second call with the same DIR keeps finished runs and continues an interrupted run from its last
+checkpoint. DIR/runs has the log of each run. The table has every finished run in DIR, also those of
+rows that the call does not name.
 """
 EXAMPLE = """\
 example:
@@ -54,7 +54,7 @@ def main(arguments):
 
 
 def chosen(arguments, suite):
-    """Return the rows, their seeds and their iterations, None for each row's own."""
+    """Return the rows, their seeds and their iterations; None stands for each row's own."""
     if arguments.configs:
         rows = [Row(Path(path).stem, path) for path in arguments.configs]
     elif arguments.quick:
@@ -72,7 +72,7 @@ def parse(arguments):
     parser.add_argument(
         '--suite',
         default='context-scenes',
-        help=f'{", ".join(suite_names())}, or a table file of your own; default: %(default)s',
+        help=f'{", ".join(suite_names())}, or your own table file; default: %(default)s',
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
@@ -80,29 +80,38 @@ def parse(arguments):
         nargs='+',
         default=[],
         metavar='ROW',
-        help='rows or groups of rows; default: all but those that are named below as more',
+        help='rows, or groups of rows, to train; default: the rows below without the further ones',
     )
     choice.add_argument(
-        '--quick', action='store_true', help='one row a method, in at most twenty minutes'
+        '--quick',
+        action='store_true',
+        help='train one row for each method, in at most twenty minutes',
     )
-    choice.add_argument('--configs', nargs='+', metavar='FILE', help='in place of the rows')
+    choice.add_argument(
+        '--configs', nargs='+', metavar='FILE', help='configs to train in place of the rows'
+    )
     parser.add_argument(
-        '--seeds', nargs='+', type=integer(0), metavar='N', help="default: each row's own, three"
+        '--seeds', nargs='+', type=integer(0), metavar='N', help="seeds; default: each row's own"
     )
-    parser.add_argument('--iterations', type=integer(1), metavar='N', help="default: the rows'")
-    parser.add_argument('--out', metavar='DIR', help="default: the suite's")
+    parser.add_argument(
+        '--iterations',
+        type=integer(1),
+        metavar='N',
+        help="length of each run; default: the row's own",
+    )
+    parser.add_argument('--out', metavar='DIR', help="folder of the study; default: the suite's")
     add_device(parser)
     parser.add_argument(
         '--jobs',
         type=integer(1),
         default=cores,
         metavar='N',
-        help='runs at a time; default: %(default)s, the processor cores',
+        help='number of runs at a time; default: %(default)s, the processor cores',
     )
     parser.add_argument(
         '--force',
         action='store_true',
-        help='train runs in DIR that had other settings anew, and overwrite a study.md, study.json '
+        help='train runs anew that had other settings in DIR, and overwrite a study.md, study.json '
         'or study.png in a DIR that is no study',
     )
     return parser.parse_args(arguments)
@@ -116,7 +125,7 @@ def describe_suites():
         default = ', '.join(row.name for row in suite.rows if row.by_default)
         lines += ['', f'{name}: {suite.title}. {suite.note}', f'  rows: {default}']
         if more := ', '.join(row.name for row in suite.rows if not row.by_default):
-            lines.append(f'  more, where they are named: {more}')
+            lines.append(f'  further rows: {more}')
         lines.append(f'  groups: {", ".join(suite.groups())}; folder: {suite.out}')
     return '\n'.join(lines)
 

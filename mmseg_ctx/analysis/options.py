@@ -1,4 +1,4 @@
-"""The options of tools that write tables."""
+"""Options of the tools that write tables."""
 
 import sys
 from contextlib import contextmanager
@@ -9,23 +9,25 @@ from mmseg_ctx.utils.tables import FORMATS, render
 
 def add_output_options(parser):
     """Give a tool's argument parser the options that ``output`` reads."""
-    parser.add_argument('--format', choices=FORMATS, default='text', help='default: text')
+    parser.add_argument(
+        '--format', choices=FORMATS, default='text', help='format of the tables; default: text'
+    )
     parser.add_argument('--out', metavar='FILE', help='file to write; default: standard output')
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
 
 
 @contextmanager
 def output(arguments):
-    """Give the function that writes tables as the options of ``add_output_options`` say.
+    """Yield the function that writes tables as the options of ``add_output_options`` say.
 
-    A file that cannot be written is refused here, before anything is measured. One that cannot be
-    written after all does not lose the tables: they go to standard output.
+    A file that cannot be written is refused before anything is measured. If writing fails later,
+    the tables go to standard output, so that they are not lost.
 
     Args:
         arguments (argparse.Namespace): The tool's arguments.
 
     Yields:
-        Callable[[Sequence[Table]], None]: To be called once.
+        Callable[[Sequence[Table]], None]: Call it once.
     """
     if arguments.out is None:
         yield lambda tables: sys.stdout.write(render(tables, arguments.format))

@@ -61,8 +61,7 @@ def run_config(row, seed, iterations=None):
         ValueError: The config cannot be read, lacks what a run needs, or trains by epochs.
     """
     path = row.config if Path(row.config).exists() else config_path(row.config)
-    config = read_config(path, *NEEDED)
-    config.merge_from_dict(dict(row.overrides))
+    config = read_config(path, *NEEDED, overrides=dict(row.overrides))
     if row.tests or row.start_from:
         config.study = dict(tests=list(row.tests.items()), start_from=row.start_from)
     length = config.train_cfg.get('max_iters')

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from mmseg_ctx.utils.configs import read_config
-from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.errors import first_names, value_errors
 from mmseg_ctx.utils.models import build
 
 # What the context-aware classifier adds to the head inside it.
@@ -107,16 +107,11 @@ def refuse_partial(conversion, source):
     missing = [name for name in conversion.missing if has_projectors or not ADDED.match(name)]
     left_over = [name for name in conversion.left_over if NEEDED.match(name)]
     faults = {'it lacks': missing, 'the model has no place for': left_over}
-    parts = [f'{fault} {_some(names)}' for fault, names in faults.items() if names]
+    parts = [f'{fault} {first_names(names)}' for fault, names in faults.items() if names]
     if parts:
         raise ValueError(
             f'{source} does not fit the model: {"; ".join(parts)} (--partial converts what fits)'
         )
-
-
-def _some(names):
-    more = f' and {len(names) - 2} more' if len(names) > 2 else ''
-    return f'{", ".join(names[:2])}{more}'
 
 
 def save(conversion, path, meta):

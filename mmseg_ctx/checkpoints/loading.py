@@ -29,9 +29,9 @@ def load_checkpoint(path):
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # A damaged file may raise anything.
-        refused = re.search(r'GLOBAL (\S+)', str(error))
-        reason = f'it asks for {refused[1]}' if refused else 'it is damaged or something else'
-        raise ValueError(f'{path} is no checkpoint that is safe to load: {reason}') from error
+        raise ValueError(
+            f'{path} is no checkpoint that is safe to load: {_reason(str(error))}'
+        ) from error
     content = _items(checkpoint)
     state_dict = _items(content.get('state_dict', checkpoint))
     if not state_dict:
@@ -46,6 +46,14 @@ def load_checkpoint(path):
         name.removeprefix(PARALLEL_PREFIX): value.detach() for name, value in state_dict.items()
     }
     return state_dict, _items(content.get('meta')) if 'state_dict' in content else {}
+
+
+def _reason(message):
+    """Return what PyTorch's unpickler or a stand-in says, without PyTorch's advice around it."""
+    if name := re.search(r'GLOBAL (\S+)', message):
+        return f'it asks for {name[1]}'
+    stand_in = re.search(r'WeightsUnpickler error:\s+(it .*)', message)
+    return stand_in[1] if stand_in else 'it is damaged or something else'
 
 
 def _items(container):

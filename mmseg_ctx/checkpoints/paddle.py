@@ -38,10 +38,10 @@ LITERALS = {
 }
 CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': ()}
 
-
-# Bounds on what a file can make of little: some hundred times what a large network's has.
+# A large network's file has some ten thousand operations.
 MAX_OPERATIONS = 1_000_000
-# Text that becomes bytes, bytes that become an array: no byte is used more often.
+
+# A byte of a file is used twice at most: in a text that becomes bytes, which become an array.
 MAX_USES = 3
 
 
@@ -50,8 +50,9 @@ class _OrderedDict:
 
     __slots__ = ()
 
-    def __call__(self, pairs=()):
-        if type(pairs) not in (list, tuple):
+    def __call__(self, *arguments):
+        (pairs,) = arguments or ([],)
+        if type(pairs) is not list:
             raise pickle.UnpicklingError(f'it makes a dictionary of {shown(pairs)}')
         return OrderedDict((_checked(key), value) for key, value in pairs)
 
@@ -65,8 +66,11 @@ ALLOWED = {
 
 
 def _checked(key):
-    """Return a dictionary's key; to hash a deeply nested tuple would end the process."""
-    if type(key) not in (str, int):
+    """Return a key of a dictionary or of the memo.
+
+    To hash a deeply nested tuple would end the process, and large integers can have one hash.
+    """
+    if type(key) is not str and not (type(key) is int and abs(key) < 2**31):
         raise pickle.UnpicklingError(f'it holds a dictionary whose key is {shown(key)}')
     return key
 
@@ -138,7 +142,7 @@ class ArrayUnpickler:
             case 'MEMOIZE':
                 self.memo[len(self.memo)] = self.stack[-1]
             case 'PUT' | 'BINPUT' | 'LONG_BINPUT':
-                self.memo[argument] = self.stack[-1]
+                self.memo[_checked(argument)] = self.stack[-1]
             case 'GET' | 'BINGET' | 'LONG_BINGET':
                 self.stack.append(self.memo[argument])
             case 'GLOBAL':
@@ -147,6 +151,7 @@ class ArrayUnpickler:
                 self.stack.append(_stand_in('.'.join(self._last(2))))
             case 'REDUCE':
                 function, arguments = self._last(2)
+                self._count(sum(len(each) for each in arguments if type(each) is list))
                 self.stack.append(function(*arguments))
                 self._count_made(self.stack[-1])
             case 'BUILD':
@@ -189,10 +194,8 @@ class ArrayUnpickler:
         self._count_made(instance)
 
     def _count_made(self, made):
-        """Count what a call made: a pickle can use the same parts in any number of calls."""
-        if type(made) is OrderedDict:
-            self._count(operations=len(made))
-        elif type(made) in (bytes, PickledArray):
+        """Count the bytes of what was made: a pickle can use its parts in any number of calls."""
+        if type(made) in (bytes, PickledArray):
             self._count(size=memoryview(made).nbytes)
 
     def _count(self, operations=0, size=0):

@@ -6,7 +6,7 @@ from mmseg.registry import DATASETS
 
 from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.utils.configs import read_config
-from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.errors import first_names, value_errors
 
 
 def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
@@ -51,14 +51,9 @@ def _load(segmentor, state_dict, complaint):
         'of another shape': differing,
     }
     if any(faults.values()):
-        parts = [f'{fault} {_some(names)}' for fault, names in faults.items() if names]
+        parts = [f'{fault} {first_names(names)}' for fault, names in faults.items() if names]
         raise ValueError(f'{complaint}: {"; ".join(parts)}')
     segmentor.load_state_dict(state_dict)
-
-
-def _some(names):
-    more = f' and {len(names) - 2} more' if len(names) > 2 else ''
-    return ', '.join(names[:2]) + more
 
 
 def _dataset_meta(config):

@@ -1,4 +1,4 @@
-"""The embedded data set and its transform, and CamVid; importing this registers them."""
+"""Context scenes with their transform, and CamVid; the import registers them."""
 
 from mmseg_ctx.datasets.camvid import CamVidDataset
 from mmseg_ctx.datasets.context_scenes import ContextScenesDataset, RenderContextScene

@@ -101,7 +101,11 @@ class CamVidDataset(BaseSegDataset):
         """Yield images without a label, and labels without an image."""
         _, folder = self._folders()
         names = fileio.list_dir_or_file(
-            folder, list_dir=False, suffix=self.seg_map_suffix, backend_args=self.backend_args
+            folder,
+            list_dir=False,
+            suffix=self.seg_map_suffix,
+            recursive=True,
+            backend_args=self.backend_args,
         )
         labels = {fileio.join_path(folder, name, backend_args=self.backend_args) for name in names}
         for entry in entries:

@@ -1,8 +1,8 @@
-"""The context scenes for MMSegmentation: a data set, and the two ways in which it is read.
+"""The context scenes as a data set of MMSegmentation, which can be read in two ways.
 
-A transform draws image and label at once, which is the faster way. A file backend serves them as
-PNG files to whatever reads an image by its path: ``LoadImageFromFile``, the pictures of ``mim test
---show-dir``, ``MMSegInferencer``.
+A transform draws image and label at once, which is faster. A file backend serves them as PNG files
+to code that reads an image by its path: ``LoadImageFromFile``, ``mim test --show-dir``,
+``MMSegInferencer``.
 """
 
 import io
@@ -20,7 +20,7 @@ from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
 from mmseg_ctx.utils.arguments import check_bool, check_int, check_ints, is_int
 
 MINIMUM_SIDE = 32
-"""Below it the smallest objects, 1/32 of the side, would be smaller than a pixel."""
+"""The smallest objects, 1/32 of the side, have at least one pixel."""
 
 PREFIX = 'context-scenes'
 PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_label)?\.png')
@@ -28,30 +28,25 @@ PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_label)?\.
 
 @DATASETS.register_module()
 class ContextScenesDataset(BaseSegDataset):
-    """Procedural scenes in which some pixels can only be told apart by context far away.
+    """Drawn scenes with pixels that only context far away tells apart.
 
-    Four classes of ground look alike; which of them lies in an image is told by a kite in its sky,
-    of about 0.3 % of the pixels. Two classes of crates differ only relative to each other: the
-    darker and the lighter of those in the image. Sizes range from 1/32 to 1/2 of the image's side,
-    poles and wires are one to three pixels wide, tent and campfire as well as pole and wire only
-    occur together, and some objects have an ignored border.
+    Four classes of ground look alike; only a kite in the sky, 0.3 % of the pixels, tells which of
+    them an image has. Two classes of crates differ only relative to each other: the darker and the
+    lighter ones of an image. Objects have sizes from 1/32 to 1/2 of the image's side; poles and
+    wires are one to three pixels wide. Tent and campfire only occur together, and so do pole and
+    wire. Some objects have an ignored border.
 
-    The data set lists indices and reads nothing from disk. The first step of its pipeline is
-    :class:`RenderContextScene`, which draws image and label from ``(seed, index)``, or
-    ``LoadImageFromFile`` and ``LoadAnnotations``, which get the same from
-    :class:`ContextScenesBackend`.
+    The data set reads nothing from disk. Its pipeline begins with :class:`RenderContextScene`,
+    which draws image and label from ``(seed, index)``, or with ``LoadImageFromFile`` and
+    ``LoadAnnotations``, which read the same from :class:`ContextScenesBackend`.
 
     Args:
         num_images (int): Number of scenes. Default: 1000.
         image_size (int | Sequence[int]): Side, or height and width, in pixels, at least 32 each.
             Default: 128.
-        seed (int): Seed; data sets of different seeds share no scene. Default: 0.
-        **kwargs: Further arguments of ``BaseSegDataset``, such as ``pipeline``, ``metainfo`` or
+        seed (int): Data sets of different seeds share no scene. Default: 0.
+        **kwargs: Arguments of ``BaseSegDataset``, such as ``pipeline``, ``metainfo`` or
             ``indices``.
-
-    Raises:
-        TypeError: An argument is of the wrong type.
-        ValueError: ``num_images`` < 1, a side < 32 or ``seed`` < 0.
 
     Example:
         >>> dataset = ContextScenesDataset(
@@ -75,7 +70,7 @@ class ContextScenesDataset(BaseSegDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self):
-        """One entry a scene: what the transform draws it from, and what any data set has."""
+        """Return an entry for each scene: what the transform draws it from, and the usual keys."""
         height, width = self.image_size
         names = [
             f'{PREFIX}://context_scene_{self.seed}_{index:06d}_{height}x{width}'
@@ -106,7 +101,7 @@ def check_size(name, size):
 
 @register_backend(PREFIX, prefixes=PREFIX)
 class ContextScenesBackend(BaseStorageBackend):
-    """MMEngine's file backend for the paths that :class:`ContextScenesDataset` gives its scenes.
+    """MMEngine's file backend for the paths of :class:`ContextScenesDataset`.
 
     Example:
         >>> from mmengine import fileio
@@ -133,7 +128,7 @@ class ContextScenesBackend(BaseStorageBackend):
         return png.getvalue()
 
     def get_text(self, filepath):
-        """Refuse: a scene is no text."""
+        """Raise a TypeError: a scene is no text."""
         raise TypeError(f'{filepath} is an image, not a text')
 
 
@@ -143,7 +138,7 @@ _render = lru_cache(maxsize=1)(render_scene)
 
 @TRANSFORMS.register_module()
 class RenderContextScene(BaseTransform):
-    """Draw a scene of :class:`ContextScenesDataset`; takes the place of loading from files.
+    """Draws a scene of :class:`ContextScenesDataset`, in place of loading it from files.
 
     Required keys: ``scene``, and for the label ``label_map``, ``reduce_zero_label`` and
     ``seg_fields``. Added keys: ``img`` (uint8 BGR ``[H, W, 3]``), ``img_shape`` and ``ori_shape``;
@@ -151,8 +146,8 @@ class RenderContextScene(BaseTransform):
 
     Args:
         image (bool): Whether to add the image. Default: True.
-        label (bool): Whether to add the label. Two of these transforms, one for each, let
-            augmentation at test time change the image but not the label. Default: True.
+        label (bool): Whether to add the label. With two of these transforms, one for the image
+            and one for the label, test-time augmentation changes the image alone. Default: True.
     """
 
     def __init__(self, image=True, label=True):

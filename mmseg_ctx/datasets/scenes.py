@@ -1,7 +1,8 @@
-"""Drawing of the context scenes: NumPy only, from ``(seed, index)`` to an image and its label.
+"""Draws the context scenes with NumPy, from ``(seed, index)`` to an image and its label.
 
-The numbers come from uniform draws alone, and are only added, multiplied, divided, compared and
-rooted: operations that IEEE 754 rounds in one way, so that every platform draws the same scene.
+All numbers come from uniform draws, and the code only adds, multiplies, divides, compares them and
+takes square roots. IEEE 754 defines how these operations round, so every platform draws the same
+scene.
 """
 
 from itertools import pairwise
@@ -50,18 +51,18 @@ KITE_SHAPES = ('diamond', 'disc', 'triangle', 'square')
 KITE_COLOURS = ((0.95, 0.1, 0.1), (1.0, 0.9, 0.1), (0.1, 0.75, 0.2), (0.65, 0.15, 0.9))
 KITE_AREA = 0.003
 KITE_ROWS = 0.22
-"""Part of the height, from the top, in which the kite flies and which no object reaches."""
+"""The kite flies in this upper part of the height, and no object reaches into it."""
 
 CRATE_BIN_WEIGHTS = np.array([1, 2, 4, 8, 16, 32, 32, 32, 16, 8, 4, 2, 1])
 CRATE_BIN_EDGES = np.cumsum([5, 3, 4, 6, 8, 10, 10, 10, 10, 10, 8, 6, 4, 3]) / 100
-"""Bins of brightness, see ``crate_levels``; the gap between dark and light is a bin's width."""
+"""Bins of brightness, see ``crate_levels``. Dark and light differ by the width of a bin."""
 BORDER_PROBABILITY = 0.3
 POLES_PROBABILITY = 0.8
 CAMP_PROBABILITY = 0.7
 
 
 class Draws:
-    """Random numbers of one scene, made from the bit generator's uniform doubles alone.
+    """The random numbers of one scene, all from the bit generator's uniform doubles.
 
     Args:
         seed (int): Seed of the data set.
@@ -72,30 +73,30 @@ class Draws:
         self.generator = np.random.Generator(np.random.PCG64((seed, index)))
 
     def uniform(self, low=0.0, high=1.0, size=None):
-        """Uniform numbers from ``[low, high)``."""
+        """Return uniform numbers from ``[low, high)``."""
         return low + (high - low) * self.generator.random(size)
 
     def integer(self, low, high):
-        """One integer of ``low`` to ``high``, both included."""
+        """Return an integer from ``low`` to ``high``, both included."""
         return low + int((high - low + 1) * self.generator.random())
 
     def chance(self, probability):
-        """True with the given probability."""
+        """Return True with the given probability."""
         return bool(self.generator.random() < probability)
 
     def noise(self, *shape):
-        """Float32 noise of mean 0 and variance 1/6, triangular in its distribution."""
+        """Return float32 noise with a triangular distribution of mean 0 and variance 1/6."""
         draws = self.generator.random((2, *shape), dtype=np.float32)
         return draws[0] - draws[1]
 
     def smooth_noise(self, height, width, cell):
-        """Noise interpolated bilinearly from a grid of ``cell`` pixels: ``[height, width]``."""
+        """Return noise ``[height, width]``, interpolated from a grid of ``cell`` pixels."""
         grid = self.noise(height // cell + 2, width // cell + 2)
         return interpolate(interpolate(grid, height, cell).T, width, cell).T
 
 
 def interpolate(rows, length, cell):
-    """Linear interpolation of ``rows`` along the first axis, one row every ``cell`` steps."""
+    """Interpolate ``rows``, one every ``cell`` steps, linearly along the first axis."""
     position = np.arange(length)
     below = position // cell
     part = ((position % cell) / np.float32(cell))[:, None].astype(np.float32)
@@ -103,7 +104,7 @@ def interpolate(rows, length, cell):
 
 
 def outline(shape, height, width):
-    """Whether each pixel of a box lies in a shape that fills the box: bool ``[height, width]``."""
+    """Return which pixels of a box lie in a shape that fills it: bool ``[height, width]``."""
     v = ((np.arange(height) * 2 + 1) / height - 1)[:, None]
     u = ((np.arange(width) * 2 + 1) / width - 1)[None, :]
     if shape == 'disc':
@@ -122,7 +123,7 @@ SHAPE_AREA = dict(disc=0.7853981633974483, diamond=0.5, triangle=0.5, square=1.0
 
 
 class Canvas:
-    """The image and the label of one scene while objects are painted on them.
+    """The image and the label of one scene, on which objects are painted.
 
     Args:
         height (int): Height in pixels.
@@ -137,7 +138,7 @@ class Canvas:
         self.label = np.full((height, width), SKY, np.uint8)
 
     def clip(self, top, left, height, width):
-        """The part of a box within the image: slices of the image and slices of the box."""
+        """Return the part of a box within the image: slices of the image and slices of the box."""
         rows = slice(max(top, 0), min(top + height, self.height))
         columns = slice(max(left, 0), min(left + width, self.width))
         inner = (
@@ -147,12 +148,12 @@ class Canvas:
         return (rows, columns), inner
 
     def paint(self, box, shape, colour, label, margin=0):
-        """Paint one object, with an ignored border of that many pixels around it.
+        """Paint one object, with an ignored border around it.
 
         Args:
             box (tuple[int]): Top, left, height and width in pixels.
-            shape (str): One of ``outline``'s shapes.
-            colour (np.ndarray): RGB in [0, 1], ``[3]`` or one colour a pixel of the box.
+            shape (str): A shape of :func:`outline`.
+            colour (np.ndarray): RGB in [0, 1], ``[3]`` or one colour for each pixel of the box.
             label (int): Class.
             margin (int): Width of the ignored border in pixels.
         """
@@ -169,7 +170,7 @@ class Canvas:
 
 
 def hue_rotation(tangent):
-    """Matrix that turns RGB around the grey axis by ``2 * atan(tangent)``: ``[3, 3]``."""
+    """Return the matrix ``[3, 3]`` that turns RGB around the grey axis by ``2 * atan(tangent)``."""
     cosine = (1 - tangent * tangent) / (1 + tangent * tangent)
     sine = 2 * tangent / (1 + tangent * tangent)
     same = cosine + (1 - cosine) / 3
@@ -179,7 +180,7 @@ def hue_rotation(tangent):
 
 
 class Light:
-    """Illumination and hue shift of one scene, applied to every colour in it.
+    """The illumination and the hue shift of one scene, which change every colour in it.
 
     Args:
         draws (Draws): The scene's random numbers.
@@ -190,30 +191,30 @@ class Light:
         self.matrix = gain[:, None] * hue_rotation(draws.uniform(-0.2, 0.2))
 
     def __call__(self, colour):
-        """The colour, RGB in [0, 1], as it appears in the scene."""
+        """Return how a colour, RGB in [0, 1], appears in the scene."""
         red, green, blue = colour
         return red * self.matrix[:, 0] + green * self.matrix[:, 1] + blue * self.matrix[:, 2]
 
 
 def log_size(draws, side):
-    """A length between 1/32 and 1/2 of ``side``; every octave is as likely as another."""
+    """Return a length from 1/32 to 1/2 of ``side``; all octaves are equally likely."""
     return max(1, round(side * draws.uniform(1, 2) / 2 ** draws.integer(2, 5)))
 
 
 def border(draws):
-    """Width in pixels of the ignored border around an object; most objects have none."""
+    """Return the width in pixels of an object's ignored border; most objects have none."""
     return draws.integer(1, 2) if draws.chance(BORDER_PROBABILITY) else 0
 
 
 def stand(draws, canvas, horizon, height):
-    """Top row of an object of that height that stands on the ground, below the kite's rows."""
+    """Return the top row of an object that stands on the ground, below the kite's rows."""
     lowest = canvas.height
     highest = min(lowest, max(horizon + 2, int(KITE_ROWS * canvas.height) + 2 + height))
     return draws.integer(highest, lowest) - height
 
 
 def draw_background(draws, canvas, light):
-    """Sky and ground, the ground labelled by the scene's type; returns the horizon's row."""
+    """Draw sky and ground; return where the ground is, and the row of the horizon."""
     height, width = canvas.height, canvas.width
     rows = np.arange(height)[:, None]
     columns = np.arange(width)[None, :]
@@ -237,7 +238,7 @@ def draw_background(draws, canvas, light):
 
 
 def draw_standing(draws, canvas, light, horizon):
-    """Buildings and trees of every size, the far ones first."""
+    """Draw buildings and trees of every size, the far ones first."""
     things = []
     for label in [BUILDING] * draws.integer(1, 3) + [TREE] * draws.integer(1, 3):
         height = log_size(draws, canvas.side)
@@ -257,7 +258,7 @@ def draw_standing(draws, canvas, light, horizon):
 
 
 def windows(box):
-    """Shade of a building's front, darker in its windows: ``[height, width, 1]``."""
+    """Return the shade of a building's front with dark windows: ``[height, width, 1]``."""
     _, _, height, width = box
     pitch = max(4, height // 6)
     rows = np.arange(height)[:, None] % pitch
@@ -267,7 +268,7 @@ def windows(box):
 
 
 def draw_lines(draws, canvas, light, horizon):
-    """Two or three poles, one to three pixels wide, with wires hanging between them."""
+    """Draw two or three poles, one to three pixels wide, and the wires between them."""
     count = draws.integer(2, 3)
     height = round(canvas.side * draws.uniform(0.3, 0.5))
     top = stand(draws, canvas, horizon, height)
@@ -291,15 +292,16 @@ def draw_lines(draws, canvas, light, horizon):
 
 
 def crate_levels(draws):
-    """Brightness and class of the three crates of a scene.
+    """Return brightness and class of the three crates of a scene.
 
-    A darker and a lighter thing cannot both have one distribution of brightness where each image
-    shows one of each: the means differ by the gap. Here each image shows two of one and one of the
-    other, and where the pair is dim it is the lighter that is shown twice, where it is bright the
-    darker. Let both classes have weight w[k] in brightness bin k. A pair of bins (k, k + 1) is
-    drawn in proportion to w[k] + w[k + 1], and of its three crates 3 w[k] / (w[k] + w[k + 1]) are
-    dark on average, which leaves w[k] dark and w[k + 1] light ones. Only the outermost bins, of
-    weight 1/158 each, hold one class alone.
+    Over all images, dark and light crates must have the same distribution of brightness, so that
+    brightness alone does not tell them apart. With one crate of each class in an image this is
+    impossible: the means differ by the gap. So each image has two crates of one class and one of
+    the other: two light ones if the pair is dim, two dark ones if it is bright. Let both classes
+    have weight w[k] in brightness bin k. A pair of bins (k, k + 1) is drawn in proportion to
+    w[k] + w[k + 1]; on average 3 w[k] / (w[k] + w[k + 1]) of its three crates are dark, so its bins
+    get w[k] dark and w[k + 1] light crates. Only the outermost bins, of weight 1/158 each, have one
+    class alone.
 
     Returns:
         tuple[list[float], list[int]]: Brightness in [0, 1] and class of each crate, shuffled.
@@ -317,7 +319,7 @@ def crate_levels(draws):
 
 
 def draw_foreground(draws, canvas, light, horizon):
-    """Three crates and, in most scenes, a camp, each in its own quarter of the width."""
+    """Draw three crates and, in most scenes, a camp, each in its own quarter of the width."""
     tint = draws.uniform(0.9, 1.1, 3)
     camp_quarter = draws.integer(0, 3)
     quarters = [quarter for quarter in range(4) if quarter != camp_quarter]
@@ -332,13 +334,13 @@ def draw_foreground(draws, canvas, light, horizon):
 
 
 def place_in_quarter(draws, canvas, quarter, width):
-    """Left column of an object of that width in one quarter of the image's width."""
+    """Return the left column of an object within one quarter of the image's width."""
     slot = canvas.width / 4
     return int(quarter * slot + draws.uniform() * max(0, slot - width))
 
 
 def draw_camp(draws, canvas, light, horizon, quarter):
-    """A tent with its campfire: neither is ever without the other."""
+    """Draw a tent with its campfire; they only occur together."""
     height = max(3, round(canvas.side * draws.uniform(0.06, 0.11)))
     fire = max(2, height // 2)
     width = round(1.4 * height)
@@ -351,9 +353,9 @@ def draw_camp(draws, canvas, light, horizon, quarter):
 
 
 def crate_front(size):
-    """Shade of a crate's front of mean 0.9, darker in its frame and brace: ``[size, size, 1]``.
+    """Return the shade of a crate's front, with a dark frame and brace: ``[size, size, 1]``.
 
-    The mean must not depend on the size, or a large light crate could be darker than a small dark
+    The mean is 0.9 for every size; otherwise a large light crate could be darker than a small dark
     one.
     """
     along = abs((np.arange(size) * 2 + 1) / size - 1)
@@ -364,7 +366,7 @@ def crate_front(size):
 
 
 def draw_kite(draws, canvas, light, kind):
-    """The cue: its shape and colour tell the scene's type, and nothing else does."""
+    """Draw the cue; its shape and colour alone tell the scene's type."""
     shape = KITE_SHAPES[kind]
     rows = int(KITE_ROWS * canvas.height)
     area = KITE_AREA * canvas.height * canvas.width
@@ -375,7 +377,7 @@ def draw_kite(draws, canvas, light, kind):
 
 
 def box_of_area(shape, area, highest, widest):
-    """Height and width of the box in which the shape has as nearly as can be that many pixels."""
+    """Return height and width of the box in which a shape has about ``area`` pixels."""
     side = (area / SHAPE_AREA[shape]) ** 0.5
     tall = min(side, highest)
     wide = min(side * side / tall, widest)
@@ -398,7 +400,7 @@ def render_scene(seed, index, height, width):
 
     Returns:
         tuple[np.ndarray, np.ndarray]: RGB image, uint8 ``[height, width, 3]``, and label, uint8
-        ``[height, width]``, classes in the order of ``CLASSES`` and 255 where it is to be ignored.
+        ``[height, width]``, with classes in the order of ``CLASSES`` and 255 for ignored pixels.
     """
     draws = Draws(seed, index)
     kind = draws.integer(0, 3)

@@ -1,8 +1,8 @@
-"""Tiny data sets in the real on-disk layouts: to try a config without its data.
+"""Tiny data sets in the layouts of public ones, to try a config without its data.
 
-Folders, file names, suffixes, split lists and label encodings are those that MMSegmentation's
-converters leave, so that the data set's own class reads them. What is in the images means nothing:
-each is a grid of cells, one class and one colour a cell.
+Folders, file names, suffixes, split lists and label encodings are those of MMSegmentation's
+converters, so the data set's own class reads them. The images mean nothing: each is a grid of cells
+with one class and one colour.
 """
 
 import io
@@ -25,14 +25,14 @@ CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27
 
 @dataclass(frozen=True)
 class Split:
-    """Where the files of one split lie.
+    """The files of one split.
 
-    Args:
-        name (str): Name of an image, with a place for its number.
-        image (str): Path of an image, with a place for its name.
-        label (str | None): Path of its label; None where the labels are secret.
-        lists (tuple[str]): Files that list the names, one a line; a list may have several splits.
-        has_palette (bool): Whether the label is a palette PNG in the colours of PASCAL VOC.
+    Attributes:
+        name (str): Name of an image, with a placeholder for its number.
+        image (str): Path of an image, with a placeholder for its name.
+        label (str | None): Path of its label; None for a split with secret labels.
+        lists (tuple[str]): Files that list one name on each line; splits may share a list.
+        has_palette (bool): Whether the label is a PNG with the palette of PASCAL VOC.
         label_ids (str | None): Path of the label in Cityscapes' labelIds.
     """
 
@@ -46,7 +46,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """The splits of a data set, the label values of its classes, and that of unlabelled pixels."""
+    """The splits of a data set, and the label values of its classes and of unlabelled pixels."""
 
     splits: tuple
     values: range
@@ -148,11 +148,12 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
     """Write a tiny data set that MMSegmentation's class for ``layout`` reads.
 
     Args:
-        layout (str): One of ``LAYOUTS``, named as the files of ``configs/_base_/datasets``.
-        out (str | Path): The data set's root, ``data_root`` of a config. It must not exist, or be
-            an empty folder other than the working directory; it appears when everything is
-            written. A symbolic link to a folder is followed.
-        num_images (int): Images a split. Default: 4.
+        layout (str): A key of ``LAYOUTS``, which are named like the files in
+            ``configs/_base_/datasets``.
+        out (str | Path): The data set's root, ``data_root`` of a config: a new folder, or an empty
+            one other than the working directory. It appears when all files are written. A symbolic
+            link to a folder is followed.
+        num_images (int): Number of images in each split. Default: 4.
         size (tuple[int]): Height and width of the images in pixels. Default: (64, 96).
         seed (int): The same seed gives the same files. Default: 0.
 
@@ -216,7 +217,7 @@ def _write(layout, root, num_images, size, rng):
 
 
 def _draw_label(layout, size, rng):
-    """Return a label map of ``size``, a class a cell, the first cell unlabelled."""
+    """Return a label map with one class in each cell; the first cell is unlabelled."""
     cells = rng.choice(layout.values, CELLS).astype(np.uint8)
     cells[0, 0] = layout.unlabelled
     rows, columns = (np.arange(n) * cells // n for n, cells in zip(size, CELLS, strict=True))

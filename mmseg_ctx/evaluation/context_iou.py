@@ -11,13 +11,12 @@ class ContextIoUMetric(IoUMetric):
     """MMSegmentation's ``IoUMetric`` that also reports a mean IoU for each group of classes.
 
     A group is an entry of the data set's ``metainfo`` whose key ends in ``_classes`` and whose
-    value lists names of classes: ``context_classes=('water', 'sand')`` adds ``mIoU_context``. Names
-    that are not among the data set's classes are left out, as are groups of which none is left; a
-    data set that names no group gets what ``IoUMetric`` reports.
+    value lists names of classes: ``context_classes=('water', 'sand')`` adds ``mIoU_context``. The
+    metric ignores names that are no class of the data set, and groups without any class.
 
     Args:
-        *args: As in ``IoUMetric``.
-        **kwargs: As in ``IoUMetric``; the groups are reported where ``iou_metrics`` has 'mIoU'.
+        *args: Arguments of ``IoUMetric``.
+        **kwargs: Arguments of ``IoUMetric``. The groups need ``'mIoU'`` among ``iou_metrics``.
 
     Example:
         >>> metric = ContextIoUMetric(iou_metrics=['mIoU'])
@@ -25,15 +24,15 @@ class ContextIoUMetric(IoUMetric):
     """
 
     def compute_metrics(self, results):
-        """Means in percent over all images.
+        """Return the means over all images, in percent.
 
         Args:
             results (list[tuple[Tensor]]): For each image the areas of intersection, union,
                 prediction and label, each ``[N]``.
 
         Returns:
-            dict[str, float]: ``IoUMetric``'s entries and ``mIoU_<group>`` of each group. A class
-            that neither label nor prediction has is left out of the means.
+            dict[str, float]: The entries of ``IoUMetric`` and ``mIoU_<group>`` of each group. A
+            mean leaves out classes that occur neither in a label nor in a prediction.
         """
         metrics = super().compute_metrics(results)
         if 'mIoU' not in metrics:
@@ -47,7 +46,7 @@ class ContextIoUMetric(IoUMetric):
         return metrics
 
     def groups(self):
-        """Indices of the classes of each group: dict[str, list[int]]."""
+        """Return the indices of each group's classes: dict[str, list[int]]."""
         index_of = {name: index for index, name in enumerate(self.dataset_meta['classes'])}
         groups = {}
         for key, names in self.dataset_meta.items():

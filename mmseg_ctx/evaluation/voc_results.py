@@ -1,4 +1,4 @@
-"""Predictions in the form that the test server of PASCAL VOC takes."""
+"""Predictions in the format of the PASCAL VOC test server."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from PIL import Image
 def voc_palette():
     """Return the colours of PASCAL VOC's label PNGs, uint8 ``[256, 3]``.
 
-    The bits of a label go to the three channels in turn, lowest first, into each channel's highest
-    bit first; this is how the development kit makes its colour map.
+    As in the development kit, the bits of a label, from the lowest on, go to red, green and blue in
+    turn, and fill each of them from its highest bit on.
     """
     labels = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
@@ -24,19 +24,17 @@ def voc_palette():
 
 @METRICS.register_module()
 class VOCResultsMetric(BaseMetric):
-    """Writes each prediction as a palette PNG and measures nothing: the test labels are secret.
+    """Writes each prediction as a palette PNG; it measures nothing, since test labels are secret.
 
-    The files are named as the images. Packed as ``results/VOC2012/Segmentation/comp6_test_cls/``
-    they are what the server takes. MMSegmentation's ``IoUMetric`` can write PNGs too, but without
-    the palette.
+    A file has the name of its image. The server accepts the files in an archive, in its folder
+    ``results/VOC2012/Segmentation/comp6_test_cls/``. MMSegmentation's ``IoUMetric`` also writes
+    PNGs, but without the palette.
 
     Args:
-        output_dir (str | Path): Folder of the PNGs; made if it does not exist. ``--out`` of
-            ``mim test`` sets it.
-        keep_results (bool): Must be True, which ``--out`` sets along: results that are not kept
-            would be of no use. Default: True.
-        collect_device (str): As ``BaseMetric`` has it. Default: 'cpu'.
-        prefix (str | None): As ``BaseMetric`` has it. Default: None.
+        output_dir (str | Path): Folder of the PNGs, created if needed. ``mim test --out`` sets it.
+        keep_results (bool): Must be True; ``mim test --out`` sets it, too. Default: True.
+        collect_device (str): Argument of ``BaseMetric``. Default: 'cpu'.
+        prefix (str | None): Argument of ``BaseMetric``. Default: None.
 
     Raises:
         ValueError: ``keep_results`` is not True.
@@ -61,6 +59,6 @@ class VOCResultsMetric(BaseMetric):
             self.results.append(str(path))
 
     def compute_metrics(self, results):
-        """Say where the results are; there is nothing to measure."""
+        """Log where the results are, and return no metric."""
         MMLogger.get_current_instance().info(f'{len(results)} results are in {self.output_dir}')
         return {}

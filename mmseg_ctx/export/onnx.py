@@ -1,4 +1,4 @@
-"""A segmentor as an ONNX file that gives the same logits in onnxruntime."""
+"""Exports a segmentor to an ONNX file that gives the same logits in onnxruntime."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from mmseg_ctx.utils.models import swaps_channels
 
 LOGITS_TOLERANCE = 1e-3
 LABELS_TOLERANCE = 0.999
-OPSETS = '18 to 26'  # from the oldest that PyTorch writes to the newest that onnxruntime reads
+OPSETS = '18 to 26'  # PyTorch writes none older, onnxruntime reads none newer
 INPUT, OUTPUT = 'image', 'logits'
 
 
@@ -29,7 +29,7 @@ class Agreement(NamedTuple):
     Attributes:
         shape (tuple[int]): B, 3, H, W.
         difference (float): The largest absolute difference of two logits.
-        same_labels (float): Share of the pixels with the same most probable class, 0 to 1.
+        same_labels (float): Share of the pixels with the same predicted class, 0 to 1.
     """
 
     shape: tuple
@@ -49,11 +49,11 @@ class Agreement(NamedTuple):
 
 
 class ImageToLogits(nn.Module):
-    """A segmentor as a function of images alone: whole images, logits of their size.
+    """A segmentor as a function from whole images to logits of their size.
 
     Args:
-        segmentor (BaseSegmentor): An ``EncoderDecoder`` or a class made from it.
-        normalize (bool): Whether to normalise as the segmentor's data preprocessor does.
+        segmentor (BaseSegmentor): An ``EncoderDecoder``, or a subclass of it.
+        normalize (bool): Whether to normalise images as the segmentor's data preprocessor does.
             Default: False.
     """
 
@@ -66,22 +66,22 @@ class ImageToLogits(nn.Module):
         """Return logits ``[B, N, H, W]``.
 
         Args:
-            image (Tensor): ``[B, 3, H, W]`` as the backbone reads it, or with ``normalize`` as
-                the image reader gives it: 0 to 255, usually BGR.
+            image (Tensor): ``[B, 3, H, W]``: the backbone's input, or with ``normalize`` what the
+                data pipeline loads, 0 to 255 and usually BGR.
         """
         if self.normalize:
             image = _normalize(image, self.segmentor.data_preprocessor)
         return self.segmentor.encode_decode(image, [dict(img_shape=image.shape[2:])])
 
     def random_image(self, batch, height, width):
-        """Return an image to try it with, the same for the same shape."""
+        """Return random images, the same for the same shape."""
         generator = torch.Generator().manual_seed(0)
         image = torch.randn(batch, 3, height, width, generator=generator)
         return (127.5 + 60 * image).clamp(0, 255) if self.normalize else image
 
 
 def _normalize(image, preprocessor):
-    """Do what a ``SegDataPreProcessor`` does before it pads."""
+    """Normalise as a ``SegDataPreProcessor`` does before it pads."""
     if swaps_channels(preprocessor):
         image = image.flip(1)
     if not hasattr(preprocessor, 'mean'):
@@ -90,32 +90,30 @@ def _normalize(image, preprocessor):
 
 
 def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=False, force=False):
-    """Write a segmentor as an ONNX file, once onnxruntime and PyTorch agree on random images.
+    """Write a segmentor as an ONNX file if onnxruntime and PyTorch agree on random images.
 
-    The graph's input ``image`` is ``[B, 3, H, W]``, float32; its output ``logits``
-    ``[B, N, H, W]`` has the size of the image. The names and colours of the classes are in the
-    file's metadata as JSON, ``classes`` and ``palette``.
+    The graph's input ``image`` is ``[B, 3, H, W]``, float32. Its output ``logits`` is
+    ``[B, N, H, W]``. The file's metadata ``classes`` and ``palette`` are the names and the colours
+    of the classes, as JSON. The segmentor itself does not change.
 
     Args:
-        segmentor (BaseSegmentor): An ``EncoderDecoder`` in evaluation mode, on the CPU.
+        segmentor (BaseSegmentor): An ``EncoderDecoder`` on the CPU.
         path (str | Path): The file to write.
         shape (Sequence[int]): Height and width of the images in pixels.
-        dynamic (bool): Whether the file is for images of any size in batches of any size; else
-            for one image of that shape. Default: False.
-        opset (int | None): Version of ONNX's operators, 18 to 26; PyTorch's choice if None.
+        dynamic (bool): Whether the graph accepts images of any size in batches of any size.
+            Otherwise it accepts one image of that shape. Default: False.
+        opset (int | None): Version of ONNX's operators, 18 to 26; None for PyTorch's choice.
             Default: None.
-        normalize (bool): Whether normalisation is part of the graph. Default: False.
-        force (bool): Whether an existing file may be replaced. Default: False.
+        normalize (bool): Whether the graph normalises images itself. Default: False.
+        force (bool): Whether to replace an existing file. Default: False.
 
     Returns:
-        list[Agreement]: For each shape that was tried; with ``dynamic`` three sizes in two batch
-        sizes each.
+        list[Agreement]: One for each shape that was compared; with ``dynamic``, three sizes in two
+        batch sizes each.
 
     Raises:
         OSError: The file cannot be written.
-        TypeError: An argument of the wrong type.
-        ValueError: An argument out of range, the model cannot be exported, or the two do not
-            agree.
+        ValueError: The model cannot be exported, or onnxruntime and PyTorch do not agree.
 
     Example:
         >>> from mmseg_ctx.checkpoints.segmentor import load_segmentor
@@ -123,7 +121,7 @@ def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=Fal
     """
     height, width = _check_shape(shape)
     if opset is not None:
-        check_int('opset', opset)
+        check_int('opset', opset, minimum=18)
     model = ImageToLogits(exportable(segmentor), normalize).eval()
     with writing(path, force) as temporary:
         _write(model, temporary, (height, width), dynamic, opset, segmentor)
@@ -139,7 +137,7 @@ def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=Fal
 
 
 def compare(model, path, shapes):
-    """Run an ONNX file and the model it was made from on the same random images.
+    """Run an ONNX file and its model on the same random images.
 
     Args:
         model (ImageToLogits): The model.
@@ -153,7 +151,6 @@ def compare(model, path, shapes):
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    # It does not read the newest operators.
     with value_errors(f'onnxruntime reads opsets {OPSETS}, but not this file'):
         session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
     return [_compare(model, session, model.random_image(*shape)) for shape in shapes]
@@ -184,13 +181,13 @@ def _check_shape(shape):
 
 
 def _shapes_to_try(height, width):
-    """Three sizes, two of which no stride divides, in two batch sizes each."""
+    """Return three sizes, two of which no stride divides, in two batch sizes each."""
     sizes = [(height, width), (height * 3 // 4 + 1, width), (height // 2 + 3, width * 5 // 8 + 1)]
     return [(batch, *size) for size, batch in itertools.product(sizes, (1, 2))]
 
 
 def _write(model, path, size, dynamic, opset, segmentor):
-    # A batch of one would be taken for a batch that is always one.
+    # The exporter would take a batch of one for a constant.
     image = model.random_image(2 if dynamic else 1, *size)
     dimensions = {
         axis: torch.export.Dim(name) for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))
@@ -198,7 +195,7 @@ def _write(model, path, size, dynamic, opset, segmentor):
     try:
         with torch.no_grad():
             model(image)
-    except Exception as error:  # Whichever layer the size does not suit.
+    except Exception as error:  # Any layer may refuse the size.
         raise ValueError(f'the model cannot read images of {size}: {error}') from error
     try:
         with _quiet(), _resize_without_advice():
@@ -226,7 +223,7 @@ def _write(model, path, size, dynamic, opset, segmentor):
 
 
 def _check_dynamic(shape):
-    """Refuse a graph of which PyTorch fixed a dimension, which it does without a word."""
+    """Refuse a graph with a dimension that PyTorch has silently fixed."""
     names = 'batch', 'channels', 'height', 'width'
     fixed = [
         f'{name} {size}'
@@ -241,7 +238,7 @@ def _check_dynamic(shape):
 
 @contextmanager
 def _quiet():
-    """Leave out what the exporter says about its own parts."""
+    """Silence the exporter's messages about its own parts."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript')]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -10,8 +10,6 @@ import torch.nn.functional as F
 # keep the interpolation's matrix products small; an accelerator wants few, large kernels.
 CPU_TILE_VALUES, CPU_TILE_ROWS, CPU_TILE_COLUMNS = 2**18, 128, 64
 DEVICE_TILE_VALUES = 2**24
-# Positions closer than this to a source pixel may be rounded to either side of it.
-ROUNDING = 1e-3
 
 
 class Interpolation(NamedTuple):
@@ -70,19 +68,21 @@ class Interpolation(NamedTuple):
         """
         current = len(self.first)
 
-        def position(target):
+        # A target's position among the current ones, as a fraction of integers, which has a whole
+        # part without rounding.
+        def fraction(target):
             if align_corners:
-                return target * ((current - 1) / max(length - 1, 1))
-            return ((target + 0.5) * (current / length) - 0.5).clip(0)
+                return target * (current - 1), max(length - 1, 1)
+            return ((2 * target + 1) * current - length).clip(0), 2 * length
 
-        exact = position(torch.arange(length, dtype=torch.float64, device=self.index.device))
-        lower = exact.long().clamp(max=current - 1)
-        upper = (lower + 1).clamp(max=current - 1)
-        share = (exact - lower).to(self.weights)[:, None]  # of the upper one
+        above, below = fraction(torch.arange(length, device=self.index.device))
+        lower = above // below
+        upper = (lower + 1).clip(max=current - 1)
+        share = ((above - lower * below).to(self.weights.dtype) / below)[:, None]  # of the upper
         weights = [self.weights[lower] * (1 - share), self.weights[upper] * share]
-        near = position(np.arange(length))
-        lowest = np.floor(near - ROUNDING).clip(0, current - 1).astype(int)
-        highest = np.floor(near + ROUNDING + 1).clip(0, current - 1).astype(int)
+        above, below = fraction(np.arange(length))
+        lowest = above // below
+        highest = (lowest + 1).clip(max=current - 1)
         return self._replace(
             index=torch.cat([self.index[lower], self.index[upper]], 1),
             weights=torch.cat(weights, 1),

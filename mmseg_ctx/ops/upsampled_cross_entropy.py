@@ -134,12 +134,17 @@ def _tiled_cross_entropy(
 
     def visit(area, tile):
         nonlocal total, correct
-        if with_accuracy:
-            correct += (tile.argmax(dim=3) == label[area]).sum()
         target = label[area].clamp(min=0)[..., None]  # [B, R, S, 1]
         weight = weights[area][..., None]
-        losses, exponentials, normaliser = _cross_entropy_(tile, target)
-        total += (weight * losses).sum()
+        target_logits = tile.gather(3, target)
+        if with_accuracy:
+            maximum, best = tile.max(dim=3, keepdim=True)
+            correct += (best[..., 0] == label[area]).sum()
+        else:
+            maximum = tile.amax(dim=3, keepdim=True)
+        exponentials = tile.sub_(maximum).exp_()  # [B, R, S, N]
+        normaliser = exponentials.sum(dim=3, keepdim=True)
+        total += (weight * (normaliser.log() + maximum - target_logits)).sum()
         if with_gradient:
             exponentials.mul_(weight / normaliser).scatter_add_(3, target, -weight)
 
@@ -161,7 +166,8 @@ def _tiled_pixel_losses(
     losses = logits.new_empty(label.shape)
 
     def visit(area, tile):
-        losses[area] = _cross_entropy_(tile, label[area][..., None])[0][..., 0]
+        target = label[area][..., None]  # [B, R, S, 1]
+        losses[area] = -tile.log_softmax(dim=3).gather(3, target)[..., 0]
 
     _visit_tiles(visit, logits, label.shape[1:], align_corners)
     return losses
@@ -170,15 +176,6 @@ def _tiled_pixel_losses(
 @_tiled_pixel_losses.register_fake
 def _(logits, label, align_corners):
     return logits.new_empty(label.shape)
-
-
-def _cross_entropy_(logits, target):
-    """Return losses, exponentials (in the place of ``logits``) and their sum over classes."""
-    target_logits = logits.gather(3, target)
-    maximum = logits.amax(dim=3, keepdim=True)
-    exponentials = logits.sub_(maximum).exp_()  # [B, R, S, N]
-    normaliser = exponentials.sum(dim=3, keepdim=True)  # [B, R, S, 1]
-    return normaliser.log() + maximum - target_logits, exponentials, normaliser
 
 
 def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
@@ -200,23 +197,39 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
         rows = Interpolation.identity(height, logits).resize(size[0], align_corners)
         columns = Interpolation.identity(width, logits).resize(size[1], align_corners)
         tile_rows, tile_columns = tile_size(batch * classes, *size, logits.device)
-        pixels = logits.permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
-        gradient = torch.zeros_like(pixels) if with_gradient else None
+        # A copy, since without a resize a tile is a part of it, and visit writes to tiles.
+        pixels = logits.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+        gradient = torch.zeros_like(pixels) if with_gradient else None  # [B, h, w, N]
+        lefts = range(0, size[1], tile_columns)
+        column_tiles = [(left, *_tile(columns, left, tile_columns)) for left in lefts]
         for top in range(0, size[0], tile_rows):
-            row_matrix, source_rows = rows.tile(top, tile_rows)
+            row_matrix, source_rows = _tile(rows, top, tile_rows)
             band = _mix_rows(row_matrix, pixels[:, source_rows])  # [B, R, w, N]
             band_gradient = torch.zeros_like(band) if with_gradient else None
-            for left in range(0, size[1], tile_columns):
-                column_matrix, source_columns = columns.tile(left, tile_columns)
-                tile = column_matrix @ band[:, :, source_columns]  # [B, R, S, N]
+            for left, column_matrix, source_columns in column_tiles:
+                tile = _mix_columns(column_matrix, band[:, :, source_columns])  # [B, R, S, N]
                 visit((..., slice(top, top + tile_rows), slice(left, left + tile_columns)), tile)
                 if with_gradient:
-                    band_gradient[:, :, source_columns] += column_matrix.t() @ tile
+                    band_gradient[:, :, source_columns] += _mix_columns(column_matrix, tile, True)
             if with_gradient:
-                gradient[:, source_rows] += _mix_rows(row_matrix.t(), band_gradient)
+                gradient[:, source_rows] += _mix_rows(row_matrix, band_gradient, True)
     return gradient.permute(0, 3, 1, 2).contiguous() if with_gradient else None
 
 
-def _mix_rows(matrix, pixels):
-    """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by ``matrix``."""
-    return (matrix @ pixels.flatten(2)).unflatten(2, pixels.shape[2:])
+def _tile(side, start, length):
+    """Return a tile of an interpolation, whose matrix is None where nothing is resized."""
+    if side.size == len(side.first):
+        return None, slice(start, start + length)
+    return side.tile(start, length)
+
+
+def _mix_rows(matrix, pixels, transposed=False):
+    """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by a matrix."""
+    mixed = _mix_columns(matrix, pixels.flatten(2), transposed)
+    return mixed.unflatten(2, pixels.shape[2:])
+
+
+def _mix_columns(matrix, pixels, transposed=False):
+    if matrix is None:
+        return pixels
+    return (matrix.mT if transposed else matrix) @ pixels

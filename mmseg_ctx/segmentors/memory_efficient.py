@@ -19,6 +19,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmseg_ctx.losses import use_memory_efficient_losses
 from mmseg_ctx.ops import Interpolation, ResizedLogits, predicted_labels, widen
 from mmseg_ctx.utils.arguments import check_bool, check_choice, check_ints
 
@@ -33,8 +34,10 @@ class MemoryEfficientSegmentor:
     and to return ``seg_logits`` with them. Default: False.
 
     Raises:
-        TypeError: ``test_cfg.keep_logits`` is not True or False.
-        ValueError: ``test_cfg.mode`` is neither ``'whole'`` nor ``'slide'``.
+        TypeError: ``test_cfg.keep_logits`` is not True or False, or ``crop_size`` or ``stride`` of
+            windows are no integers.
+        ValueError: ``test_cfg.mode`` is neither ``'whole'`` nor ``'slide'``, or ``crop_size`` or
+            ``stride`` are not two integers.
 
     Example:
         >>> class MySegmentor(MemoryEfficientSegmentor, EncoderDecoder):
@@ -54,6 +57,10 @@ class MemoryEfficientSegmentor:
         self._settings()
         self._defers_labels = False
         self._keeps_full_size = False
+        for name, head in _named_heads(self):
+            reason = use_memory_efficient_losses(head)
+            if reason is not None:
+                self._log(f'losses of {name}, {type(head).__name__},', reason)
 
     def _log(self, what, reason):
         text = f'{type(self).__name__}: {what} are made with full-size logits, since {reason}'
@@ -63,7 +70,13 @@ class MemoryEfficientSegmentor:
         """Return ``test_cfg``, checked."""
         settings = self.test_cfg or {}
         check_bool('test_cfg.keep_logits', settings.get('keep_logits', False))
-        check_choice('test_cfg.mode', settings.get('mode', 'whole'), ('whole', 'slide'))
+        mode = check_choice('test_cfg.mode', settings.get('mode', 'whole'), ('whole', 'slide'))
+        for name in ('crop_size', 'stride') if mode == 'slide' else ():
+            if len(check_ints(f'test_cfg.{name}', settings.get(name))) != 2:
+                raise ValueError(
+                    f'test_cfg.{name} must be two integers, of rows and columns, '
+                    f'got {settings[name]!r}'
+                )
         return settings
 
     def predict(self, inputs, data_samples=None):
@@ -138,10 +151,9 @@ class MemoryEfficientSegmentor:
 
     def _slide(self, inputs, metas, settings):
         """Return small logits of each window, and the maps of their rows and columns."""
-        crop = check_ints('test_cfg.crop_size', settings.get('crop_size'))
-        stride = check_ints('test_cfg.stride', settings.get('stride'))
-        size = inputs.shape[2:]
-        tops, lefts = (_window_starts(*side) for side in zip(size, crop, stride, strict=True))
+        crop, size = settings['crop_size'], inputs.shape[2:]
+        sides = zip(size, crop, settings['stride'], strict=True)
+        tops, lefts = (_window_starts(*side) for side in sides)
         windows = [[] for _ in tops]
         for (line, top), left in product(enumerate(tops), lefts):
             window = inputs[:, :, top : top + crop[0], left : left + crop[1]]
@@ -165,9 +177,7 @@ class MemoryEfficientSegmentor:
             raise _FullSizeError(
                 f'what {type(head).__name__} predicts is not what its predict_by_feat returns'
             )
-        logits = (
-            logits.detach()
-        )  # labels have no gradient, whose graph would hold the network's maps
+        logits = logits.detach()  # A graph would hold the network's maps.
         like = widen(logits[:0])
         return logits, *(
             Interpolation.identity(source, like).resize(target, head.align_corners)
@@ -238,9 +248,10 @@ def _without_resizing(head):
     caught = []
 
     def predict_by_feat(seg_logits, batch_img_metas):
-        # Which of the sizes in the meta information counts, MMSegmentation's own method knows; of a
+        # Which of the sizes in the meta information counts, MMSegmentation's own method knows. Of a
         # batch without images it makes no values.
-        resized = BaseDecodeHead.predict_by_feat(head, seg_logits[:0], batch_img_metas)
+        nothing = torch.empty(0, *seg_logits.shape[1:], device='cpu')
+        resized = BaseDecodeHead.predict_by_feat(head, nothing, batch_img_metas)
         caught.append((seg_logits, resized.shape[2:]))
         return seg_logits
 
@@ -275,7 +286,8 @@ def _place(window, starts, length):
             f'test_cfg.stride must not be larger than test_cfg.crop_size: windows of {size} at '
             f'{starts} leave a gap in {length}'
         )
-    shares = torch.from_numpy(1 / coverage).to(window.weights)
+    weights = window.weights
+    shares = torch.from_numpy(1 / coverage).to(weights.dtype).to(weights.device)
     return [window.place(start, length).scale(shares) for start in starts]
 
 

@@ -95,7 +95,7 @@ def device(text):
 
 
 def picture(text):
-    """Return an argument that names a file of a format in which Matplotlib saves figures."""
+    """Return an argument that names a file in a format that Matplotlib can write."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     suffixes = [f'.{kind}' for kind in sorted(FigureCanvasBase.get_supported_filetypes())]
@@ -106,10 +106,10 @@ def picture(text):
 
 @contextmanager
 def progress_bar():
-    """Give a progress bar on standard error, of which an exception leaves nothing.
+    """Show a progress bar on standard error, and remove it after an exception.
 
     Yields:
-        rich.progress.Progress: Started.
+        rich.progress.Progress: The bar.
     """
     columns = (*Progress.get_default_columns(), TimeElapsedColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
@@ -117,7 +117,7 @@ def progress_bar():
         try:
             yield bar
         except Exception:
-            # A terminal takes back what it shows; elsewhere nothing is printed before the end.
+            # A terminal erases the bar; a file gets nothing before the end.
             bar.live.transient = True
             console.quiet = not console.is_interactive
             raise

@@ -45,19 +45,20 @@ def _distance(name, config):
     return name not in config, -begins[0], -begins[1], -alike
 
 
-def read_config(path, *required):
+def read_config(path, *required, overrides=None):
     """Return the content of a config file.
 
     Args:
         path (str | Path): The file.
         *required (str): Settings that it must have, by dotted names.
+        overrides (dict | None): Settings, by dotted names, in place of the file's. Default: None.
 
     Returns:
-        Config: What the file says.
+        Config: What the file says, with the overrides.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read as a config, or lacks a setting.
+        ValueError: It cannot be read as a config, does not take an override, or lacks a setting.
 
     Example:
         >>> read_config('model.py', 'model', 'test_dataloader.dataset').model.type
@@ -67,6 +68,8 @@ def read_config(path, *required):
         raise FileNotFoundError(f'{path} is not a file')
     with value_errors(f'{path} cannot be read as a config'):
         config = Config.fromfile(path)
+    with value_errors(f'{path} does not take the settings {overrides}'):
+        config.merge_from_dict(overrides or {})
     require(config, *required)
     return config
 

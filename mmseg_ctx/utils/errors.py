@@ -10,6 +10,12 @@ def one_line(error):
     return ' '.join(str(error).split())
 
 
+def first_names(names):
+    """Return the first two of a list of names, and how many more there are."""
+    more = f' and {len(names) - 2} more' if len(names) > 2 else ''
+    return ', '.join(names[:2]) + more
+
+
 @contextmanager
 def value_errors(complaint):
     """Turn whatever an input makes a library raise into a ValueError.

@@ -1,4 +1,4 @@
-"""Building models from their configs, and what differs between versions of MMEngine in them."""
+"""Builds models from configs, and reads what differs between versions of MMEngine."""
 
 import torch
 from mmengine.registry import DefaultScope
@@ -7,7 +7,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _ValuesOnCpu(TorchFunctionMode):
-    """Keeps ``linspace`` off the default device: transformers read stochastic depth from it."""
+    """Keeps ``linspace`` on the CPU, because transformers read their stochastic depth from it."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -20,12 +20,12 @@ def build(config, device='meta'):
     """Build a model or head of MMSegmentation's registry.
 
     Args:
-        config (dict): Its config.
-        device (str | torch.device): Where its weights are; on the meta device they take no memory.
+        config (dict): Config of the model or head.
+        device (str | torch.device): Device of the weights; on the meta device they take no memory.
             Default: ``'meta'``.
 
     Returns:
-        nn.Module: With random weights.
+        nn.Module: The model or head with random weights.
     """
     scope = DefaultScope.overwrite_default_scope('mmseg')
     with scope, torch.device(device), _ValuesOnCpu():
@@ -35,7 +35,7 @@ def build(config, device='meta'):
 def swaps_channels(preprocessor):
     """Whether a ``SegDataPreProcessor`` turns BGR to RGB, or the other way round.
 
-    MMSegmentation has an attribute of its own for that, its maintained fork MMEngine's.
+    MMSegmentation has its own attribute for this; the maintained fork has MMEngine's.
     """
     own = getattr(preprocessor, '_channel_conversion', False)
     return getattr(preprocessor, 'channel_conversion', own)

@@ -1,4 +1,4 @@
-"""Tables as text, Markdown and JSON, from rows that a program can use as they are."""
+"""Writes tables as text, Markdown or JSON, from rows that a program can use directly."""
 
 import json
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 FORMATS = ('text', 'markdown', 'json')
-_ANY_WIDTH = 10**4  # no line is wrapped: the text also goes to files
+_ANY_WIDTH = 10**4  # lines are not wrapped, because the text also goes to files
 
 
 class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-        key (str): Which entry of a row it shows.
-        title (str): Its heading, with the unit.
-        show (Callable[[object], str]): From the entry to text. Default: ``str``.
+        key (str): The entry of a row that the column shows.
+        title (str): Heading, with the unit.
+        show (Callable[[object], str]): Turns the entry into text. Default: ``str``.
     """
 
     key: str
@@ -29,13 +29,13 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What ``render`` writes.
+    """A table that ``render`` can write.
 
     Attributes:
-        title (str): What it shows.
-        columns (Sequence[Column]): From left to right.
-        rows (Sequence[dict]): From top to bottom. An entry that a row lacks, or that is None, stays
-            empty; entries that no column shows are in the JSON.
+        title (str): Title.
+        columns (Sequence[Column]): Columns from left to right.
+        rows (Sequence[dict]): Rows from top to bottom. A cell is empty if its entry is missing or
+            None. The JSON also has entries without a column.
         facts (Sequence[str]): Lines below the table. Default: none.
     """
 

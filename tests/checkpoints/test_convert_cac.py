@@ -1,5 +1,6 @@
 import copy
 import pickle
+import re
 from collections import OrderedDict
 
 import numpy as np
@@ -9,7 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
 from mmseg_ctx.checkpoints.cac import convert_cac, convert_state_dict
-from mmseg_ctx.checkpoints.conversion import fit
+from mmseg_ctx.checkpoints.conversion import restrict_to_model
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.models import build
 
@@ -99,7 +100,7 @@ def test_the_released_models_become_ours(name):
     prefix = head_prefix(name)
     source = authors_state_dict(model, prefix)
     assert set(RELEASED[name]) <= set(source)
-    conversion = fit(convert_state_dict(source), build(model))
+    conversion = restrict_to_model(convert_state_dict(source), build(model))
     assert conversion.missing == []
     assert conversion.left_over == []
     assert conversion.renamed == {
@@ -191,15 +192,42 @@ def test_names_that_are_missing_or_left_over_are_reported(small, tmp_path):
     state_dict['decode_head.queue.weight'] = torch.zeros(2)
     state_dict['ema_backbone_norm0_weight'] = torch.zeros(2)
     torch.save(state_dict, source)
-    alone = convert_cac(source, tmp_path / 'alone.pth')
+    alone = convert_cac(source, tmp_path / 'alone.pth', partial=True)
     assert alone.missing == ['decode_head.oracle_projector.2.bias']
     assert alone.left_over == ['ema_backbone_norm0_weight']
-    fitted = convert_cac(source, tmp_path / 'fitted.pth', config)
+    fitted = convert_cac(source, tmp_path / 'fitted.pth', config, partial=True)
     assert set(fitted.missing) == {'decode_head.oracle_projector.2.bias', 'backbone.norm0.weight'}
     assert set(fitted.left_over) == {'ema_backbone_norm0_weight', 'decode_head.queue.weight'}
     saved = torch.load(tmp_path / 'fitted.pth', weights_only=True)['state_dict']
     assert 'decode_head.queue.weight' not in saved
     assert any('missing: ' in line and 'norm0' in line for line in fitted.report())
+
+
+@pytest.mark.parametrize(
+    ('change', 'with_config', 'message'),
+    [
+        (lambda state: state.pop('backbone.norm0.weight'), True, 'it lacks backbone.norm0.weight '),
+        # One projector without its bias is not a head that has no projectors yet.
+        (lambda state: state.pop('decode_head.proj.2.bias'), False, 'estimate_projector.2.bias '),
+        (lambda state: state.pop('decode_head.proj.2.bias'), True, 'estimate_projector.2.bias '),
+        (
+            lambda state: state.update({'backbone.stages.0.blocks.1.norm1.bias': torch.zeros(8)}),
+            True,
+            'the model has no place for backbone.stages.0.blocks.1.norm1.bias ',
+        ),
+    ],
+)
+def test_refuses_part_of_a_model(change, with_config, message, small, tmp_path):
+    config, source, state_dict = small
+    change(state_dict)
+    torch.save(state_dict, source)
+    before = sorted(tmp_path.iterdir())
+    config = config if with_config else None
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        convert_cac(source, tmp_path / 'ours.pth', config)
+    assert '--partial' in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+    convert_cac(source, tmp_path / 'ours.pth', config, partial=True)
 
 
 class Harmful:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
-from mmseg_ctx.checkpoints.conversion import fit
+from mmseg_ctx.checkpoints.conversion import restrict_to_model
 from mmseg_ctx.checkpoints.ctnet import convert_arrays, convert_ctnet, released_model
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.models import build
@@ -284,7 +284,7 @@ def test_a_released_dilated_resnet101_is_recognised():
     assert model.backbone.depth == 101
     assert model.backbone.dilations == (1, 1, 2, 4)
     assert model.decode_head.num_classes == model.auxiliary_head.num_classes == 60
-    conversion = fit(convert_arrays(arrays), model)
+    conversion = restrict_to_model(convert_arrays(arrays), model)
     assert not conversion.missing
     assert not conversion.left_over
 
@@ -297,15 +297,59 @@ def test_names_that_are_missing_or_left_over_are_reported(write, tmp_path):
     arrays['loss.weight'] = np.zeros(3, 'float32')
     config = tmp_path / 'config.py'
     small_config(50, True).dump(config)
-    conversion = convert_ctnet(write(arrays), tmp_path / 'model.pth', config)
+    destination = tmp_path / 'model.pth'
+    conversion = convert_ctnet(write(arrays), destination, config, partial=True)
     assert conversion.missing == ['backbone.layer1.0.conv1.weight']
     assert set(conversion.left_over) == {'backbone.bb_0_9.conv0._conv.weight', 'loss.weight'}
-    saved = torch.load(tmp_path / 'model.pth', weights_only=True)['state_dict']
+    saved = torch.load(destination, weights_only=True)['state_dict']
     assert set(saved) == set(conversion.state_dict) == set(conversion.targets.values())
     text = '\n'.join(conversion.report())
     assert 'missing: backbone.layer1.0.conv1.weight' in text
     assert 'loss.weight' in text
     assert 'head.cls_head.weight -> decode_head.conv_seg.weight' in text
+
+
+@pytest.mark.parametrize(
+    ('depth', 'configured', 'message'),
+    [
+        (50, 101, r'it lacks backbone\.layer3\.6\.conv1\.weight, \S+ and \d+ more \(--partial'),
+        (
+            101,
+            50,
+            r'the model has no place for backbone\.bb_2_6\.conv0\._conv\.weight, \S+ and \d+ more',
+        ),
+    ],
+)
+def test_refuses_the_weights_of_another_depth(depth, configured, message, write, tmp_path):
+    config = tmp_path / 'config.py'
+    small_config(configured, True).dump(config)
+    source, destination = write(small_arrays(depth, True)), tmp_path / 'model.pth'
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=message) as caught:
+        convert_ctnet(source, destination, config)
+    assert '\n' not in str(caught.value)
+    assert str(source) in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+    conversion = convert_ctnet(source, destination, config, partial=True)
+    assert conversion.missing or conversion.left_over
+    assert destination.exists()
+
+
+def test_needs_neither_cacs_projectors_nor_an_auxiliary_head(write, tmp_path):
+    config = small_config(50, True)
+    config.model.decode_head = dict(
+        type='ContextAwareClassifierHead', head=config.model.decode_head
+    )
+    config.model.pop('auxiliary_head')
+    config.dump(tmp_path / 'config.py')
+    arrays = small_arrays(50, True)
+    arrays['loss.weight'] = np.zeros(3, 'float32')
+    conversion = convert_ctnet(write(arrays), tmp_path / 'model.pth', tmp_path / 'config.py')
+    projectors = ('decode_head.estimate_projector.', 'decode_head.oracle_projector.')
+    assert len(conversion.missing) == 6
+    assert all(name.startswith(projectors) for name in conversion.missing)
+    auxiliary = [name for name in arrays if name.startswith('head.aux_head.')]
+    assert sorted(conversion.left_over) == sorted([*auxiliary, 'loss.weight'])
 
 
 def test_every_name_says_where_its_values_went():

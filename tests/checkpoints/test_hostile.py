@@ -36,7 +36,7 @@ def test_mutated_files_load_or_are_refused(mutants, processes, tmp_path):
 
 
 def test_the_valid_files_load(mutants, processes, tmp_path):
-    loaders = {'zip': 'torch', 'legacy': 'torch', 'paddle': 'paddle', 'ctnet': 'paddle'}
+    loaders = {'zip': 'torch', 'legacy': 'torch', 'paddle': 'paddle', 'ctnet': 'ctnet'}
     cases = []
     for name, content in mutants.valid().items():
         path = tmp_path / name

@@ -1,5 +1,6 @@
 import os
 import pickle
+import resource
 from collections import OrderedDict
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_reads_the_files_of_either_numpy(protocol, write):
     assert (one in content) != (two in content)
     assert_equal(load_pdparams(write(content.replace(two, one))))
     assert_equal(load_pdparams(write(content.replace(two, one).replace(one, two))))
+
+
+def test_reads_what_python_2_wrote(write):
+    """An OrderedDict of a list of pairs, and texts in the place of bytes."""
+    array = (
+        b'cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x02\x85'
+        b'cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff'
+        b'K\x00tb\x89U\x08\x00\x00\x80\xbf\x00\x00\x00@tb'
+    )
+    path = write(b'\x80\x02ccollections\nOrderedDict\n](](U\x01a' + array + b'ee\x85R.')
+    arrays = load_pdparams(path)
+    assert arrays['a'].dtype == np.float32
+    assert arrays['a'].tolist() == [-1, 2]
 
 
 class Call:
@@ -157,3 +171,33 @@ def test_refuses_a_checkpoint_of_pytorch(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='missing'):
         load_pdparams(tmp_path / 'missing.pdparams')
+
+
+LARGE = b'X' + (10**6).to_bytes(4, 'little') + b'a' * 10**6
+ENCODE = b'c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R'
+PAIRS = b'](' + b''.join(b'K\x01K\x02\x86' for _ in range(10**5)) + b'e'
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        # Something large in the memo, and calls that each make another one of it.
+        (LARGE + b'q\x00](' + 100 * ENCODE + b'e', 'uses its parts more often'),
+        (PAIRS + b'q\x00](' + 100 * b'ccollections\nOrderedDict\nh\x00\x85R' + b'e', 'more often'),
+        (b'](' + 1_000_001 * b'}' + b'e', 'uses its parts more often'),
+        # Lengths and places without anything behind them.
+        (b'Nr\xff\xff\xff\xff', 'whose key is 4294967295'),
+        (b'\x8e\xff\xff\xff\xff\xff\xff\xff\x7f', 'expected'),
+        (b'\x96\xff\xff\xff\xff\xff\x00\x00\x00', 'expected'),
+        (b'\x8d\xff\xff\xff\xff\xff\x00\x00\x00', 'expected'),
+        (b'}' + b')' + b'\x85' * 300_000 + b'K\x01s', 'whose key is a tuple'),
+        (b'Np%d\n' % (2**61 - 1), 'whose key is 23058430'),
+        (b'}\x8a\x08' + (2**61 - 1).to_bytes(8, 'little') + b'K\x01s', 'whose key is 23058430'),
+    ],
+)
+def test_a_small_file_takes_little_memory(content, reason, write):
+    path = write(b'\x80\x02' + content + b'.')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=reason):
+        load_pdparams(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 2**10  # KiB

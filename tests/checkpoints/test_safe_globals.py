@@ -46,7 +46,7 @@ def checkpoint(tmp_path_factory):
             checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False),
             logger=dict(type='LoggerHook', interval=1),
         ),
-        default_scope='mmengine',
+        default_scope='mmseg',
         experiment_name='safe',
         cfg=Config(),
     )

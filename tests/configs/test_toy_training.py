@@ -57,6 +57,7 @@ def train_and_resume(config):
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_trains_on_each_data_set(layout, folder):
     config = prepare(ROOT / 'configs' / EXAMPLES[layout], layout)
+    use_small_images(config)
     train_and_resume(config)
     several = with_scales_and_flip(config)
     assert 'mIoU' in runner(several, load_from='work_dir/iter_3.pth').test()

@@ -183,7 +183,7 @@ class TestEvaluatedClassifier:
             config.default_hooks.classifier = hook
         if augmented:
             config.test_dataloader.dataset.pipeline = augmented(config.tta_pipeline)
-            config.model = dict(type='SegTTAModel', module=config.model)
+            config.model = dict(config.tta_model, module=config.model)
         config.update(work_dir=str(folder), experiment_name=f'run{next(RUNS)}')
         runner = Runner.from_cfg(config)
         torch.manual_seed(0)
@@ -196,6 +196,7 @@ class TestEvaluatedClassifier:
         """Return the metrics, and of each image the classifier's features and the result."""
         runner = self.runner(*arguments)
         model, features, results = runner.model, [], []
+        model.test_cfg.keep_logits = True
         model.decode_head.conv_seg.register_forward_pre_hook(
             lambda _, inputs: features.extend(inputs[0])
         )

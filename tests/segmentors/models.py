@@ -9,12 +9,19 @@ from matplotlib import pyplot
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.models import FCN, HEAD, HEADS, model_config, randomize
 
 HEADS_AND_CASCADES = {
     'FCN': FCN,
     **HEADS,
+    # Heads whose forward returns more than the logits.
+    'EncHead': dict(
+        type='EncHead', num_codes=4, **{**HEAD, 'in_channels': (8, 16), 'in_index': (1, 2)}
+    ),
+    'DAHead': dict(type='DAHead', pam_channels=4, **HEAD),
     'OCRNet': [FCN, dict(type='OCRHead', ocr_channels=8, **HEAD)],
     'binary': dict(FCN, num_classes=2, out_channels=1, threshold=0.4),
 }
@@ -44,7 +51,9 @@ def balance(segmentor):
     head = segmentor.decode_head
     head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
     with torch.no_grad():
-        head.conv_seg.bias -= segmentor(inputs).mean(dim=(0, 2, 3))
+        logits = segmentor(inputs)
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        head.conv_seg.bias -= logits.mean(dim=(0, 2, 3))
 
 
 def photograph(height, width):
@@ -83,3 +92,15 @@ def assert_same_labels(stock, ours, batch):
         assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
         assert len(theirs.unique()) > 1
         assert (mine == theirs).float().mean() >= 0.9999
+
+
+class LargestTensor(TorchDispatchMode):
+    """Keeps the size of the largest tensor that an operation returns, in values."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.size = max([self.size, *(each.numel() for each in tensors if not each.is_meta)])
+        return result

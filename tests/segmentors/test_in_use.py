@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 
 from mmseg_ctx.segmentors import MemoryEfficientSegmentor
+from tests.helpers import ROOT
 from tests.models import model_config, write_model
 from tests.segmentors.models import assert_same_labels, data, pair, photograph
 
@@ -108,6 +110,12 @@ class TestOfAUser:
         result = After(**config).eval().test_step(batch())[0]
         assert result.seen
         assert 'seg_logits' not in result
+
+    def test_of_the_page(self):
+        page = (ROOT / 'docs/memory.md').read_text()
+        exec(re.search(r'^```python\n# my_segmentor.py\n(.*?)^```', page, re.M | re.S)[1], {})
+        result = MODELS.build(model_config('FCN') | dict(type='MySegmentor')).eval()
+        assert result.test_step(batch())[0].keys() == ['pred_sem_seg']
 
     def test_in_the_wrong_order(self):
         with pytest.raises(TypeError, match='Wrong must inherit from MemoryEfficientSegmentor bef'):

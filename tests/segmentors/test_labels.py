@@ -198,6 +198,15 @@ def test_wrong_mode():
         pair(mode='tiles')
 
 
+@pytest.mark.parametrize('name', ['crop_size', 'stride'])
+@pytest.mark.parametrize('value', [48, (48,), (48, 0), (48, 32.0), None])
+def test_wrong_windows(name, value):
+    with pytest.raises((TypeError, ValueError), match=rf'test_cfg\.{name} must be') as error:
+        pair(**MODES['slide'] | {name: value})
+    assert repr(value) in str(error.value)
+    assert '\n' not in str(error.value)
+
+
 def test_test_cfg_as_a_plain_dict_or_none():
     _, ours = pair()
     batch = data([photograph(96, 128)], [(117, 150)])

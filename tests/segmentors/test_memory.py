@@ -3,12 +3,10 @@
 import pytest
 import torch
 from mmengine.registry import init_default_scope
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from tests.models import FCN
-from tests.segmentors.models import data, pair, photograph
+from tests.segmentors.models import LargestTensor, data, pair, photograph
 
 CLASSES = 96
 SMALL = 4 * CLASSES * 40 * 40  # bytes of the logits at 1/8 of the side of 320 pixels
@@ -19,18 +17,6 @@ WINDOWS = dict(mode='slide', crop_size=(64, 64), stride=(43, 43))  # 7 × 7 of t
 @pytest.fixture(autouse=True)
 def _scope():
     init_default_scope('mmseg')
-
-
-class LargestTensor(TorchDispatchMode):
-    """Keeps the size of the largest tensor that an operation returns, in values."""
-
-    size = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        self.size = max([self.size, *(each.numel() for each in tensors if not each.is_meta)])
-        return result
 
 
 @torch.no_grad()

@@ -4,20 +4,14 @@ import json
 
 import pytest
 
-from mmseg_ctx.utils.commandline import run
+from tests.helpers import exit_status
 from tools.benchmark import main
-
-
-def _run(*arguments):
-    with pytest.raises(SystemExit) as end:
-        run(main, list(map(str, arguments)))
-    return end.value.code or 0
 
 
 def test_tables_as_json(tmp_path, capsys):
     path = tmp_path / 'spatial.json'
     options = ('--sizes', 4, 6, '--repeats', 2, '--format', 'json', '--out', path)
-    assert _run('ctnet-linear', *options, '--cases', 'SpatialContextModule') == 0
+    assert exit_status(main, 'ctnet-linear', *options, '--cases', 'SpatialContextModule') == 0
     assert (
         '8/8' in capsys.readouterr().err
     )  # the progress bar: two sizes, warm-up, memory and two rounds
@@ -42,12 +36,12 @@ def test_tables_as_json(tmp_path, capsys):
     ],
 )
 def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys):
-    assert _run(*arguments) == 2
+    assert exit_status(main, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ')
     assert message in line
 
 
 def test_help_has_an_example(capsys):
-    assert _run('--help') == 0
+    assert exit_status(main, '--help') == 0
     assert 'python tools/benchmark.py heads' in capsys.readouterr().out

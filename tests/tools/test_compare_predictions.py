@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from mmseg_ctx.datasets.scenes import render_scene
-from mmseg_ctx.utils.commandline import run
-from tests.helpers import ROOT
+from tests.helpers import ROOT, exit_status, full_disk
 from tools.compare_predictions import main
 
 COUNT = 3
@@ -36,16 +35,10 @@ def folders(tmp_path):
     return [f'{name}={tmp_path / name}' for name in ('right', 'water')]
 
 
-def _run(*arguments):
-    with pytest.raises(SystemExit) as end:
-        run(main, list(map(str, arguments)))
-    return end.value.code or 0
-
-
 def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, capsys):
     out = tmp_path / 'sheet.png'
     options = ('--predictions', *folders, '--out', out, '--scenes', 2)
-    assert _run(config, *options) == 0
+    assert exit_status(main, config, *options) == 0
     printed = capsys.readouterr().out
     lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line}
     assert lines['model'] == ['all', 'classes', 'context', 'relative', 'thin']
@@ -57,9 +50,9 @@ def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, ca
     assert lines['water'][2:] == ['0.0', '0.0']
     assert str(out) in printed
     assert Image.open(out).size[0] > 800
-    assert _run(config, *options) == 2
+    assert exit_status(main, config, *options) == 2
     assert '--force' in capsys.readouterr().err
-    assert _run(config, *options, '--force') == 0
+    assert exit_status(main, config, *options, '--force') == 0
 
 
 @pytest.mark.parametrize(
@@ -74,7 +67,7 @@ def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, ca
 )
 def test_wrong_predictions_are_one_line_with_status_2(config, predictions, message, capsys):
     out = config.parent / 'sheet.png'
-    assert _run(config, '--predictions', *predictions, '--out', out) == 2
+    assert exit_status(main, config, '--predictions', *predictions, '--out', out) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ')
     assert message in line
@@ -102,7 +95,7 @@ def test_a_config_that_does_not_do_is_one_line(change, message, folders, tmp_pat
         f'_base_ = {str(ROOT / "configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py")!r}'
     )
     out = tmp_path / 'sheet.png'
-    assert _run(path, '--predictions', *folders, '--out', out) == 2
+    assert exit_status(main, path, '--predictions', *folders, '--out', out) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ')
     assert message in line
@@ -115,11 +108,11 @@ def test_a_prediction_that_does_not_do_is_named(config, folders, tmp_path, capsy
     whole = path.read_bytes()
     for content, message in ((whole[:60], 'cannot be read'), (b'noise', 'cannot be read')):
         path.write_bytes(content)
-        assert _run(config, *options) == 2
+        assert exit_status(main, config, *options) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f'error: {path} {message}: ')
     Image.new('L', (64, 63)).save(path)
-    assert _run(config, *options) == 2
+    assert exit_status(main, config, *options) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f'error: {path} must be a label map of shape (64, 64), got (63, 64)'
 
@@ -128,12 +121,22 @@ def test_the_file_is_refused_before_anything_is_read(folders, tmp_path, capsys):
     out = tmp_path / 'sheet.png'
     out.write_text('mine')
     absent = tmp_path / 'absent.py'
-    assert _run(absent, '--predictions', *folders, '--out', out) == 2
+    assert exit_status(main, absent, '--predictions', *folders, '--out', out) == 2
     assert capsys.readouterr().err == f'error: {out} exists; --force overwrites it\n'
-    assert _run(absent, '--predictions', *folders, '--out', tmp_path / 'a.xyz') == 2
+    assert exit_status(main, absent, '--predictions', *folders, '--out', tmp_path / 'a.xyz') == 2
     assert '--out: must end in one of ' in capsys.readouterr().err
 
 
+def test_the_table_is_there_where_the_picture_fails(config, folders, tmp_path, capsys):
+    out = tmp_path / 'sheet.png'
+    with full_disk(20_000):
+        assert exit_status(main, config, '--predictions', *folders, '--out', out) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f'error: {out}: File too large\n'
+    assert 'water' in captured.out
+    assert not out.exists()
+
+
 def test_help_has_an_example(capsys):
-    assert _run('--help') == 0
+    assert exit_status(main, '--help') == 0
     assert 'python tools/compare_predictions.py CONFIG' in capsys.readouterr().out

@@ -4,30 +4,24 @@ import json
 
 import pytest
 
-from mmseg_ctx.utils.commandline import run
+from tests.helpers import exit_status
 from tools.complexity import main
-
-
-def _run(*arguments):
-    with pytest.raises(SystemExit) as end:
-        run(main, list(map(str, arguments)))
-    return end.value.code or 0
 
 
 def test_a_table_is_written_once(tmp_path, capsys):
     path = tmp_path / 'heads.json'
     options = ('heads', '--format', 'json', '--out', path)
-    assert _run(*options) == 0
+    assert exit_status(main, *options) == 0
     (table,) = json.loads(path.read_text())
     assert {'model', 'parameters', 'multiply_adds'} == set(table['rows'][0])
     capsys.readouterr()
-    assert _run(*options) == 2
+    assert exit_status(main, *options) == 2
     assert capsys.readouterr().err == f'error: {path} exists; --force overwrites it\n'
-    assert _run(*options, '--force') == 0
+    assert exit_status(main, *options, '--force') == 0
 
 
 def test_standard_output_is_markdown(capsys):
-    assert _run('heads', '--format', 'markdown') == 0
+    assert exit_status(main, 'heads', '--format', 'markdown') == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == '| head | parameters [M] | multiply-adds [G] |'
     assert sum(line.startswith('| ContextTandemHead |') for line in lines) == 1
@@ -42,12 +36,12 @@ def test_standard_output_is_markdown(capsys):
     ],
 )
 def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys):
-    assert _run(*arguments) == 2
+    assert exit_status(main, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ')
     assert message in line
 
 
 def test_help_has_an_example(capsys):
-    assert _run('--help') == 0
+    assert exit_status(main, '--help') == 0
     assert 'python tools/complexity.py papers' in capsys.readouterr().out

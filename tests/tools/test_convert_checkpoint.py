@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_ctx.utils.commandline import run
 from tests.checkpoints.test_convert_ctnet import small_arrays, small_config
-from tests.helpers import ROOT
+from tests.helpers import ROOT, exit_status, full_disk
 from tools.convert_checkpoint import main
-
-
-def call(*arguments):
-    with pytest.raises(SystemExit) as exit_:
-        run(main, list(map(str, arguments)))
-    return exit_.value.code or 0
 
 
 @pytest.fixture
@@ -30,22 +23,26 @@ def source(tmp_path):
 def test_converts_ctnet(source, tmp_path, capsys):
     destination = tmp_path / 'model.pth'
     arguments = ('ctnet', source, destination, '--config', tmp_path / 'config.py')
-    assert call(*arguments) == 0
+    assert exit_status(main, *arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert 'head.cls_head.weight -> decode_head.conv_seg.weight' in lines
     assert lines[-3:] == ['renamed: 399 of 399 names', 'missing: none', 'left over: none']
     assert 'decode_head.conv_seg.weight' in torch.load(destination, weights_only=True)['state_dict']
 
-    assert call(*arguments) == 2
+    assert exit_status(main, *arguments) == 2
     assert 'model.pth exists; --force overwrites it' in capsys.readouterr().err
-    assert call(*arguments, '--force') == 0
+    assert exit_status(main, *arguments, '--force') == 0
 
 
 def test_converts_cac(tmp_path, capsys):
     names = [f'decode_head.{p}.{n}' for p in ('proj', 'apd_proj') for n in ('0.weight', '2.weight')]
     state_dict = {name: torch.zeros(2, 2) for name in ['backbone.conv1.weight', *names]}
     torch.save({'state_dict': state_dict, 'meta': {}}, tmp_path / 'theirs.pth')
-    assert call('cac', tmp_path / 'theirs.pth', tmp_path / 'ours.pth') == 0
+    arguments = ('cac', tmp_path / 'theirs.pth', tmp_path / 'ours.pth')
+    assert exit_status(main, *arguments) == 2
+    assert 'lacks decode_head.estimate_projector.2.bias, ' in capsys.readouterr().err
+    assert not (tmp_path / 'ours.pth').exists()
+    assert exit_status(main, *arguments, '--partial') == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3] == 'renamed: 4 of 5 names'
     assert lines[-2].startswith('missing: decode_head.estimate_projector.2.bias, ')
@@ -56,8 +53,11 @@ def test_converts_cac(tmp_path, capsys):
     [
         (['ctnet', 'missing.pdparams', 'a.pth'], 'missing.pdparams: No such file or directory'),
         (['cac', 'missing.pth', 'a.pth'], 'missing.pth: No such file or directory'),
-        (['ctnet', 'model.pdparams', 'no/a.pth'], 'no, where a.pth is to be, is not a folder'),
+        (['ctnet', 'model.pdparams', 'no/a.pth'], 'no/a.pth cannot be written: '),
         (['ctnet', 'model.pdparams', '.'], 'is a folder; name a file'),
+        # A folder that takes no files is refused before the source is read.
+        (['ctnet', 'missing.pdparams', '/proc/a.pth'], 'error: /proc/a.pth'),
+        (['cac', 'missing.pth', '/proc/a.pth'], 'error: /proc/a.pth'),
         (['cac', 'model.pdparams', 'a.pth'], 'is no checkpoint'),
         (['ctnet', 'config.py', 'a.pth'], 'is not a dictionary of Paddle weights'),
         (['ctnet', 'model.pdparams', 'a.pth', '--config', 'no.py'], 'no.py'),
@@ -72,12 +72,23 @@ def test_wrong_input_is_one_line_and_status_two(arguments, message, source, monk
     monkeypatch.chdir(source.parent)
     (source.parent / 'empty.py').write_text('a = 1\n')
     before = sorted(source.parent.iterdir())
-    assert call(*arguments) == 2
+    assert exit_status(main, *arguments) == 2
     captured = capsys.readouterr()
     assert captured.err.count('\n') == 1
     assert captured.err.startswith('error: ')
     assert message in captured.err
     assert sorted(source.parent.iterdir()) == before
+
+
+def test_a_disk_that_gets_full_leaves_nothing(source, tmp_path, capsys):
+    destination, config = tmp_path / 'model.pth', tmp_path / 'config.py'
+    before = sorted(tmp_path.iterdir())
+    with full_disk(2**16):
+        assert exit_status(main, 'ctnet', source, destination, '--config', config) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f'error: {destination} cannot be written')
+    assert error.count('\n') == 1
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_code_in_a_file_does_not_run(tmp_path, capsys, monkeypatch):
@@ -89,14 +100,14 @@ def test_code_in_a_file_does_not_run(tmp_path, capsys, monkeypatch):
     for protocol in (2, 4):
         content = pickle.dumps({'head.a': np.zeros(2), 'head.b': Harmful()}, protocol)
         (tmp_path / 'model.pdparams').write_bytes(content)
-        assert call('ctnet', 'model.pdparams', 'a.pth') == 2
+        assert exit_status(main, 'ctnet', 'model.pdparams', 'a.pth') == 2
         assert f'asks for {os.system.__module__}.system' in capsys.readouterr().err
     assert os.listdir() == ['model.pdparams']
 
 
 @pytest.mark.parametrize('command', [[], ['ctnet'], ['cac']])
 def test_help_has_an_example(command, capsys):
-    assert call(*command, '--help') == 0
+    assert exit_status(main, *command, '--help') == 0
     assert 'python tools/convert_checkpoint.py ctnet model.pdparams' in capsys.readouterr().out
 
 

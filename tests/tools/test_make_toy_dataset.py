@@ -2,14 +2,8 @@
 
 import pytest
 
-from mmseg_ctx.utils.commandline import run
+from tests.helpers import exit_status
 from tools.make_toy_dataset import main
-
-
-def _run(*arguments):
-    with pytest.raises(SystemExit) as end:
-        run(main, list(map(str, arguments)))
-    return end.value.code or 0
 
 
 @pytest.mark.parametrize(
@@ -22,12 +16,12 @@ def _run(*arguments):
     ],
 )
 def test_wrong_input_names_the_option(arguments, message, tmp_path, capsys):
-    assert _run('ade20k', tmp_path / 'toy', *arguments) == 2
+    assert exit_status(main, 'ade20k', tmp_path / 'toy', *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f'error: {message}')
     assert not list(tmp_path.iterdir())
 
 
 def test_help_has_an_example(capsys):
-    assert _run('--help') == 0
+    assert exit_status(main, '--help') == 0
     assert 'python tools/make_toy_dataset.py pascal_voc12_aug' in capsys.readouterr().out

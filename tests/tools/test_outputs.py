@@ -24,7 +24,8 @@ TOOLS = {
 
 
 def test_no_tool_is_left_out():
-    assert sorted(path.stem for path in (ROOT / 'tools').glob('*.py')) == sorted(TOOLS)
+    tools = {path.stem for path in (ROOT / 'tools').glob('*.py')}
+    assert tools - {'explore'} == TOOLS.keys()  # that one writes no file
 
 
 @pytest.mark.parametrize('tool', TOOLS)

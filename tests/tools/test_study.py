@@ -2,16 +2,10 @@
 
 import pytest
 
-from mmseg_ctx.utils.commandline import run
+from tests.helpers import exit_status
 from tools.study import main
 
 FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
-
-
-def _run(*arguments):
-    with pytest.raises(SystemExit) as end:
-        run(main, list(map(str, arguments)))
-    return end.value.code or 0
 
 
 def test_study(tmp_path, capsys):
@@ -25,7 +19,7 @@ def test_study(tmp_path, capsys):
     fine.write_text(base + settings)
     broken.write_text(base + settings + "model = dict(decode_head=dict(type='NoSuchHead'))\n")
     options = ('--iterations', 1, '--seeds', 0, '--out', out)
-    assert _run('--configs', fine, broken, *options) == 1
+    assert exit_status(main, '--configs', fine, broken, *options) == 1
     printed = capsys.readouterr()
     assert 'broken, seed 0: exit status 1' in printed.err
     assert 'NoSuchHead' in printed.err.replace('\n', '')
@@ -40,7 +34,7 @@ def test_study(tmp_path, capsys):
     notes = tmp_path / 'notes'
     notes.mkdir()
     (notes / 'study.png').write_text('mine')
-    assert _run('--configs', fine, *options[:4], '--out', notes) == 2
+    assert exit_status(main, '--configs', fine, *options[:4], '--out', notes) == 2
     assert (
         capsys.readouterr().err == f'error: {notes / "study.png"} exists; --force overwrites it\n'
     )
@@ -48,13 +42,13 @@ def test_study(tmp_path, capsys):
     twin = tmp_path / 'twin' / fine.name
     twin.parent.mkdir()
     twin.write_text(broken.read_text())
-    assert _run('--configs', fine, twin, *options) == 2
+    assert exit_status(main, '--configs', fine, twin, *options) == 2
     assert "must differ in their names, got several called 'fine'" in capsys.readouterr().err
     result = out / 'runs/fine/seed0/result.json'
     written = result.stat().st_mtime_ns
-    assert _run('--configs', fine, *options) == 0
+    assert exit_status(main, '--configs', fine, *options) == 0
     assert result.stat().st_mtime_ns == written
-    assert _run('--configs', fine, '--iterations', 2, *options[2:]) == 2
+    assert exit_status(main, '--configs', fine, '--iterations', 2, *options[2:]) == 2
     assert '--force' in capsys.readouterr().err
 
 
@@ -70,7 +64,7 @@ def test_study(tmp_path, capsys):
     ],
 )
 def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys, tmp_path):
-    assert _run('--out', tmp_path, *arguments) == 2
+    assert exit_status(main, '--out', tmp_path, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ')
     assert message in line
@@ -78,7 +72,7 @@ def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys, tmp_p
 
 
 def test_help_has_an_example_and_the_rows(capsys):
-    assert _run('--help') == 0
+    assert exit_status(main, '--help') == 0
     printed = capsys.readouterr().out
     assert 'python tools/study.py --rows fcn dmnet' in printed
     assert 'cac-dmnet-no-kl' in printed

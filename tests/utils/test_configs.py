@@ -1,5 +1,7 @@
 """Reading configs, which are programs that may do anything."""
 
+import re
+
 import pytest
 
 from mmseg_ctx.utils.configs import read_config
@@ -42,6 +44,19 @@ def test_a_file_that_is_not_there_or_no_config(tmp_path):
     path.write_text('model = dict()')
     with pytest.raises(ValueError, match=r'notes\.txt cannot be read as a config'):
         read_config(path)
+
+
+def test_overrides_that_a_config_does_not_take(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text('steps = [dict(type="Load")]\nmodel = dict(head=1)\n')
+    config = read_config(path, 'model', overrides={'steps.0.type': 'Read', 'model.neck': 2})
+    assert (config.steps[0].type, config.model.neck) == ('Read', 2)
+    for overrides, message in (
+        ({'steps.5.type': 'Read'}, "does not take the settings {'steps.5.type': 'Read'}: KeyError"),
+        ({'model': None}, 'has no model'),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            read_config(path, 'model', overrides=overrides)
 
 
 def test_a_config_that_is_interrupted(tmp_path):

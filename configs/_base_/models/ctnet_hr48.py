@@ -2,7 +2,7 @@
 _base_ = './ocrnet_hr48.py'
 model = dict(
     _delete_=True,
-    type='EncoderDecoder',
+    type='MemoryEfficientEncoderDecoder',
     data_preprocessor=_base_.model.data_preprocessor,
     pretrained=_base_.model.pretrained,
     backbone=_base_.model.backbone,

@@ -2,7 +2,7 @@
 # It is trained from scratch and sees little of its surroundings: the context is left to the head.
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
-    type='EncoderDecoder',
+    type='MemoryEfficientEncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],

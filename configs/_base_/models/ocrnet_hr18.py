@@ -10,7 +10,7 @@ stages = dict(
     align_corners=False,
 )
 model = dict(
-    type='CascadeEncoderDecoder',
+    type='MemoryEfficientCascadeEncoderDecoder',
     num_stages=2,
     pretrained='open-mmlab://msra/hrnetv2_w18',
     backbone=dict(

@@ -19,7 +19,8 @@ from tests.checkpoints.hostile.mutations import (
     mutate_pickle,
     operations,
 )
-from tests.checkpoints.test_convert_ctnet import small_arrays
+from tests.checkpoints.hostile.victim import CONFIG
+from tests.checkpoints.test_convert_ctnet import small_arrays, small_config
 from tests.helpers import ROOT
 
 BATCH = 50
@@ -87,7 +88,7 @@ class Mutants:
         self.pickles, self.container = seeds.zip_pickles()
         self.legacy = seeds.legacy()
         self.paddle = seeds.paddle_pickles()
-        self.ctnet = pickle.dumps(small_arrays(50, True), 4)
+        self.ctnet = pickle.dumps(small_arrays(50, jpu=True), 4)
 
     def valid(self):
         """Return a valid file of each family, by its name."""
@@ -142,6 +143,7 @@ def victims(folder, mutants):
         folder (Path): Where they run.
         mutants (Mutants): Whose valid files they load to begin with.
     """
+    small_config(50, jpu=True).dump(folder / CONFIG)
     valid = []
     for name, content in mutants.valid().items():
         valid.append(folder / f'valid-{name}')

@@ -35,11 +35,21 @@ NAMES = (
     *('operator attrgetter', 'types FunctionType', 'ctypes string_at', 'builtins setattr'),
 )
 
+# Eight bytes, as protocol 2 writes them.
+BYTES = b'c_codecs\nencode\nX\x08\x00\x00\x00AAAAAAAAX\x06\x00\x00\x00latin1\x86R'
+
+# An object array over bytes of the file's choosing.
+OBJECTS = b'cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\nX\x01\x00\x00\x00O\x85R' + BYTES + b'tR'
+
 # Whole sequences of operations that leave one object on the stack, of protocol 2 alone.
 GADGETS = (
-    # An object array over bytes of the file's choosing, made in one call.
-    b'cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\nX\x01\x00\x00\x00O\x85RU\x08AAAAAAAAtR',
-    b'cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\nX\x02\x00\x00\x00f8\x85RU\x08AAAAAAAAtR',
+    # That array, something that reads it, and the same by NumPy's own way and as a number.
+    OBJECTS,
+    b'ccollections\nOrderedDict\n' + OBJECTS + b'\x85R',
+    b'cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85X\x01\x00\x00\x00b\x87R'
+    b'(K\x01K\x01\x85cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R\x89' + BYTES + b'tb',
+    b'cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nX\x01\x00\x00\x00O\x85R' + BYTES + b'\x86R',
+    b'cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\nX\x02\x00\x00\x00f8\x85R' + BYTES + b'tR',
     b'cnumpy\nndarray\n)\x81',
     b'cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xff'
     b'J\xff\xff\xff\xffK?tb',
@@ -148,7 +158,9 @@ def insert_deep_key(rng, data):
 
 
 def _replace_by_gadget(rng, parts, others):
-    parts[rng.randrange(len(parts))] = rng.choice(GADGETS)
+    """Put a gadget in the place of a number, a text or a constant, so that the rest goes on."""
+    literals = [i for i, part in enumerate(parts) if part[:1] in b'KMJXUN\x88\x89\x8c\x8aG']
+    parts[rng.choice(literals) if literals else 0] = rng.choice(GADGETS)
 
 
 def _splice(rng, parts, others):
@@ -169,7 +181,7 @@ def _memo(rng, parts, others):
 
 PICKLE_MUTATIONS = (
     *(_argument, _type, _type, _shape, _shape, _name, _drop, _repeat, _swap, _opcode, _insert),
-    *(_replace_by_gadget, _splice, _memo),
+    *(_replace_by_gadget, _replace_by_gadget, _splice, _memo),
 )
 
 

@@ -22,8 +22,11 @@ import torch
 
 ROOT = Path(__file__).parents[3]
 
-# Where MMEngine copies configs.
+# The config of the model that the converter is to fill, and where MMEngine copies it.
+CONFIG = 'config.py'
 COPIES = os.path.join(tempfile.gettempdir(), 'tmp')
+
+LIBRARIES = (sys.prefix, sys.base_prefix, str(ROOT), COPIES)
 
 SECONDS = 10
 MEMORY = 2**30
@@ -77,8 +80,8 @@ def loaders(plain):
 
     found['checkpoint'] = only(loading.load_checkpoint, ValueError)
     found['paddle'] = only(paddle.load_pdparams, ValueError)
-    found['ctnet'] = tool('ctnet')
-    found['cac'] = tool('cac')
+    found['ctnet'] = tool('ctnet', '--partial', '--config', CONFIG)
+    found['cac'] = tool('cac', '--partial')
     classes = [HistoryBuffer, *(type(each) for each in paddle.ALLOWED.values())]
     classes += [PickledHistoryBuffer, stand_ins.PickledArray, stand_ins.PickledDtype]
 
@@ -178,7 +181,8 @@ class Guard:
 
 def _is_library(path):
     """Whether code is of this project or a library, or of a config, which MMEngine copies."""
-    return not path or str(path).startswith((sys.prefix, sys.base_prefix, str(ROOT), COPIES))
+    known = ('', CONFIG, os.path.abspath(CONFIG))
+    return str(path) in known or str(path).startswith(LIBRARIES)
 
 
 def attempt(load, state, guard, path):

@@ -1,0 +1,153 @@
+"""Losses of whole models, beside those of MMSegmentation's own segmentors."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.optim import OptimWrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+
+from mmseg_ctx.analysis.benchmark import peak_memory
+from tests.helpers import assert_relative, data_samples
+from tests.models import FCN, HEAD, HEADS, model_config, randomize
+from tests.segmentors.models import LargestTensor, data, photograph
+
+STILL = dict(FCN, dropout_ratio=0)
+OHEM = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=500)
+DECODERS = {
+    'FCN': STILL,
+    'CTNet': dict(HEADS['CTNet'], dropout_ratio=0),
+    'CAC': dict(HEADS['CAC'], head=dict(HEADS['CAC']['head'], dropout_ratio=0)),
+    'hard pixels': dict(STILL, sampler=OHEM),
+    'cascade': [STILL, dict(type='OCRHead', ocr_channels=8, dropout_ratio=0, **HEAD)],
+}
+DICE = dict(STILL, loss_decode=dict(type='DiceLoss'))
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope('mmseg')
+
+
+def pair(head, auxiliary=None):
+    """Return MMSegmentation's segmentor and ours in training mode, with the same weights."""
+    config = model_config('FCN')
+    config.update(decode_head=head, auxiliary_head=auxiliary, train_cfg=ConfigDict())
+    config['data_preprocessor']['size_divisor'] = 1
+    if isinstance(head, list):
+        config.update(type='CascadeEncoderDecoder', num_stages=len(head))
+    stock = MODELS.build(copy.deepcopy(config))
+    randomize(stock)
+    ours = MODELS.build(config | dict(type='MemoryEfficient' + config['type']))
+    ours.load_state_dict(stock.state_dict())
+    return stock, ours
+
+
+def batch(size=(61, 83)):
+    images = data([photograph(*size), photograph(*size).flip(2)], [size] * 2)
+    generator = torch.Generator().manual_seed(0)
+    for sample in images['data_samples']:
+        label = torch.randint(14, (1, *size), generator=generator)
+        label[:, :4] = 255
+        sample.gt_sem_seg = PixelData(data=label)
+    return images
+
+
+def losses_and_gradients(model):
+    inputs = model.data_preprocessor(batch(), True)
+    losses = model(**inputs, mode='loss')
+    total, _ = model.parse_losses(losses)
+    weights = [each for each in model.parameters() if each.requires_grad]
+    return losses, torch.autograd.grad(total, weights, allow_unused=True)
+
+
+@pytest.mark.parametrize('name', DECODERS)
+def test_are_those_of_the_stock_segmentor(name):
+    stock, ours = pair(DECODERS[name], [STILL, dict(STILL, in_index=1, in_channels=8)])
+    (expected, gradients), (actual, ours_too) = map(losses_and_gradients, (stock, ours))
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        assert_relative(actual[key].detach(), value.detach(), 1e-5)
+    for mine, theirs in zip(ours_too, gradients, strict=True):
+        assert (mine is None) == (theirs is None)
+        if theirs is not None:
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_one_line_says_which_head_trains_as_before_and_why(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'mmseg_ctx.segmentors.memory_efficient.print_log', lambda line, **_: lines.append(line)
+    )
+    stock, ours = pair(STILL, [STILL, DICE])
+    assert lines == [
+        'MemoryEfficientEncoderDecoder: losses of auxiliary_head[1], FCNHead, are made with '
+        'full-size logits, since its loss is DiceLoss, and no CrossEntropyLoss'
+    ]
+    expected, actual = (losses_and_gradients(model)[0] for model in (stock, ours))
+    torch.testing.assert_close(actual['aux_1.loss_dice'], expected['aux_1.loss_dice'])
+
+
+@pytest.mark.parametrize('name', ['FCN', 'cascade', 'CAC'])
+def test_no_tensor_is_of_full_size(name):
+    _, ours = pair(DECODERS[name], STILL)
+    inputs = ours.data_preprocessor(batch((128, 160)), True)
+    with LargestTensor() as largest:
+        losses, _ = ours.parse_losses(ours(**inputs, mode='loss'))
+        losses.backward()
+    # The image has 3 × 2 × 128 × 160 values, full-size logits 14 × 2 × 128 × 160.
+    assert largest.size <= 4 * 2 * 128 * 160
+
+
+def test_memory():
+    stock, ours = pair(dict(STILL, num_classes=96))
+    inputs = ours.data_preprocessor(batch((256, 256)), True)
+
+    def step(model):
+        model.parse_losses(model(**inputs, mode='loss'))[0].backward()
+
+    full = 4 * 2 * 96 * 256 * 256
+    for model in (stock, ours):
+        step(model)  # The gradients' memory is there from now on.
+    assert peak_memory(lambda: step(stock)) > 2 * full
+    assert peak_memory(lambda: step(ours)) < full / 3
+
+
+def test_compile_with_the_default_backend():
+    _, ours = pair(dict(STILL, num_classes=64))
+    inputs = ours.data_preprocessor(batch((128, 160)), True)
+    image = inputs['inputs']
+    label = torch.stack([sample.gt_sem_seg.data[0] for sample in inputs['data_samples']])
+
+    def losses(image, label):
+        return ours(image, data_samples(label), mode='loss')
+
+    compiled = torch.compile(losses, fullgraph=True)
+    results = []
+    for function in (losses, compiled):
+        entries = function(image, label)
+        gradients = torch.autograd.grad(ours.parse_losses(entries)[0], list(ours.parameters()))
+        results.append((entries, gradients))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    full = 4 * 2 * 64 * 128 * 160
+    assert peak_memory(lambda: ours.parse_losses(compiled(image, label))[0].backward()) < full
+
+
+def test_a_copy_trains_alike():
+    _, ours = pair(STILL, STILL)
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        expected, actual = losses_and_gradients(ours), losses_and_gradients(other)
+        torch.testing.assert_close(actual, expected)
+
+
+def test_a_step_of_training():
+    stock, ours = pair(STILL, STILL)
+    for model in (stock, ours):
+        optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+        model.train_step(batch(), optimizer)
+    for mine, theirs in zip(ours.parameters(), stock.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)

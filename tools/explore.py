@@ -13,6 +13,7 @@ from mmseg_ctx.utils.commandline import (
 )
 from mmseg_ctx.visualization.explore.explorer import Explorer
 from mmseg_ctx.visualization.explore.images import ImageFolder
+from mmseg_ctx.visualization.explore.server import require_free, require_gradio, serve
 
 DESCRIPTION = """\
 Open a page in the browser that shows what a model does with an image, pixel by pixel.
@@ -45,10 +46,11 @@ def main(arguments):
     add_device(parser)
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
+    # What is wrong here is refused before the model is loaded.
     if options.images is not None:
-        ImageFolder(options.images)  # refused before the model is loaded
-    from mmseg_ctx.visualization.explore.page import serve
-
+        ImageFolder(options.images)
+    require_free(options.host, options.port)
+    require_gradio()
     with progress_bar() as bar:
         bar.add_task('loading the model', total=None)
         segmentor = load_segmentor(

@@ -10,7 +10,7 @@ from selenium.webdriver import ActionChains, Keys
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.visualization.explore.explorer import Explorer, read_prediction
-from mmseg_ctx.visualization.explore.page import serving
+from mmseg_ctx.visualization.explore.server import serving
 from tests.models import write_model
 
 pytestmark = pytest.mark.browser

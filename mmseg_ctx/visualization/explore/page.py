@@ -1,21 +1,15 @@
 """The page: Gradio's components, and what happens when they are used."""
 
 import functools
-import os
 import re
-import signal
-import tempfile
-from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 
 import gradio as gr
 from gradio_client.utils import is_http_url_like
-from starlette.middleware import Middleware
 
 from mmseg_ctx.utils.errors import one_line
 from mmseg_ctx.visualization.explore.explorer import read_prediction
-from mmseg_ctx.visualization.explore.guard import Guard
 from mmseg_ctx.visualization.explore.images import MAX_FILE_BYTES, SUFFIXES
 from mmseg_ctx.visualization.explore.pictures import (
     ERRORS,
@@ -32,10 +26,8 @@ from mmseg_ctx.visualization.explore.pictures import (
 
 PROGRESS = gr.Progress()
 MAX_SEED = 9999
-SESSIONS = 8
-"""Visitors whose image is remembered; the next one's takes the place of the oldest."""
 SECONDS_KEPT = 60
-"""How long an upload that no one asked for, and for how long a left page's image, is kept."""
+"""How long a file stays that was uploaded and never asked for."""
 CSS = """
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; }
 .entry { display: inline-flex; align-items: center; gap: 5px; }
@@ -73,7 +65,8 @@ class Page:
         model_name (str): What the page calls the model.
 
     Attributes:
-        blocks (gradio.Blocks): To be served by :func:`serving`.
+        blocks (gradio.Blocks): To be served by
+            :func:`mmseg_ctx.visualization.explore.server.serving`.
     """
 
     def __init__(self, explorer, model_name):
@@ -378,62 +371,3 @@ def _check_place(inspection, column, row):
 
 def _rounded(value):
     return '' if value is None else round(value, 4) if isinstance(value, float) else value
-
-
-@contextmanager
-def serving(explorer, model_name, host='127.0.0.1', port=7860):
-    """Serve the page about a model while the context lasts.
-
-    Uploads lie in a folder that only this user may read, until they have been read, and the folder
-    is removed in the end.
-
-    Args:
-        explorer (Explorer): The model and its images.
-        model_name (str): What the page calls the model.
-        host (str): The address to listen at. Default: ``'127.0.0.1'``, this machine alone.
-        port (int): The port. Default: 7860.
-
-    Yields:
-        str: The page's address.
-
-    Raises:
-        OSError: The port is taken.
-    """
-    before = os.environ.get('GRADIO_TEMP_DIR')
-    with tempfile.TemporaryDirectory(prefix='mmseg-ctx-') as folder:
-        os.environ['GRADIO_TEMP_DIR'] = folder
-        blocks = Page(explorer, model_name).blocks
-        try:
-            _, address, _ = blocks.launch(
-                server_name=host,
-                server_port=port,
-                prevent_thread_lock=True,
-                quiet=True,
-                share=False,
-                show_error=False,
-                max_file_size=MAX_FILE_BYTES,
-                state_session_capacity=SESSIONS,
-                enable_monitoring=False,
-                run_history=False,
-                ssr_mode=False,
-                footer_links=[],
-                app_kwargs=dict(middleware=[Middleware(Guard)]),
-                css=CSS,
-            )
-            yield address
-        finally:
-            blocks.close(verbose=False)
-            os.environ.pop('GRADIO_TEMP_DIR')
-            if before is not None:
-                os.environ['GRADIO_TEMP_DIR'] = before
-
-
-def serve(explorer, model_name, host, port):
-    """Serve the page until the process is told to end; see :func:`serving`."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with serving(explorer, model_name, host, port) as address:
-        print(f'{model_name}: {address}', flush=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            print('the page is closed')

@@ -17,7 +17,8 @@ from PIL import Image
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
 from mmseg_ctx.visualization.explore.explorer import read_prediction
 from mmseg_ctx.visualization.explore.images import MAX_FILE_BYTES
-from mmseg_ctx.visualization.explore.page import plain, serving
+from mmseg_ctx.visualization.explore.page import plain
+from mmseg_ctx.visualization.explore.server import serving
 from tests.models import HEADS
 
 

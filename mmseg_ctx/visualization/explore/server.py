@@ -1,0 +1,104 @@
+"""Serving the page: to whom, how long, and what of it is left."""
+
+import os
+import signal
+import socket
+import tempfile
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from mmseg_ctx.visualization.explore.guard import Guard
+from mmseg_ctx.visualization.explore.images import MAX_FILE_BYTES
+
+SESSIONS = 8
+"""Visitors whose image is remembered; the next one's takes the place of the oldest."""
+
+
+def require_gradio():
+    """Raise an ImportError that says how to install Gradio where it is missing."""
+    if find_spec('gradio') is None:
+        raise ImportError("the page needs Gradio, which `pip install 'gradio>=6.31'` gives")
+
+
+def require_free(host, port):
+    """Raise an OSError where a server cannot listen at an address."""
+    try:
+        if port > 65535:
+            raise OSError('ports end at 65535')
+        family, kind, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        raise OSError(f'{host}:{port} cannot be listened at: {error}') from error
+
+
+@contextmanager
+def private_folder():
+    """Let Gradio put its files into a folder that this user alone may read, and remove it."""
+    before = os.environ.get('GRADIO_TEMP_DIR')
+    with tempfile.TemporaryDirectory(prefix='mmseg-ctx-') as folder:
+        os.environ['GRADIO_TEMP_DIR'] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop('GRADIO_TEMP_DIR')
+            if before is not None:
+                os.environ['GRADIO_TEMP_DIR'] = before
+
+
+@contextmanager
+def serving(explorer, model_name, host='127.0.0.1', port=7860):
+    """Serve the page about a model while the context lasts.
+
+    Args:
+        explorer (Explorer): The model and its images.
+        model_name (str): What the page calls the model.
+        host (str): The address to listen at. Default: ``'127.0.0.1'``, this machine alone.
+        port (int): The port. Default: 7860.
+
+    Yields:
+        str: The page's address.
+
+    Raises:
+        OSError: It cannot listen there.
+    """
+    require_free(host, port)
+    with private_folder():
+        # Gradio makes folders when it is imported, too.
+        from starlette.middleware import Middleware
+
+        from mmseg_ctx.visualization.explore.page import CSS, Page
+
+        blocks = Page(explorer, model_name).blocks
+        try:
+            _, address, _ = blocks.launch(
+                server_name=host,
+                server_port=port,
+                prevent_thread_lock=True,
+                quiet=True,
+                share=False,
+                show_error=False,
+                max_file_size=MAX_FILE_BYTES,
+                state_session_capacity=SESSIONS,
+                enable_monitoring=False,
+                run_history=False,
+                ssr_mode=False,
+                footer_links=[],
+                app_kwargs=dict(middleware=[Middleware(Guard)]),
+                css=CSS,
+            )
+            yield address
+        finally:
+            blocks.close(verbose=False)
+
+
+def serve(explorer, model_name, host, port):
+    """Serve the page until the process is told to end; see :func:`serving`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with serving(explorer, model_name, host, port) as address:
+            print(f'{model_name}: {address}', flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        print('the page is closed')

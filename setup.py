@@ -13,7 +13,7 @@ VERSION = re.search(
 OPENCV = 'opencv-python'
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 VISUALIZE = ['scikit-learn', 'tensorboard']
-EXPLORE = ['gradio>=6.31']
+EXPLORE = ['gradio>=6.31', 'gradio-client', 'starlette']
 BROWSER = ['selenium']
 DOCS = ['furo', 'myst-parser', 'sphinx', 'sphinx-copybutton']
 TEST = ['cityscapesscripts', 'pytest', 'pytest-xdist', 'scipy', *EXPLORE, *EXPORT, *VISUALIZE]

@@ -1,40 +1,24 @@
 """Entropy-aware, class-wise distillation of the context-aware classifier (CAC)."""
 
 import torch
+import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from mmseg_ctx.ops import mask_ignored, widen
 from mmseg_ctx.ops.prototypes import EPSILON
 from mmseg_ctx.utils.arguments import check_bool, check_choice, check_number
 
 
-class _SoftCrossEntropy(torch.autograd.Function):
-    """The inner sum of Eqs. 7, 10 and 11: each pixel's cross-entropy with a softened label.
+def _soft_cross_entropy(logits, soft_logits, label, soft_ratio):
+    """Return the inner sum of Eqs. 7, 10 and 11, ``[B, h, w]``: cross-entropy with a soft label.
 
-    The label is ``soft_ratio`` of the softmax of ``soft_logits``, the rest one-hot. Nothing of the
-    logits' size is kept for the backward pass but the logits, which are kept anyway.
+    The label is ``soft_ratio`` of the softmax of ``soft_logits``, the rest one-hot.
     """
-
-    @staticmethod
-    def forward(ctx, logits, soft_logits, label, soft_ratio):
-        log_probabilities = logits.log_softmax(dim=1)
-        hard = log_probabilities.gather(1, label[:, None])[:, 0]  # [B, h, w]
-        soft = log_probabilities.mul_(soft_logits.softmax(dim=1)).sum(dim=1)  # [B, h, w]
-        ctx.save_for_backward(logits, soft_logits, label)
-        ctx.soft_ratio = soft_ratio
-        return -(soft_ratio * soft + (1 - soft_ratio) * hard)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        logits, soft_logits, label = ctx.saved_tensors
-        difference = logits.softmax(dim=1)
-        difference = difference.sub_(soft_logits.softmax(dim=1), alpha=ctx.soft_ratio)
-        hard = torch.full_like(label[:, None], ctx.soft_ratio - 1, dtype=logits.dtype)
-        difference = difference.scatter_add_(1, label[:, None], hard)
-        return difference.mul_(grad[:, None]), None, None, None
+    target = soft_ratio * soft_logits.softmax(dim=1)  # [B, N, h, w]
+    hard = torch.full_like(label[:, None], 1 - soft_ratio, dtype=target.dtype)
+    target = target.scatter_add(1, label[:, None], hard)
+    return F.cross_entropy(logits, target, reduction='none')
 
 
 def _entropy(logits):
@@ -139,7 +123,7 @@ class ClassEntropyKLLoss(nn.Module):
         if self.entropy_weighting:
             weight = weight * _entropy(logits[self.entropy_source].detach())
         group, num_groups = (label + 1, prior.shape[1]) if self.class_wise else (labelled.long(), 1)
-        divergence = _SoftCrossEntropy.apply(
+        divergence = _soft_cross_entropy(
             estimate, oracle, label.clamp(min=0), self.soft_target_ratio
         )
         mean = _mean_of_groups(divergence, weight, group, num_groups, scope)

@@ -4,11 +4,11 @@ Li, Sun, Zhang, Tang: CTNet: Context-based Tandem Network for Semantic Segmentat
 (https://arxiv.org/abs/2104.09805), Section 3.2.
 """
 
-import torch
+import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.ops import check_labels, mask_ignored, widen
+from mmseg_ctx.ops import autocast_off, check_labels, mask_ignored, widen
 from mmseg_ctx.utils.arguments import check_number
 
 
@@ -34,25 +34,14 @@ def class_shares(label, num_classes, ignore_index=255):
     return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-class _BinaryCrossEntropy(torch.autograd.Function):
-    """``torch.nn.functional.binary_cross_entropy`` without a reduction, value and gradient.
-
-    PyTorch's own is refused under autocast, and ends the process on a GPU where a probability is
-    not a number. Differentiating the formula would divide by 0 at probabilities of 0 and 1.
-    """
-
-    @staticmethod
-    def forward(ctx, probabilities, target):
-        ctx.save_for_backward(probabilities, target)
-        present = probabilities.log().clamp(min=-100)
-        absent = (-probabilities).log1p().clamp(min=-100)
-        return -(target * present + (1 - target) * absent)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        probabilities, target = ctx.saved_tensors
-        variance = (probabilities * (1 - probabilities)).clamp(min=1e-12)
-        return gradient * (probabilities - target) / variance, None
+def _binary_cross_entropy(probabilities, target):
+    """Return the binary cross-entropy of each entry, not a number where a probability is none."""
+    # Autocast refuses it, and on a GPU it ends the process where a probability is not a number.
+    with autocast_off(probabilities):
+        entropy = F.binary_cross_entropy(
+            probabilities.nan_to_num(), target.to(probabilities.dtype), reduction='none'
+        )
+    return entropy.where(~probabilities.isnan(), probabilities)
 
 
 @MODELS.register_module()
@@ -95,6 +84,6 @@ class ClassProbabilityLoss(nn.Module):
         """
         class_probabilities = widen(class_probabilities)
         shares = class_shares(label, class_probabilities.shape[1], ignore_index)
-        entropy = _BinaryCrossEntropy.apply(class_probabilities, shares)  # [B, N]
+        entropy = _binary_cross_entropy(class_probabilities, shares)  # [B, N]
         labelled = shares.sum(dim=1, keepdim=True) > 0  # [B, 1]
         return self.loss_weight * (entropy * labelled).mean()

@@ -4,7 +4,6 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from mmseg_ctx.ops.precision import autocast_off, widen
-from mmseg_ctx.ops.row_blocks import fits_row_blocks, pixel_products
 
 
 def cosine_logits(features, classifier, temperature):
@@ -54,10 +53,6 @@ def _infinite_where_zero(norm):
 
 
 def _divided_by_norm(features, direction):
-    if fits_row_blocks(features):
-        products, norm = pixel_products(features, direction[0])
-        norm = _infinite_where_zero(norm)
-        return products.div_(norm), norm
     # A quarter of the channels at a time: on the CPU ten times as fast as PyTorch's own norm over
     # channels, and without a tensor of the features' size.
     squares = sum(part.square().sum(dim=1, keepdim=True) for part in features.chunk(4, dim=1))

@@ -3,7 +3,6 @@
 import torch
 
 from mmseg_ctx.ops.precision import autocast_off, widen
-from mmseg_ctx.ops.row_blocks import class_sums, fits_row_blocks
 
 # Against a division by zero where a class has no pixel, or a probability that underflows.
 EPSILON = 1e-12
@@ -43,16 +42,10 @@ def class_prototypes(features, membership, absent=None, scope='image'):
     with autocast_off(features):
         features = widen(features)
         membership = membership.to(features.dtype)
-        sums = _class_sums(features, membership)  # [B, N, d]
+        sums = membership.flatten(2) @ features.flatten(2).transpose(1, 2)  # [B, N, d]
         weights = membership.flatten(2).sum(dim=2, keepdim=True)  # [B, N, 1]
         if scope == 'batch':
             sums = sums.sum(dim=0, keepdim=True)  # [1, N, d]
             weights = weights.sum(dim=0, keepdim=True)  # [1, N, 1]
         prototypes = sums / (weights + EPSILON)
         return prototypes if absent is None else torch.where(weights > 0, prototypes, absent)
-
-
-def _class_sums(features, membership):
-    if fits_row_blocks(features):
-        return class_sums(features, membership)
-    return membership.flatten(2) @ features.flatten(2).transpose(1, 2)

@@ -4,6 +4,7 @@ from functools import reduce
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 
 from mmseg_ctx.ops.interpolation import tile_size
 from mmseg_ctx.ops.precision import autocast_off, widen
@@ -45,14 +46,14 @@ class ResizedLogits:
         return self.windows[0][0].device
 
     def tiles(self, height, width):
-        """Make the image part by part, parts of the same columns after those to their left.
+        """Make the image part by part, in the order of the lines of a text.
 
         Args:
-            height (int): Number of rows of a part, smaller at the end of the image.
+            height (int): Number of rows of a part, fewer at the end of the image.
             width (int): Number of columns of a part, likewise.
 
         Yields:
-            Tensor: Columns, then rows, of a part: ``[width, height, N]``.
+            Tensor: A part, ``[height, N, width]``.
         """
         _, image_height, image_width = self.shape
         lefts = [_crossing(self.columns, left, width) for left in range(0, image_width, width)]
@@ -74,14 +75,20 @@ def _crossing(sides, start, length):
 
 
 def _mix(window, row_matrix, rows, column_matrix, columns):
-    """Multiply a part of ``window`` by both matrices; return ``[width, height, N]``.
+    """Multiply a part of ``window`` ``[N, h, w]`` by both matrices; return ``[H, N, W]``."""
+    pixels = widen(window[:, rows, columns].transpose(0, 1)).contiguous()  # [h, N, w]
+    mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])  # [H, N, w]
+    return mixed @ column_matrix.t()
 
-    Both products are of two matrices, with the side that is summed over before all else.
-    """
-    pixels = widen(window[:, rows, columns].permute(1, 2, 0)).contiguous()  # [r, c, N]
-    mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])  # [height, c, N]
-    mixed = mixed.transpose(0, 1).contiguous()
-    return (column_matrix @ mixed.flatten(1)).unflatten(1, mixed.shape[1:])
+
+def _best_classes(scores):
+    """Return the best class of scores ``[H, N, W]``, of equals the first; ``[H, W]``."""
+    if scores.device.type != 'cpu':
+        return scores.max(1).indices
+    # With the columns as channels, the last in memory, PyTorch pools several at a time; its
+    # reductions with indices do not.
+    pixels = scores[:, :, None].permute(0, 3, 1, 2)  # [H, W, N, 1]
+    return F.max_pool2d(pixels, (scores.size(1), 1), return_indices=True)[1][..., 0, 0]
 
 
 def predicted_labels(logits, threshold=None):
@@ -118,7 +125,7 @@ def averaged_labels(passes, threshold=None):
     return _labels(
         passes,
         threshold,
-        lambda tiles: sum(tile.softmax(2) for tile in tiles),
+        lambda tiles: sum(tile.softmax(1) for tile in tiles),
         lambda tiles: sum(tile.sigmoid().sigmoid() for tile in tiles) / len(passes),
     )
 
@@ -134,9 +141,9 @@ def _labels(passes, threshold, score_classes, score_one_class):
         parts = [each.tiles(rows, columns) for each in passes]
         for top, left in product(range(0, height, rows), range(0, width, columns)):
             tiles = map(next, parts)  # one at a time
-            if classes > 1:  # faster on the CPU than argmax, and the first of equals as well
-                best = score_classes(tiles).max(2).indices
+            if classes > 1:
+                best = _best_classes(score_classes(tiles))
             else:
-                best = score_one_class(tiles).squeeze(2) > threshold
-            label[top : top + rows, left : left + columns] = best.t()
+                best = score_one_class(tiles).squeeze(1) > threshold
+            label[top : top + rows, left : left + columns] = best
     return label[None]

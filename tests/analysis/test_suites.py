@@ -5,9 +5,10 @@ import torch
 
 from mmseg_ctx.analysis.benchmark import Setting, run_comparison, select_cases
 from mmseg_ctx.analysis.models import COMPARED
-from mmseg_ctx.analysis.suites.cac import cac_inference, cac_loss
+from mmseg_ctx.analysis.suites.cac import cac_cosine, cac_inference, cac_loss
 from mmseg_ctx.analysis.suites.ctnet import ctnet_linear
 from mmseg_ctx.analysis.suites.heads import heads
+from mmseg_ctx.analysis.suites.losses import OURS, STOCK, losses
 from mmseg_ctx.analysis.suites.steps import labelled_samples, training_step
 
 
@@ -83,6 +84,23 @@ def test_losses_of_cac_are_measured_with_and_without_cross_entropies():
     assert peak['plain head'] > full_size
     assert peak['plain head, no cross-entropy'] < full_size
     assert peak['with CAC, no cross-entropy'] < full_size
+
+
+def test_cosines_with_a_backward_pass_of_their_own_hold_less():
+    (comparison,) = cac_cosine(Setting(sizes=(16,)), channels=64, classes=8)
+    own, *plain = run_comparison(comparison, Setting(), repeats=1).rows
+    features = 4 * 2 * 64 * 16**2
+    assert all(row['error'] is None for row in (own, *plain))
+    assert min(row['peak_bytes'] for row in plain) - own['peak_bytes'] > 0.9 * features
+
+
+def test_losses_hold_less_than_those_of_mmsegmentation():
+    comparisons = losses(Setting(sizes=(16,)))
+    assert len(comparisons) == 4
+    for comparison in select_cases(comparisons[2:], [STOCK, OURS]):  # of 150 classes
+        stock, ours = run_comparison(comparison, Setting(), repeats=1).rows
+        assert stock['error'] is ours['error'] is None
+        assert ours['peak_bytes'] < 0.5 * stock['peak_bytes']
 
 
 def test_inference_with_and_without_cac():

@@ -85,6 +85,16 @@ def test_gradient():
     assert torch.autograd.gradcheck(lambda p: ClassProbabilityLoss()(p, label), probabilities)
 
 
+def test_a_probability_that_is_not_a_number_shows():
+    probabilities, label = random_case()
+    probabilities[1] = torch.nan
+    probabilities.requires_grad_()
+    loss = ClassProbabilityLoss()(2 * probabilities / 2, label)
+    loss.backward()
+    assert loss.isnan()
+    assert probabilities.grad[0].isfinite().all()
+
+
 def test_an_image_without_labels_contributes_zero():
     probabilities, label = random_case(batch=2)
     label[1] = IGNORE

@@ -39,6 +39,8 @@ def test_it_serves_until_it_is_told_to_end_and_leaves_nothing(end, model, tmp_pa
         [sys.executable, 'tools/explore.py', own, checkpoint, '--port', port],
         cwd=ROOT,
         env=dict(os.environ, PYTHONPATH=str(ROOT), TMPDIR=str(tmp_path / 'temporary')),
+        # A shell that runs the tests in the background has them, and this, ignore Ctrl-C.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

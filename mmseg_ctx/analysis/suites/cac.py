@@ -3,12 +3,14 @@
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from mmseg.models.utils import resize
 
 from mmseg_ctx.analysis.benchmark import Case, Comparison, mib
 from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.analysis.models import head_config, mmseg_model, with_cac, wrapped
 from mmseg_ctx.analysis.suites.steps import STRIDE, forward_step, labelled_samples, training_step
+from mmseg_ctx.ops import cosine_logits
 from mmseg_ctx.utils.models import build
 
 
@@ -71,6 +73,42 @@ def _skip_cross_entropy(head):
     """Put sums in place of the cross-entropies, so that all else is computed as it was."""
     head.loss_by_feat = lambda logits, samples: dict(loss=logits.sum())
     head.classifier_losses = lambda name, logits, *_: {f'loss_{name}': logits.sum()}
+
+
+def cac_cosine(setting, batch=2, channels=512, classes=150):
+    """Cosine logits and their gradients, whose own backward pass has to pay, beside plain ones."""
+    comparisons = []
+    for size in setting.sizes or (64,):
+        inputs = (batch, channels, size, size), (batch, classes, channels)
+        functions = {
+            'cosine_logits': lambda x, weight: cosine_logits(x, weight, 1.0),
+            'plain, logits divided': _divide_logits,
+            'plain, features normalized': _normalize_features,
+        }
+        cases = tuple(
+            Case(name, partial(_cosine_step, function, inputs, setting))
+            for name, function in functions.items()
+        )
+        title = f'Cosine logits and gradients: features {list(inputs[0])}, {classes} classes'
+        facts = (f'The features have {mib(4 * batch * channels * size**2)} MiB.',)
+        comparisons.append(Comparison(title, cases, ('plain, logits divided',), facts))
+    return comparisons
+
+
+def _cosine_step(function, shapes, setting):
+    def losses(features, weight):
+        return dict(loss=function(features, weight).square().mean())
+
+    return training_step(losses, torch.nn.Identity(), *map(torch.randn, shapes), setting=setting)
+
+
+def _divide_logits(features, weight):
+    logits = F.normalize(weight, dim=2) @ features.flatten(2)  # [B, N, hw]
+    return logits / torch.linalg.vector_norm(features.flatten(2), dim=1, keepdim=True)
+
+
+def _normalize_features(features, weight):
+    return F.normalize(weight, dim=2) @ F.normalize(features, dim=1).flatten(2)  # [B, N, hw]
 
 
 def cac_inference(setting):

@@ -36,7 +36,7 @@ ADDRESS_SPACE = 6 * 2**30
 
 # What a file that runs anything, or looks for anything outside itself, does sooner or later.
 FORBIDDEN = (
-    *('exec', 'code.__new__', 'function.__new__', 'object.__setattr__'),
+    *('exec', 'code.__new__', 'function.__new__'),
     *('os.', 'subprocess.', 'socket.', 'ctypes.', 'urllib.', 'glob.'),
     *('pickle.find_class', 'sys.settrace', 'sys.setprofile', 'pty.'),
 )
@@ -144,8 +144,6 @@ class Guard:
 
     def __init__(self):
         self.event = self.file = None
-        logging = sys.modules.get('mmengine.logging')
-        self.history_buffer = logging and logging.HistoryBuffer
 
     def __call__(self, event, arguments):
         if self.file is not None and self._is_forbidden(event, arguments):
@@ -164,10 +162,8 @@ class Guard:
                 return not self._is_output(arguments[0]) and not _is_library(arguments[0])
             case 'exec':  # a module of a library that is imported when it is first needed
                 return not _is_library(arguments[0].co_filename)
-            case 'object.__setattr__':  # a filled HistoryBuffer turns into MMEngine's own
-                _, name, value = arguments
-                known = name == '__class__' and value is self.history_buffer
-                return name in ('__class__', '__code__', '__defaults__') and not known
+            case 'object.__setattr__':
+                return arguments[1] == '__code__'
         return event.startswith(FORBIDDEN)
 
     def _is_output(self, path):

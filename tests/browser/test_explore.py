@@ -6,9 +6,11 @@ import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 from selenium.webdriver import ActionChains, Keys
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
+from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization.explore.explorer import Explorer, read_prediction
 from mmseg_ctx.visualization.explore.server import serving
 from tests.models import write_model
@@ -24,16 +26,20 @@ def visit(browser, tmp_path):
     """A function that opens the page about a small model; it returns its explorer."""
     pages = []
 
-    def open_page(head):
+    def open_page(head, folder=None, **test_data):
         config, checkpoint = write_model(head, tmp_path)
-        explorer = Explorer(load_segmentor(config, checkpoint))
+        segmentor = load_segmentor(config, checkpoint)
+        segmentor.cfg.test_dataloader.dataset.update(test_data)
+        explorer = Explorer(segmentor, folder)
         with socket.socket() as probe:
             probe.bind(('127.0.0.1', 0))
             port = probe.getsockname()[1]
         page = serving(explorer, head, port=port)
         browser.driver.get(page.__enter__())
         pages.append(page)
-        browser.wait(lambda: browser.find('#picture img') and browser.text('#place'))
+        browser.wait(lambda: browser.find('[role=tab]'))
+        if explorer.test_count:
+            browser.wait(lambda: browser.find('#picture img') and browser.text('#place'))
         return explorer
 
     yield open_page
@@ -56,9 +62,17 @@ def choose_test_image(browser, index):
     browser.wait(lambda: browser.text('#caption').startswith(f'test image {index},'))
 
 
+def settled_picture(browser):
+    """Return the picture if it is there with its size, and nothing lies over it."""
+    (picture,) = browser.find('#picture img')
+    loaded = 'return arguments[0].complete && arguments[0].naturalWidth > 0'
+    over = [each for each in browser.find('#picture .wrap') if each.is_displayed()]
+    return picture if browser.driver.execute_script(loaded, picture) and not over else None
+
+
 def click_pixel(browser, row, column):
     """Click the middle of a pixel of the picture."""
-    (picture,) = browser.find('#picture img')
+    picture = browser.wait(lambda: settled_picture(browser))
     browser.driver.execute_script('arguments[0].scrollIntoView({block: "center"})', picture)
     box = picture.rect
     across = ((column + 0.5) / 64 - 0.5) * box['width']
@@ -81,7 +95,8 @@ def table_rows(browser, name, rows):
 def check_numbers(browser, inspection, row, column):
     """Compare what stands on the page with what the model's tensors say of the pixel."""
     said = read_prediction(inspection, row, column)
-    place = f'Column {column}, row {row}: predicted {said.predicted}, labelled {said.label}'
+    place = f'Column {column}, row {row}: predicted {said.predicted}'
+    place += f', labelled {said.label}' if said.label else ''
     assert browser.text('#place') == place
     shown = re.findall(r'^(.+)\n(\d+)%$', browser.text('#probable'), re.MULTILINE)
     assert [name for name, _ in shown] == list(said.probabilities)
@@ -120,6 +135,24 @@ def test_choose_click_and_read(head, browser, visit):
     # Nothing runs out of the page.
     width = browser.driver.execute_script('return document.documentElement.clientWidth')
     assert browser.driver.execute_script('return document.documentElement.scrollWidth') <= width
+
+
+def test_an_image_of_a_folder_where_there_is_no_test_data(browser, visit, tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    image, _ = render_scene(3, 3, 40, 64)
+    Image.fromarray(image).save(folder / 'a <b>scene_.png')
+    explorer = visit('DMNet', folder, type='ADE20KDataset')
+    assert [tab.text for tab in browser.find('[role=tab]') if tab.text] == ['Folder', 'Upload']
+    problem = [each.text for each in browser.find('p') if 'test data' in each.text]
+    assert problem == [explorer.test_problem]
+    (choice,) = browser.find('[aria-label="Image of the folder"]')
+    choice.click()
+    browser.wait(lambda: browser.text('[role=option]').endswith('a <b>scene_.png'))
+    browser.find('[role=option]')[0].click()
+    browser.wait(lambda: browser.text('#caption') == 'a <b>scene_.png, 64×40 pixels')
+    click_pixel(browser, 30, 10)
+    check_numbers(browser, explorer.inspect_folder_image('a <b>scene_.png'), 30, 10)
 
 
 def test_a_bar_shows_that_an_image_is_being_computed(browser, visit):

@@ -54,7 +54,7 @@ def one_message(function):
 
 def plain(text):
     """Return a text in which Markdown and HTML find nothing to interpret."""
-    return re.sub(r'([\\`*_{}\[\]()#+!|~$-])', r'\\\1', escape(str(text)))
+    return re.sub(r'([\\`*_{}\[\]()#+!|~$-])', r'\\\1', escape(str(text), quote=False))
 
 
 class Page:
@@ -92,22 +92,27 @@ class Page:
             self._connect()
 
     def _build_sources(self):
+        """Add a tab for each place that images come from; the first one is open."""
         explorer = self.explorer
         with gr.Tabs():
-            with gr.Tab('Test data', visible=explorer.test_count > 0):
-                last = max(explorer.test_count - 1, 1)
-                self.test_index = gr.Slider(0, last, 0, step=1, label='Image of the test data')
-                self.show_test = gr.Button('Show this image')
-            with gr.Tab('New scene', visible=explorer.draws_scenes):
-                self.seed = gr.Slider(2, MAX_SEED, 2, step=1, label='Seed of a new context scene')
-                self.show_scene = gr.Button('Show this scene')
-            with gr.Tab('Folder', visible=explorer.folder is not None):
-                names = [] if explorer.folder is None else explorer.folder.names()
-                self.file_name = gr.Dropdown(names, value=None, label='Image of the folder')
+            if explorer.test_count:
+                with gr.Tab('Test data'):
+                    last = max(explorer.test_count - 1, 1)
+                    self.test_index = gr.Slider(0, last, 0, step=1, label='Image of the test data')
+                    self.show_test = gr.Button('Show this image')
+            if explorer.draws_scenes:
+                with gr.Tab('New scene'):
+                    label = 'Seed of a new context scene'
+                    self.seed = gr.Slider(2, MAX_SEED, 2, step=1, label=label)
+                    self.show_scene = gr.Button('Show this scene')
+            if explorer.folder is not None:
+                with gr.Tab('Folder'):
+                    self.file_name = gr.Dropdown(
+                        explorer.folder.names(), value=None, label='Image of the folder'
+                    )
             with gr.Tab('Upload'):
-                self.upload = upload_button(
-                    f'Upload an image (at most {MAX_FILE_BYTES // 1024**2} MB)'
-                )
+                text = f'Upload an image (at most {MAX_FILE_BYTES // 1024**2} MB)'
+                self.upload = upload_button(text)
                 gr.Markdown('It is read once and kept nowhere.')
         if explorer.test_problem:
             gr.Markdown(plain(explorer.test_problem))

@@ -314,4 +314,5 @@ def test_a_port_that_is_taken(make_explorer):
 
 
 def test_text_of_others_is_neither_markdown_nor_html():
+    assert plain("it's 100") == "it's 100"
     assert plain('<b>[x](javascript:1)</b>') == '&lt;b&gt;\\[x\\]\\(javascript:1\\)&lt;/b&gt;'

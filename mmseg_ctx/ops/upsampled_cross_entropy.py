@@ -1,7 +1,6 @@
 """Upsampling and cross-entropy as one operation that never holds a full-size tensor."""
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from mmseg_ctx.ops.interpolation import Interpolation, tile_size
 from mmseg_ctx.ops.precision import autocast_off, widen
@@ -43,13 +42,17 @@ def upsampled_cross_entropy(
         are right, in percent, ``[1]``, or None.
 
     Raises:
-        RuntimeError: ``class_weight`` has another length than N.
+        RuntimeError: ``class_weight`` has another length than N, or the gradient is asked for with
+            ``create_graph``.
+        ValueError: ``label`` has another batch size than ``logits``.
 
     Example:
         >>> logits = torch.randn(2, 6, 8, 8, requires_grad=True)
         >>> loss, _ = upsampled_cross_entropy(logits, torch.zeros(2, 60, 61).long())
         >>> loss.backward()
     """
+    if len(label) != len(logits):
+        raise ValueError(f'label must be of {len(logits)} images, as logits, got {len(label)}')
     logits = widen(logits)
     labelled = label != ignore_index
     weights = labelled.to(logits.dtype)  # [B, H, W]
@@ -124,8 +127,10 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
         return total, correct
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_total, _):
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            # The gradient is a constant to autograd, so that its own would silently be missing.
+            raise RuntimeError('upsampled_cross_entropy is differentiable once: no create_graph')
         (gradient,) = ctx.saved_tensors
         return grad_total * gradient, None, None, None, None, None
 

@@ -46,6 +46,19 @@ def test_of_logits_that_leave_a_class_out(value, place):
     assert_relative(*gradients, 1e-5)
 
 
+def test_second_derivatives_are_refused():
+    logits, label = case()
+    loss, _ = upsampled_cross_entropy(logits, label)
+    with pytest.raises(RuntimeError, match='differentiable once'):
+        torch.autograd.grad(loss, logits, create_graph=True)
+
+
+def test_labels_of_another_number_of_images_are_refused():
+    logits, label = case()
+    with pytest.raises(ValueError, match='must be of 2 images, as logits, got 1'):
+        upsampled_cross_entropy(logits, label[:1])
+
+
 @pytest.mark.parametrize('value', [torch.inf, torch.nan])
 def test_what_skips_a_step_of_training_stays(value):
     logits, label = case()

@@ -192,10 +192,13 @@ def _pixel_factor(criterion, seg_logits, label, labelled):
 def keep_class_weights(head):
     """Keep the class weights of a head's losses where its weights are, and not in its state dict.
 
-    ``CrossEntropyLoss`` has them as a list, which it copies to the device in each step.
+    ``CrossEntropyLoss`` has them as a list, which it copies to the device in each step. Those of
+    losses that need full-size logits stay what they are.
     """
-    for criterion in loss_modules(head) if hasattr(head, 'loss_decode') else []:
-        if type(criterion) is CrossEntropyLoss and criterion.class_weight is not None:
+    if not hasattr(head, 'loss_decode') or why_full_size(head) is not None:
+        return
+    for criterion in loss_modules(head):
+        if criterion.class_weight is not None:
             _keep_class_weight(criterion, torch.get_default_dtype(), None)
 
 

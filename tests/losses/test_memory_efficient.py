@@ -208,6 +208,14 @@ STOCK = {
     'LovaszLoss': dict(loss_decode=dict(type='LovaszLoss', reduction='none')),
     'FocalCrossEntropy': dict(loss_decode=dict(type='FocalCrossEntropy')),
     'sigmoids': dict(loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True)),
+    # Weights that broadcast to [B, N, H, W].
+    'of sigmoids': dict(
+        loss_decode=dict(
+            type='CrossEntropyLoss',
+            use_sigmoid=True,
+            class_weight=[[[weight]] for weight in CLASS_WEIGHT],
+        )
+    ),
     "'none'": dict(loss_decode=dict(type='CrossEntropyLoss', reduction='none')),
 }
 

@@ -227,7 +227,7 @@ def _check_steps(segmentor):
     cls, head = type(segmentor), _last_head(segmentor)
     steps = dict(predict=super(MemoryEfficientSegmentor, cls).predict)
     for name in ('inference', 'whole_inference', 'slide_inference', 'postprocess_result'):
-        steps[name] = getattr(cls, name)
+        steps[name] = vars(segmentor).get(name, getattr(cls, name))
     for name, step in steps.items():
         if step is not getattr(EncoderDecoder, name):
             raise _FullSizeError(f'{cls.__name__} has a {name} of its own')

@@ -30,7 +30,9 @@ def upsampled_cross_entropy(
             Default: None.
         ignore_index (int): Value of pixels without a label. Default: 255.
         avg_non_ignore (bool): Divide by the number of labelled pixels, not of all. With class
-            weights the divisor is always the weights' sum over labelled pixels. Default: False.
+            weights the divisor is always the weights' sum over labelled pixels. (MMSegmentation
+            1.2.2 adds an ignored pixel's, if the ignore index is one of the classes, and else
+            stops; later versions do not.) Default: False.
         align_corners (bool): That of the resizing. Default: False.
         with_accuracy (bool): Also find each pixel's best class. Default: False.
         pixel_weight (Tensor | None): A factor of each pixel's loss, ``[B, H, W]``, which the

@@ -56,10 +56,17 @@ def parse(arguments):
     parser.add_argument(
         'suite', choices=SUITES, metavar='SUITE', help=f'one of {", ".join(SUITES)}'
     )
-    parser.add_argument('--cases', nargs='+', metavar='NAME', help='cases to measure; default: all')
+    parser.add_argument(
+        '--cases',
+        nargs='+',
+        action='extend',
+        metavar='NAME',
+        help='cases to measure; default: all',
+    )
     parser.add_argument(
         '--sizes',
         nargs='+',
+        action='extend',
         type=integer(1),
         metavar='N',
         help="sizes to measure; default: the suite's",

@@ -32,12 +32,17 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 class _Settings(DictAction):
-    """MMEngine's action, with an error that says what was wrong."""
+    """MMEngine's action, with errors that say what was wrong."""
 
     def __call__(self, parser, namespace, values, option_string=None):
+        keys = set(getattr(namespace, self.dest) or {})
         for value in values:
-            if '=' not in value:
+            key, equals, _ = value.partition('=')
+            if not key or not equals:
                 parser.error(f'{option_string} must be KEY=VALUE, got {value!r}')
+            if key in keys:
+                parser.error(f'{option_string}: keys must differ, got {key!r} more than once')
+            keys.add(key)
         super().__call__(parser, namespace, values, option_string)
 
 

@@ -133,7 +133,7 @@ def describe_suites():
     for name in suite_names():
         suite = read_suite(name)
         default = ', '.join(row.name for row in suite.rows if row.by_default)
-        lines += ['', f'{name}: {suite.title}. {suite.note}', f'  rows: {default}']
+        lines += ['', f'{name}: {suite.title}; {suite.note}', f'  rows: {default}']
         if more := ', '.join(row.name for row in suite.rows if not row.by_default):
             lines.append(f'  further rows: {more}')
         lines.append(f'  groups: {", ".join(suite.groups())}; folder: {suite.out}')

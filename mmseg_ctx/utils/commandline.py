@@ -134,7 +134,8 @@ def run(main, arguments=None):
     Args:
         main (Callable): Called with the list of arguments. A ValueError, OSError or ImportError
             that it raises says that the input is wrong: one line on standard error, status 2.
-            Any other exception is a defect of the tool and keeps its traceback.
+            An interruption (Ctrl-C) is a line, too, and status 130. Any other exception is a defect
+            of the tool and keeps its traceback.
         arguments (list[str] | None): By default those of the command line.
     """
     try:
@@ -147,4 +148,7 @@ def run(main, arguments=None):
     except (ValueError, OSError, ImportError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
         status = 2
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        status = 130  # as of a shell: 128 and the number of the signal
     sys.exit(status)

@@ -67,6 +67,11 @@ def test_standard_output_that_cannot_be_written():
     assert result.stderr == 'error: [Errno 28] No space left on device\n'
 
 
+def test_an_interruption_is_one_line(capsys):
+    assert exit_status(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == 'interrupted\n'
+
+
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run(raising(ZeroDivisionError()), [])

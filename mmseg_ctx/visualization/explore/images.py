@@ -73,8 +73,20 @@ def _decode(image):
     return np.asarray(image)
 
 
+def _is_shown(name):
+    """Whether a part of a path is not hidden, and made of Unicode."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # Python's way to hold bytes that are no UTF-8
+        return False
+    return not name.startswith('.')
+
+
 class ImageFolder:
     """The images below a folder, by names that cannot lead out of it.
+
+    Hidden files and folders are left out, and so are names that are no UTF-8, which no page can
+    show.
 
     Args:
         root (str | Path): The folder.
@@ -84,6 +96,8 @@ class ImageFolder:
     """
 
     def __init__(self, root):
+        if root == '':  # Path('') would be the folder that the process was started in
+            raise NotADirectoryError("'' is not a folder")
         if not Path(root).is_dir():
             raise NotADirectoryError(f'{root} is not a folder')
         self.root = Path(root).resolve()
@@ -97,6 +111,8 @@ class ImageFolder:
         """Whether a path is that of an image file which lies in the folder, links followed."""
         return (
             path.suffix.lower() in SUFFIXES
+            and path.is_relative_to(self.root)
+            and all(map(_is_shown, path.relative_to(self.root).parts))
             and path.is_file()
             and path.resolve().is_relative_to(self.root)
         )

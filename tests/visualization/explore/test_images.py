@@ -144,6 +144,10 @@ def folder(tmp_path):
     (inside / 'loop.png').symlink_to(inside / 'loop.png')
     (inside / 'own.png').symlink_to(inside / 'a.png')
     os.mkfifo(inside / 'pipe.png')
+    (inside / '.git').mkdir()
+    for name in (b'.hidden.png', b'.git/b.png', b'no \xff utf-8.png'):
+        with open(os.path.join(os.fsencode(inside), name), 'wb') as file:
+            Image.fromarray(PICTURE).save(file, 'PNG')
     return inside
 
 
@@ -153,6 +157,9 @@ def test_a_folder_lists_the_images_that_are_its_own(folder):
     assert ImageFolder(folder).read('city/b.JPG').shape == PICTURE.shape
     with pytest.raises(NotADirectoryError, match=r'note\.txt is not a folder'):
         ImageFolder(folder / 'note.txt')
+    # Not the folder that the process was started in.
+    with pytest.raises(NotADirectoryError, match="'' is not a folder"):
+        ImageFolder('')
 
 
 HOSTILE = [
@@ -170,6 +177,10 @@ HOSTILE = [
     'way/secret.png',
     'loop.png',
     'pipe.png',
+    '.hidden.png',
+    '.git/b.png',
+    'city/../.hidden.png',
+    'no \udcff utf-8.png',
     'note.txt',
     'a.png\0.png',
     'a.png\0',

@@ -26,8 +26,6 @@ from mmseg_ctx.visualization.explore.pictures import (
 
 PROGRESS = gr.Progress()
 MAX_SEED = 9999
-SECONDS_KEPT = 60
-"""How long a file stays that was uploaded and never asked for."""
 CSS = """
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; }
 .entry { display: inline-flex; align-items: center; gap: 5px; }
@@ -74,7 +72,6 @@ class Page:
         with gr.Blocks(
             title=f'{model_name} · mmseg-ctx',
             analytics_enabled=False,
-            delete_cache=(SECONDS_KEPT, SECONDS_KEPT),
             fill_width=True,
         ) as self.blocks:
             gr.Markdown(

@@ -25,7 +25,8 @@ def read_image(path, name):
         name (str): What messages call it.
 
     Returns:
-        np.ndarray: RGB, uint8 ``[H, W, 3]``, turned as the file's EXIF data says.
+        tuple[np.ndarray, tuple[int, int]]: RGB, uint8 ``[H, W, 3]``, turned as the file's EXIF data
+        says, and the height and width that it had in the file.
 
     Raises:
         ValueError: The file is too large, is no JPEG, PNG, WebP or BMP, is damaged, or has too many
@@ -69,8 +70,8 @@ def _decode(image):
     if shrink < 1:
         # A side of one pixel is made no shorter, so the other one must be.
         size = [max(1, min(int(side * shrink), MAX_WORKING_PIXELS)) for side in image.size]
-        image = image.resize(size)
-    return np.asarray(image)
+        return np.asarray(image.resize(size)), image.size[::-1]
+    return np.asarray(image), image.size[::-1]
 
 
 def _is_shown(name):

@@ -33,6 +33,12 @@ CSS = """
 #picture img { cursor: crosshair; }
 /* After an error, which a message tells, the picture stays as it was. */
 #picture [data-testid="status-tracker"]:has(.error) { display: none; }
+@media (max-width: 600px) {
+  .gradio-container .main { padding: 12px !important; }
+  .gradio-container [role=tab] { padding: 0 8px !important; }
+  [id$="-table"] :is(th, td) * { font-size: 11px; }
+  [id$="-table"] .cell-wrap { padding: 4px; }
+}
 @media (min-width: 900px) { #image-side { position: sticky; top: 8px; align-self: flex-start; } }
 """
 
@@ -75,9 +81,10 @@ class Page:
             fill_width=True,
         ) as self.blocks:
             gr.Markdown(
-                f'## What did the model do with this pixel?\n`{model_name}`: choose an image, then '
-                '**click a pixel** in it. What the model predicts there, and the context that it '
-                'used, appear beside or below the image.'
+                '## What did the model do with this pixel?\n'
+                'Choose an image, then **click a pixel** in it. What the model predicts there, and '
+                'the context that it used, appear beside or below the image.\n\n'
+                f'Model: `{model_name}`'
             )
             self.inspection = gr.State(None, time_to_live=3600)
             with gr.Row():
@@ -120,7 +127,8 @@ class Page:
         self.legend = gr.HTML()
         with gr.Row():
             self.cover = gr.Radio(
-                [PREDICTION, NOTHING],
+                # Those of an image are fewer; a visitor who was forgotten may ask for any.
+                [PREDICTION, TRUTH, ERRORS, NOTHING],
                 value=PREDICTION,
                 label='Over the image (errors are red)',
                 min_width=200,
@@ -137,17 +145,18 @@ class Page:
         self.panels = []
         for method in self.explorer.methods:
             name = method.__name__.rsplit('.', 1)[-1]
-            with gr.Group():
-                gr.Markdown(f'### {method.TITLE}\n{method.EXPLANATION}', padding=True)
-                self.panels += [
-                    gr.Markdown(elem_id=f'{name}-sentence', padding=True),
-                    inline_image(
-                        elem_id=f'{name}-figure', show_label=False, buttons=['fullscreen']
-                    ),
-                    gr.Dataframe(
-                        elem_id=f'{name}-table', interactive=False, max_height=320, wrap=True
-                    ),
-                ]
+            gr.Markdown(f'### {method.TITLE}\n{method.EXPLANATION}')
+            self.panels += [
+                gr.Markdown(elem_id=f'{name}-sentence'),
+                inline_image(elem_id=f'{name}-figure', show_label=False, buttons=[]),
+                gr.Dataframe(
+                    elem_id=f'{name}-table',
+                    interactive=False,
+                    max_height=320,
+                    wrap=True,
+                    buttons=[],
+                ),
+            ]
         if not self.explorer.methods:
             gr.Markdown(
                 f'{plain(self.explorer.head_name)} is none of the five context methods: '

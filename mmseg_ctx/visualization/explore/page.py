@@ -34,10 +34,11 @@ CSS = """
 /* After an error, which a message tells, the picture stays as it was. */
 #picture [data-testid="status-tracker"]:has(.error) { display: none; }
 @media (max-width: 600px) {
-  .gradio-container .main { padding: 12px !important; }
-  .gradio-container [role=tab] { padding: 0 8px !important; }
-  [id$="-table"] :is(th, td) * { font-size: 11px; }
-  [id$="-table"] .cell-wrap { padding: 4px; }
+  /* All tabs, and all columns of a table, side by side; the margins of the page are wide. */
+  #sides { margin: 0 -20px; width: calc(100% + 40px); }
+  [role=tab] { padding: 0 8px !important; }
+  [id$="-table"] * { font-size: 11px !important; }
+  [id$="-table"] .cell-wrap { padding: 2px !important; }
 }
 @media (min-width: 900px) { #image-side { position: sticky; top: 8px; align-self: flex-start; } }
 """
@@ -87,7 +88,7 @@ class Page:
                 f'Model: `{model_name}`'
             )
             self.inspection = gr.State(None, time_to_live=3600)
-            with gr.Row():
+            with gr.Row(elem_id='sides'):
                 with gr.Column(scale=5, min_width=340, elem_id='image-side'):
                     self._build_sources()
                     self._build_view()
@@ -105,7 +106,7 @@ class Page:
                     self.test_index = gr.Slider(0, last, 0, step=1, label='Image of the test data')
                     self.show_test = gr.Button('Show this image')
             if explorer.draws_scenes:
-                with gr.Tab('New scene'):
+                with gr.Tab('Scene'):
                     label = 'Seed of a new context scene'
                     self.seed = gr.Slider(2, MAX_SEED, 2, step=1, label=label)
                     self.show_scene = gr.Button('Show this scene')

@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 
 from docutils import nodes
@@ -44,7 +45,8 @@ autodoc_typehints = 'none'
 napoleon_use_ivar = True
 
 
-ROOT = Path(__file__).parents[1]
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 INCLUDE = re.compile(r'^<!-- include (\S+)(?: from "(.+?)")?(?: to "(.+?)")? -->$', re.MULTILINE)
 LOCAL_LINK = re.compile(r'(!?\[[^\]]*\])\((?!\w+:|#)([^)]+)\)')
 
@@ -76,7 +78,15 @@ def _moved(link, path, docname):
     target = path.parent / target
     if target.is_dir():
         return text[1:-1]
-    return f'{text}({os.path.relpath(target, (ROOT / "docs" / docname).parent)})'
+    target = _whole_pages().get(target, target)
+    return f'{text}({os.path.relpath(target, (DOCS / docname).parent)})'
+
+
+@cache
+def _whole_pages():
+    """Return the pages of the site that are a whole page of the repository, by its path."""
+    pages = {page: INCLUDE.fullmatch(page.read_text().strip()) for page in DOCS.rglob('*.md')}
+    return {ROOT / match[1]: page for page, match in pages.items() if match and not match[3]}
 
 
 def _inline_math(translator, node):

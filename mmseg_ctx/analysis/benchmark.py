@@ -177,13 +177,21 @@ def _empty_row(case):
 
 
 def _check_memory(case, setting):
-    if setting.is_cuda:
-        free = torch.cuda.mem_get_info(setting.device)[0]
-    else:
-        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    free = _available_bytes(setting)
     if case.needed_bytes > free:
         needed, free = (f'{value / 2**30:.1f} GiB' for value in (case.needed_bytes, free))
         raise MemoryError(f'needs {needed}, {free} are free')
+
+
+def _available_bytes(setting):
+    """Return the device's free memory; the host's includes the cache of files."""
+    if setting.is_cuda:
+        return torch.cuda.mem_get_info(setting.device)[0]
+    try:
+        lines = Path('/proc/meminfo').read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if 'MemAvailable' in line)
+    except (OSError, StopIteration):
+        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
 
 
 def time_step(step, setting):

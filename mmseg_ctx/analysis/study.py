@@ -53,8 +53,8 @@ def run_config(row, seed, iterations=None):
             the row, or else its config, says.
 
     Returns:
-        Config: Without ``work_dir``. Its entry ``study`` tells ``study_run.py`` the row's ``tests``
-        and ``start_from``.
+        Config: Without ``work_dir``. Its entry ``study`` tells ``study_run.py`` the row's
+        ``start_from``.
 
     Raises:
         FileNotFoundError: The config does not exist.
@@ -62,8 +62,8 @@ def run_config(row, seed, iterations=None):
     """
     path = row.config if Path(row.config).exists() else config_path(row.config)
     config = read_config(path, *NEEDED, overrides=dict(row.overrides))
-    if row.tests or row.start_from:
-        config.study = dict(tests=list(row.tests.items()), start_from=row.start_from)
+    if row.start_from:
+        config.study = dict(start_from=row.start_from)
     length = config.train_cfg.get('max_iters')
     if length is None:
         raise ValueError(f'{row.config} must train by iterations (train_cfg.max_iters)')

@@ -85,7 +85,7 @@ def study_table(suite, summary):
         Column('seeds', 'seeds', lambda seeds: str(len(seeds))),
     )
     rows = [dict(label=label(entry), **entry) for entry in summary]
-    facts = ('mIoU in percent, mean ± standard deviation over the seeds.', *suite.facts)
+    facts = ('mIoU in percent, mean ± standard deviation over the seeds.',)
     return Table(suite.title, columns, rows, facts)
 
 

@@ -53,17 +53,13 @@ def train_and_test(config, start=None):
     runner.train()
     model = runner.model
     aware = any(isinstance(part, ContextAwareClassifierHead) for part in model.modules())
-    tests = dict(_study(config).get('tests', [])) or (CLASSIFIERS if aware else dict(model={}))
+    tests = CLASSIFIERS if aware else dict(model={})
     return dict(
         metrics={name: _test(config, overrides) for name, overrides in tests.items()},
         curve=_read_curve(curve),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         torch=torch.__version__,
     )
-
-
-def _study(config):
-    return config.get('study', {})
 
 
 def _test(config, overrides):
@@ -89,7 +85,7 @@ def main():
     folder = Path(sys.argv[1])
     config = Config.fromfile(folder / 'settings.py')
     config.work_dir = str(folder / 'work_dir')
-    name = _study(config).get('start_from')
+    name = config.get('study', {}).get('start_from')
     start = name and folder.parents[1] / name / folder.name / 'work_dir'
     result = train_and_test(config, start)
     with writing(folder / 'result.json', force=True) as temporary:

@@ -30,9 +30,6 @@ class Row(NamedTuple):
             Default: no validation.
         start_from (str | None): Name of an earlier row. Its last checkpoint with the same seed
             gives the first weights. Default: what the config says.
-        tests (dict[str, dict]): Name of each test, and its settings in place of the config's.
-            Default: the prior, refined and oracle classifier if the model has a
-            ``ContextAwareClassifierHead``, otherwise one test.
     """
 
     name: str
@@ -45,7 +42,6 @@ class Row(NamedTuple):
     iterations: int | None = None
     validate_every: int | None = None
     start_from: str | None = None
-    tests: Mapping = EMPTY
 
 
 class Quick(NamedTuple):
@@ -72,7 +68,6 @@ class Suite(NamedTuple):
         out (str): Folder of the study if none is named.
         metrics (dict[str, str]): Names of metrics and headings of their columns. Default: every
             metric whose name begins with ``mIoU``.
-        facts (Sequence[str]): Further lines below the table. Default: none.
         note (str): How long the study takes, for the help text. Default: nothing.
     """
 
@@ -81,7 +76,6 @@ class Suite(NamedTuple):
     quick: Quick
     out: str
     metrics: Mapping = EMPTY
-    facts: tuple = ()
     note: str = ''
 
     def groups(self):

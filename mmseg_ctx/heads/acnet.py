@@ -38,10 +38,6 @@ class GlobalContextModule(nn.Module):
         channels (int): C, channels of the features.
         delta (float): δ, the distance at which the gate has fallen to 1/e. Default: 5.0.
 
-    Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An argument out of range.
-
     Example:
         >>> context, gate = GlobalContextModule(8)(torch.rand(2, 8, 16, 16))
         >>> context.shape, gate.shape
@@ -89,10 +85,6 @@ class LocalContextModule(nn.Module):
         norm_cfg (dict | None): Normalization layers, None for none. Default: None.
         act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
         align_corners (bool): Of the gate's upsampling. Default: False.
-
-    Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An argument out of range.
     """
 
     def __init__(
@@ -217,8 +209,7 @@ class AdaptiveContextHead(BaseDecodeHead):
             for each of ``in_channels``, are among them.
 
     Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An argument out of range, or arguments that do not fit each other.
+        ValueError: The arguments do not fit each other.
 
     Example:
         >>> head = AdaptiveContextHead(

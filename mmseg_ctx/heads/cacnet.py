@@ -47,10 +47,6 @@ class ContextAdaptiveConv(nn.Module):
         norm_cfg (dict | None): Normalization of the predicted kernels, None for ``BN``.
             Default: None.
 
-    Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An argument out of range.
-
     Example:
         >>> ContextAdaptiveConv(8)(torch.rand(2, 8, 16, 16)).shape
         torch.Size([2, 8, 16, 16])
@@ -137,8 +133,7 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
             ``input_transform='resize_concat'`` the head reads several outputs as one map.
 
     Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An argument out of range, or arguments that do not fit each other.
+        ValueError: The arguments do not fit each other.
 
     Example:
         >>> head = ContextAdaptiveConvHead(64, 32, num_classes=5)

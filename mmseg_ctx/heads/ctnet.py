@@ -185,8 +185,7 @@ class ContextTandemHead(BaseDecodeHead):
             ``input_transform='resize_concat'`` the head reads several outputs as one map.
 
     Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An argument out of range, or arguments that do not fit each other.
+        ValueError: The arguments do not fit each other.
 
     Example:
         >>> head = ContextTandemHead(64, 40, num_classes=5, key_channels=16)

@@ -152,8 +152,7 @@ class DynamicMultiScaleHead(BaseDecodeHead):
             ``input_transform='resize_concat'`` the head reads several outputs as one map.
 
     Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An argument out of range, or arguments that do not fit each other.
+        ValueError: The arguments do not fit each other.
 
     Example:
         >>> head = DynamicMultiScaleHead(64, 32, num_classes=5)

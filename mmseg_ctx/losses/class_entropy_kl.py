@@ -69,10 +69,6 @@ class ClassEntropyKLLoss(nn.Module):
         entropy_source (str): Whose prediction gives the entropy, ``'oracle'``, ``'estimate'`` or
             ``'prior'`` (Table 3). Default: ``'oracle'``.
 
-    Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An argument out of range.
-
     Example:
         >>> loss = ClassEntropyKLLoss()
         >>> prior, estimate, oracle = torch.randn(3, 2, 6, 8, 8)

@@ -67,7 +67,7 @@ def labels_augmented(setting):
         for scales, flips in ((1, 1), (2, 2), (6, 2)):
             comparisons.append(
                 _comparison(
-                    f'19 classes, {height}×{2 * height}, {scales * flips} passes',
+                    f'19 classes, {height}×{2 * height}, passes: {scales * flips}',
                     dict.fromkeys((STOCK, OURS), _augmented),
                     setting,
                     classes=19,

@@ -102,6 +102,8 @@ def test_config_path_of_an_unknown_name_lists_near_ones(name):
         (CONFIG.replace('small', 'smal'), CONFIG),
         (CONFIG.removesuffix('.py'), CONFIG),
         (CONFIG.removeprefix('dmnet/').upper(), CONFIG),
+        (f'configs/{CONFIG}', CONFIG),
+        (f'/home/me/mmseg-ctx/configs/{CONFIG}', CONFIG),
         ('context_scenes', '_base_/datasets/context_scenes.py'),
     ],
 )
@@ -112,7 +114,7 @@ def test_near_names_are_near(name, near):
 
 
 @pytest.mark.parametrize(
-    'name', ['dmnet', 'DMNet', 'dmnt', 'dmnet/', 'dmnet.py', 'dmnet/dmnet_r50x']
+    'name', ['dmnet', 'DMNet', 'dmnt', 'dmnet/', 'dmnet.py', 'dmnet/dmnet_r50x', 'configs/dmnet']
 )
 def test_near_names_of_a_method_are_its_configs(name):
     with pytest.raises(FileNotFoundError) as error:

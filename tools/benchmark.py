@@ -18,7 +18,7 @@ DESCRIPTION = f"""\
 Measure time and peak memory. The cases of a comparison take turns, A B C A B C …. The table has the
 median time of each case, and the median and quartiles of its ratio to others within a round.
 
-{chr(10).join(f'{name + ":":15}{suite.__doc__.splitlines()[0]}' for name, suite in SUITES.items())}
+{chr(10).join(f'{name + ":":18}{suite.__doc__.splitlines()[0]}' for name, suite in SUITES.items())}
 """
 EXAMPLE = """\
 example:
@@ -56,10 +56,17 @@ def parse(arguments):
     parser.add_argument(
         'suite', choices=SUITES, metavar='SUITE', help=f'one of {", ".join(SUITES)}'
     )
-    parser.add_argument('--cases', nargs='+', metavar='NAME', help='cases to measure; default: all')
+    parser.add_argument(
+        '--cases',
+        nargs='+',
+        action='extend',
+        metavar='NAME',
+        help='cases to measure; default: all',
+    )
     parser.add_argument(
         '--sizes',
         nargs='+',
+        action='extend',
         type=integer(1),
         metavar='N',
         help="sizes to measure; default: the suite's",

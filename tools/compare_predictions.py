@@ -31,6 +31,7 @@ def parse(arguments):
     parser.add_argument(
         '--predictions',
         nargs='+',
+        action='extend',
         required=True,
         type=name_and_folder,
         metavar='NAME=FOLDER',

@@ -78,6 +78,7 @@ def parse(arguments):
     choice.add_argument(
         '--rows',
         nargs='+',
+        action='extend',
         default=[],
         metavar='ROW',
         help='rows, or groups of rows, to train; default: the rows below without the further ones',
@@ -88,10 +89,19 @@ def parse(arguments):
         help='train one row for each method, in at most twenty minutes',
     )
     choice.add_argument(
-        '--configs', nargs='+', metavar='FILE', help='configs to train in place of the rows'
+        '--configs',
+        nargs='+',
+        action='extend',
+        metavar='FILE',
+        help='configs to train in place of the rows',
     )
     parser.add_argument(
-        '--seeds', nargs='+', type=integer(0), metavar='N', help="seeds; default: each row's own"
+        '--seeds',
+        nargs='+',
+        action='extend',
+        type=integer(0),
+        metavar='N',
+        help="seeds; default: each row's own",
     )
     parser.add_argument(
         '--iterations',
@@ -123,7 +133,7 @@ def describe_suites():
     for name in suite_names():
         suite = read_suite(name)
         default = ', '.join(row.name for row in suite.rows if row.by_default)
-        lines += ['', f'{name}: {suite.title}. {suite.note}', f'  rows: {default}']
+        lines += ['', f'{name}: {suite.title}; {suite.note}', f'  rows: {default}']
         if more := ', '.join(row.name for row in suite.rows if not row.by_default):
             lines.append(f'  further rows: {more}')
         lines.append(f'  groups: {", ".join(suite.groups())}; folder: {suite.out}')

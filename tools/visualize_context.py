@@ -41,6 +41,7 @@ def main(arguments):
     parser.add_argument(
         '--labels',
         nargs='+',
+        action='extend',
         metavar='FILE',
         help="ground truth of each image file, in the format of the config's data set",
     )

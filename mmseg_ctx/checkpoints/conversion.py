@@ -37,12 +37,15 @@ class Conversion(NamedTuple):
         return {source: name for source, name in self.targets.items() if source != name}
 
     def report(self):
-        """Return lines of text: each name that was renamed, is missing or was left over."""
+        """Return lines of text: each name that was renamed, is missing or was left over.
+
+        A file can name anything; what cannot be printed is escaped.
+        """
         lines = [f'{source} -> {name}' for source, name in self.renamed.items()]
         lines.append(f'renamed: {len(self.renamed)} of {len(self.targets)} names')
         lines.append(f'missing: {", ".join(self.missing) or "none"}')
         lines.append(f'left over: {", ".join(self.left_over) or "none"}')
-        return lines
+        return [line if line.isprintable() else repr(line)[1:-1] for line in lines]
 
 
 def build_model(config_file):

@@ -63,7 +63,8 @@ class _Statistic:
         name (str): ``'min'``, ``'max'``, ``'current'`` or ``'mean'``.
 
     Returns:
-        Callable: The method.
+        str: The name. The method itself is something that PyTorch would call for a pickle, with
+        arguments of the pickle's choosing; a loaded buffer has those of its class.
 
     Raises:
         UnpicklingError: Anything else is asked for.
@@ -78,7 +79,7 @@ class _Statistic:
                 f'a checkpoint may refer to {", ".join(STATISTICS)} of HistoryBuffer by getattr, '
                 f'and to nothing else; got {shown(name)} of {shown(owner)}'
             )
-        return getattr(HistoryBuffer, name)
+        return name
 
 
 history_buffer_statistic = _Statistic()

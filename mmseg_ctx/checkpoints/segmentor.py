@@ -5,6 +5,7 @@ from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 
 from mmseg_ctx.checkpoints.loading import load_checkpoint
+from mmseg_ctx.utils.arguments import is_int
 from mmseg_ctx.utils.configs import read_config
 from mmseg_ctx.utils.errors import first_names, value_errors
 
@@ -23,7 +24,8 @@ def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
 
     Returns:
         BaseSegmentor: In evaluation mode. ``cfg`` is its config, and ``dataset_meta`` the
-        checkpoint's, or else that of the config's test data: ``classes`` and ``palette``.
+        checkpoint's, or, where that lacks names or colours, that of the config's test data:
+        ``classes`` and ``palette``.
 
     Raises:
         OSError: A file cannot be read.
@@ -34,7 +36,8 @@ def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
         segmentor = init_model(content, device=device, cfg_options=cfg_options)
     state_dict, meta = load_checkpoint(checkpoint)
     _load(segmentor, state_dict, f'{checkpoint} does not fit {config}')
-    segmentor.dataset_meta = meta.get('dataset_meta') or _dataset_meta(segmentor.cfg)
+    saved = meta.get('dataset_meta')
+    segmentor.dataset_meta = saved if _has_classes(saved) else _dataset_meta(segmentor.cfg)
     return segmentor
 
 
@@ -54,6 +57,28 @@ def _load(segmentor, state_dict, complaint):
         parts = [f'{fault} {first_names(names)}' for fault, names in faults.items() if names]
         raise ValueError(f'{complaint}: {"; ".join(parts)}')
     segmentor.load_state_dict(state_dict)
+
+
+def _has_classes(meta):
+    """Whether a value from a file has a name and a colour for each class."""
+    if type(meta) is not dict:
+        return False
+    classes, palette = meta.get('classes'), meta.get('palette')
+    return (
+        isinstance(classes, (list, tuple))
+        and isinstance(palette, (list, tuple))
+        and len(classes) == len(palette) > 0
+        and all(isinstance(name, str) for name in classes)
+        and all(map(_is_colour, palette))
+    )
+
+
+def _is_colour(value):
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(is_int(channel) and 0 <= channel <= 255 for channel in value)
+    )
 
 
 def _dataset_meta(config):

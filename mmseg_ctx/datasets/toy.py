@@ -6,6 +6,7 @@ with one class and one colour.
 """
 
 import io
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -175,12 +176,12 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
         raise ValueError(f'size must be a height and a width, got {size!r}')
     check_int('seed', seed, minimum=0)
     out = Path(out)
-    root = out.resolve()
+    root = Path(os.path.realpath(out))
     if root == Path.cwd():
         raise FileExistsError(f'{out} is the working directory; name a new folder')
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f'{out} exists and is not an empty folder; name a new one')
-    check_folder(root)
+    check_folder(root if out.is_symlink() and root != out.absolute() else out)
     root.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f'.{root.name[:32]}-', dir=root.parent))
     try:

@@ -11,7 +11,13 @@ from mmseg.models.losses import CrossEntropyLoss
 from mmseg.structures import OHEMPixelSampler
 from torch import nn
 
-from mmseg_ctx.ops import check_labels, upsampled_cross_entropy, upsampled_pixel_losses
+from mmseg_ctx.ops import (
+    check_labels,
+    class_weights_of_pixels,
+    upsampled_cross_entropy,
+    upsampled_pixel_losses,
+    widen,
+)
 from mmseg_ctx.utils.classes import combined_class
 
 
@@ -122,26 +128,28 @@ def loss_modules(head):
 def _tiled_losses(head, seg_logits, batch_data_samples, with_accuracy):
     label = head._stack_batch_gt(batch_data_samples).squeeze(1).long()  # [B, H, W]
     check_labels(label, seg_logits.size(1), head.ignore_index)
+    seg_logits = widen(seg_logits)  # once, for all that reads it
     options = dict(ignore_index=head.ignore_index, align_corners=head.align_corners)
     pixel_weight = None
     if head.sampler is not None:
         pixel_weight = _hard_pixels(head, seg_logits, label, options)
-    losses = {}
+    losses, accuracy = {}, None
     for criterion in loss_modules(head):
-        loss, accuracy = upsampled_cross_entropy(
+        loss, correct = upsampled_cross_entropy(
             seg_logits,
             label,
             class_weight=_class_weight(criterion, seg_logits),
             avg_non_ignore=criterion.avg_non_ignore,
-            with_accuracy=with_accuracy and 'acc_seg' not in losses,
+            with_accuracy=with_accuracy and accuracy is None,
             pixel_weight=pixel_weight,
             reduction=criterion.reduction,
             **options,
         )
-        if accuracy is not None:
-            losses['acc_seg'] = accuracy
+        accuracy = correct if accuracy is None else accuracy
         name = criterion.loss_name
         losses[name] = losses.get(name, 0) + criterion.loss_weight * loss
+    if accuracy is not None:
+        losses['acc_seg'] = accuracy
     return losses
 
 
@@ -157,7 +165,7 @@ def _hard_pixels(head, seg_logits, label, options):
     kept = sampler.min_kept * len(label)
     if sampler.thresh is None:
         total = sum(
-            losses * _pixel_factor(criterion, label, labelled, losses)
+            losses * _pixel_factor(criterion, seg_logits, label, labelled)
             for criterion in loss_modules(head)
         )
         total = total.masked_fill(~labelled, -torch.inf).flatten()
@@ -173,21 +181,24 @@ def _hard_pixels(head, seg_logits, label, options):
     return chosen * labelled
 
 
-def _pixel_factor(criterion, label, labelled, like):
+def _pixel_factor(criterion, seg_logits, label, labelled):
     """Return what a loss multiplies each pixel's cross-entropy by, ``[B, H, W]`` or a number."""
-    weight = _class_weight(criterion, like)
+    weight = _class_weight(criterion, seg_logits)
     if weight is None:
         return criterion.loss_weight
-    return criterion.loss_weight * weight.take(label.masked_fill(~labelled, 0))
+    return criterion.loss_weight * class_weights_of_pixels(weight, seg_logits, label, labelled)
 
 
 def keep_class_weights(head):
     """Keep the class weights of a head's losses where its weights are, and not in its state dict.
 
-    ``CrossEntropyLoss`` has them as a list, which it copies to the device in each step.
+    ``CrossEntropyLoss`` has them as a list, which it copies to the device in each step. Those of
+    losses that need full-size logits stay what they are.
     """
-    for criterion in loss_modules(head) if hasattr(head, 'loss_decode') else []:
-        if type(criterion) is CrossEntropyLoss and criterion.class_weight is not None:
+    if not hasattr(head, 'loss_decode') or why_full_size(head) is not None:
+        return
+    for criterion in loss_modules(head):
+        if criterion.class_weight is not None:
             _keep_class_weight(criterion, torch.get_default_dtype(), None)
 
 

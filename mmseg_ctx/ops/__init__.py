@@ -23,6 +23,7 @@ from mmseg_ctx.ops.prototypes import class_prototypes, one_hot
 from mmseg_ctx.ops.resized_logits import ResizedLogits, averaged_labels, predicted_labels
 from mmseg_ctx.ops.spatial_weights import spatially_varying_weights
 from mmseg_ctx.ops.upsampled_cross_entropy import (
+    class_weights_of_pixels,
     upsampled_cross_entropy,
     upsampled_pixel_losses,
 )
@@ -36,6 +37,7 @@ __all__ = [
     'averaged_labels',
     'check_labels',
     'class_prototypes',
+    'class_weights_of_pixels',
     'cosine_logits',
     'dot_logits',
     'dynamic_depthwise_conv2d',

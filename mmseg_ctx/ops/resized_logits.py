@@ -75,8 +75,15 @@ def _crossing(sides, start, length):
 
 
 def _mix(window, row_matrix, rows, column_matrix, columns):
-    """Multiply a part of ``window`` ``[N, h, w]`` by both matrices; return ``[H, N, W]``."""
+    """Multiply a part of ``window`` ``[N, h, w]`` by both matrices; return ``[H, N, W]``.
+
+    Of infinite logits, such as those of a class that is left out, a pixel that does not read them
+    would get a NaN, from its weight of 0. So they are large here, and NaN is the largest, as for
+    ``argmax``. That is below the largest number, since a pixel's weights may add up to more than 1.
+    """
     pixels = widen(window[:, rows, columns].transpose(0, 1)).contiguous()  # [h, N, w]
+    largest = torch.finfo(pixels.dtype).max / 2
+    pixels = pixels.nan_to_num(torch.inf).clamp_(-largest, largest)
     mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])  # [H, N, w]
     return mixed @ column_matrix.t()
 

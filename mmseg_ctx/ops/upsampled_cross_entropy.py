@@ -1,7 +1,6 @@
 """Upsampling and cross-entropy as one operation that never holds a full-size tensor."""
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from mmseg_ctx.ops.interpolation import Interpolation, tile_size
 from mmseg_ctx.ops.precision import autocast_off, widen
@@ -31,7 +30,9 @@ def upsampled_cross_entropy(
             Default: None.
         ignore_index (int): Value of pixels without a label. Default: 255.
         avg_non_ignore (bool): Divide by the number of labelled pixels, not of all. With class
-            weights the divisor is always the weights' sum over labelled pixels. Default: False.
+            weights the divisor is always the weights' sum over labelled pixels. (MMSegmentation
+            1.2.2 adds an ignored pixel's, if the ignore index is one of the classes, and else
+            stops; later versions do not.) Default: False.
         align_corners (bool): That of the resizing. Default: False.
         with_accuracy (bool): Also find each pixel's best class. Default: False.
         pixel_weight (Tensor | None): A factor of each pixel's loss, ``[B, H, W]``, which the
@@ -43,18 +44,22 @@ def upsampled_cross_entropy(
         are right, in percent, ``[1]``, or None.
 
     Raises:
-        RuntimeError: ``class_weight`` has another length than N.
+        RuntimeError: ``class_weight`` has another length than N, or the gradient is asked for with
+            ``create_graph``.
+        ValueError: ``label`` has another batch size than ``logits``.
 
     Example:
         >>> logits = torch.randn(2, 6, 8, 8, requires_grad=True)
         >>> loss, _ = upsampled_cross_entropy(logits, torch.zeros(2, 60, 61).long())
         >>> loss.backward()
     """
+    if len(label) != len(logits):
+        raise ValueError(f'label must be of {len(logits)} images, as logits, got {len(label)}')
     logits = widen(logits)
     labelled = label != ignore_index
     weights = labelled.to(logits.dtype)  # [B, H, W]
     if class_weight is not None:
-        weights = weights * _class_weights_of_pixels(class_weight, label, labelled, logits)
+        weights = weights * class_weights_of_pixels(class_weight, logits, label, labelled)
     averages_all = class_weight is None and not avg_non_ignore
     divisor = label.numel() if averages_all else weights.sum()
     if pixel_weight is not None:
@@ -90,7 +95,21 @@ def upsampled_pixel_losses(logits, label, ignore_index=255, align_corners=False)
     return _tiled_pixel_losses(widen(logits.detach()), label, align_corners)
 
 
-def _class_weights_of_pixels(class_weight, label, labelled, logits):
+def class_weights_of_pixels(class_weight, logits, label, labelled):
+    """Look up the weight of each pixel's class.
+
+    Args:
+        class_weight (Tensor | Sequence[float]): Weights of the classes, ``[N]``.
+        logits (Tensor): ``[B, N, h, w]``, whose type and device the result has.
+        label (Tensor): Classes of any size, int64, ``[B, H, W]``.
+        labelled (Tensor): Whether a pixel has one of the classes, bool, ``[B, H, W]``.
+
+    Returns:
+        Tensor: ``[B, H, W]``; of a pixel without a label that of class 0.
+
+    Raises:
+        RuntimeError: ``class_weight`` has another length than N.
+    """
     class_weight = torch.as_tensor(class_weight, dtype=logits.dtype, device=logits.device)
     if len(class_weight) != logits.size(1):
         # PyTorch's own loss refuses them, in its own words.
@@ -110,8 +129,10 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
         return total, correct
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_total, _):
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            # The gradient is a constant to autograd, so that its own would silently be missing.
+            raise RuntimeError('upsampled_cross_entropy is differentiable once: no create_graph')
         (gradient,) = ctx.saved_tensors
         return grad_total * gradient, None, None, None, None, None
 
@@ -197,8 +218,11 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
         rows = Interpolation.identity(height, logits).resize(size[0], align_corners)
         columns = Interpolation.identity(width, logits).resize(size[1], align_corners)
         tile_rows, tile_columns = tile_size(batch * classes, *size, logits.device)
-        # A copy, since without a resize a tile is a part of it, and visit writes to tiles.
-        pixels = logits.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+        # A copy, since without a resize a tile is a part of it, and visit writes to tiles. Of minus
+        # infinity a pixel that does not read it would get a NaN, from its weight of 0. Infinity and
+        # NaN stay, for whoever skips a step by them.
+        smallest = torch.finfo(logits.dtype).min / 2
+        pixels = logits.clamp(min=smallest).permute(0, 2, 3, 1).contiguous()
         gradient = torch.zeros_like(pixels) if with_gradient else None  # [B, h, w, N]
         lefts = range(0, size[1], tile_columns)
         column_tiles = [(left, *_tile(columns, left, tile_columns)) for left in lefts]

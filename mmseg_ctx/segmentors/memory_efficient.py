@@ -7,9 +7,8 @@ are made tile by tile from the head's logits, as :mod:`mmseg_ctx.ops.resized_log
 """
 
 from contextlib import contextmanager
-from itertools import product
+from itertools import pairwise, product
 
-import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.structures import PixelData
@@ -228,11 +227,13 @@ def _check_steps(segmentor):
     cls, head = type(segmentor), _last_head(segmentor)
     steps = dict(predict=super(MemoryEfficientSegmentor, cls).predict)
     for name in ('inference', 'whole_inference', 'slide_inference', 'postprocess_result'):
-        steps[name] = getattr(cls, name)
+        steps[name] = vars(segmentor).get(name, getattr(cls, name))
     for name, step in steps.items():
         if step is not getattr(EncoderDecoder, name):
             raise _FullSizeError(f'{cls.__name__} has a {name} of its own')
-    step = vars(head).get('predict_by_feat', getattr(type(head), 'predict_by_feat', None))
+    if not isinstance(head, BaseDecodeHead):
+        raise _FullSizeError(f'{type(head).__name__} is no BaseDecodeHead')
+    step = vars(head).get('predict_by_feat', type(head).predict_by_feat)
     if step is not BaseDecodeHead.predict_by_feat:
         raise _FullSizeError(f'{type(head).__name__} has a predict_by_feat of its own')
 
@@ -278,17 +279,15 @@ def _window_starts(length, crop, stride):
 def _place(window, starts, length):
     """Return the maps from each window's small logits to a side, a mean where windows meet."""
     size = len(window.first)
-    coverage = np.zeros(length)
-    for start in starts:
-        coverage[start : start + size] += 1
-    if not coverage.all():
+    if any(after - before > size for before, after in pairwise(starts)):
         raise ValueError(
             f'test_cfg.stride must not be larger than test_cfg.crop_size: windows of {size} at '
             f'{starts} leave a gap in {length}'
         )
-    weights = window.weights
-    shares = torch.from_numpy(1 / coverage).to(weights.dtype).to(weights.device)
-    return [window.place(start, length).scale(shares) for start in starts]
+    coverage = window.weights.new_zeros(length)
+    for start in starts:
+        coverage[start : start + size] += 1
+    return [window.place(start, length).scale(1 / coverage) for start in starts]
 
 
 def _original_sides(rows, columns, meta, align_corners):

@@ -6,7 +6,7 @@ from mmcv.cnn import ConvModule
 from mmengine.dist import get_world_size
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmseg.registry import MODELS, TASK_UTILS
-from torch.nn import SyncBatchNorm
+from torch.nn import GroupNorm, SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -167,6 +167,8 @@ REGISTRIES = dict(
     sampler=TASK_UTILS,
     init_cfg=WEIGHT_INITIALIZERS,
 )
+# Those of which there may be several.
+LISTS = ('loss_decode', 'init_cfg')
 # Elsewhere None stands for the default, or for nothing.
 NEVER_NONE = ('align_corners', 'dropout_ratio', 'loss_decode')
 
@@ -186,7 +188,9 @@ def check_head_arguments(**arguments):
     """
     given = {name: v for name, v in arguments.items() if v is not None or name in NEVER_NONE}
     for name in REGISTRIES.keys() & given.keys():
-        check_configs(name, given[name], REGISTRIES[name])
+        check = check_configs if name in LISTS else check_config
+        check(name, given[name], REGISTRIES[name])
+    _check_groups(given.get('norm_cfg') or {})
     for name in {'dropout_ratio', 'threshold'} & given.keys():
         check_ratio(name, given[name])
     check_int('channels', given.get('channels', 1))
@@ -199,6 +203,13 @@ def check_head_arguments(**arguments):
     outputs = given.get('out_channels', classes)
     if not is_int(outputs) or outputs not in (1, classes):
         raise ValueError(f'out_channels must be None, 1 or num_classes={classes}, got {outputs!r}')
+
+
+def _check_groups(norm_cfg):
+    # MMCV asserts it without a word.
+    kind = norm_cfg.get('type')
+    if kind in ('GN', GroupNorm) and 'num_groups' not in norm_cfg:
+        raise ValueError(f"norm_cfg must have 'num_groups' for group norm, got {norm_cfg!r}")
 
 
 def check_decode_head(

@@ -32,12 +32,17 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 class _Settings(DictAction):
-    """MMEngine's action, with an error that says what was wrong."""
+    """MMEngine's action, with errors that say what was wrong."""
 
     def __call__(self, parser, namespace, values, option_string=None):
+        keys = set(getattr(namespace, self.dest) or {})
         for value in values:
-            if '=' not in value:
+            key, equals, _ = value.partition('=')
+            if not key or not equals:
                 parser.error(f'{option_string} must be KEY=VALUE, got {value!r}')
+            if key in keys:
+                parser.error(f'{option_string}: keys must differ, got {key!r} more than once')
+            keys.add(key)
         super().__call__(parser, namespace, values, option_string)
 
 
@@ -129,7 +134,8 @@ def run(main, arguments=None):
     Args:
         main (Callable): Called with the list of arguments. A ValueError, OSError or ImportError
             that it raises says that the input is wrong: one line on standard error, status 2.
-            Any other exception is a defect of the tool and keeps its traceback.
+            An interruption (Ctrl-C) is a line, too, and status 130. Any other exception is a defect
+            of the tool and keeps its traceback.
         arguments (list[str] | None): By default those of the command line.
     """
     try:
@@ -142,4 +148,7 @@ def run(main, arguments=None):
     except (ValueError, OSError, ImportError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
         status = 2
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        status = 130  # as of a shell: 128 and the number of the signal
     sys.exit(status)

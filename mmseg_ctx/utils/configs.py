@@ -36,13 +36,14 @@ def config_path(name):
 def _distance(name, config):
     """Return what sorts configs by how far their names are from ``name``.
 
-    Those that contain it come first, then those whose path, or file name, begins as it does.
+    Those that contain it, or that it ends in, come first, then those whose path, or file name,
+    begins as it does.
     """
-    name = name.lower()
+    name = name.lower().removeprefix('./').removeprefix('configs/')
     # Letters, not parts of a path.
     begins = [len(commonprefix((name, path))) for path in (config, Path(config).name)]  # noqa: RUF071
     alike = SequenceMatcher(None, name, config).ratio()
-    return name not in config, -begins[0], -begins[1], -alike
+    return name not in config and not name.endswith(config), -begins[0], -begins[1], -alike
 
 
 def read_config(path, *required, overrides=None):

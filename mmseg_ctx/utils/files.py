@@ -49,7 +49,8 @@ def check_folder(folder):
         OSError: It takes no files, cannot be made, or the disk is full.
     """
     folder = Path(folder)
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    # A link that leads nowhere is there, too: no folder can be made in its place.
+    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not nearest.is_dir():
         raise NotADirectoryError(f'{folder} cannot be a folder: {nearest} is not a folder')
     _try_to_write(nearest / 'file', folder)

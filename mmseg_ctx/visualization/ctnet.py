@@ -122,7 +122,7 @@ def _draw_probabilities(axes, probabilities, scene):
         probabilities[order].tolist(),
         [scene.colour(index) for index in order],
         'class probabilities',
-        'probability' + (' (● in the ground truth)' if present else ''),
+        'probability' + ('\n(● in the ground truth)' if present else ''),
     )
 
 

@@ -8,7 +8,7 @@ from mmseg.registry import DATASETS
 
 from mmseg_ctx.utils.configs import require
 from mmseg_ctx.utils.errors import value_errors
-from mmseg_ctx.utils.files import check_folder, refuse_existing, write_figure, writing
+from mmseg_ctx.utils.files import check_folder, check_writable, write_figure, writing
 from mmseg_ctx.visualization.context import draw_context
 
 TEST_PREFIX = 'test:'
@@ -132,7 +132,7 @@ def sheet_paths(images, folder, force=False):
 
     Raises:
         FileExistsError: A file exists, and ``force`` is False.
-        OSError: ``folder`` takes no files, or cannot be made.
+        OSError: ``folder`` takes no files, or cannot be made, or one of the files is a folder.
         ValueError: Two images have one name.
     """
     check_folder(folder)
@@ -140,7 +140,8 @@ def sheet_paths(images, folder, force=False):
     for path in paths:
         if paths.count(path) > 1:
             raise ValueError(f'images must differ in their names, but {path} would be of several')
-        refuse_existing(path, force)
+        if path.parent.is_dir():
+            check_writable(path, force)
     return paths
 
 

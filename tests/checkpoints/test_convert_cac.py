@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
 from mmseg_ctx.checkpoints.cac import convert_cac, convert_state_dict
-from mmseg_ctx.checkpoints.conversion import restrict_to_model
+from mmseg_ctx.checkpoints.conversion import Conversion, restrict_to_model
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.models import build
 
@@ -283,3 +283,11 @@ def test_refuses_a_damaged_file_in_one_line(content, tmp_path):
         convert_cac(source, tmp_path / 'ours.pth')
     assert '\n' not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ['model.pth']
+
+
+def test_a_report_escapes_what_cannot_be_printed():
+    names = {'\ud800': 'weight'}, ['a\nb\x1b[2J'], []
+    lines = Conversion({}, *names).report()
+    assert lines[0] == r'\ud800 -> weight'
+    assert lines[-1] == r'left over: a\nb\x1b[2J'
+    '\n'.join(lines).encode()

@@ -1,6 +1,7 @@
 import pickle
 import pickletools
 import zipfile
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 from torch import nn
+from torch._tensor import _rebuild_from_type_v2
 
 import mmseg_ctx  # noqa: F401  (registers the safe globals)
 from mmseg_ctx.checkpoints.safe_globals import history_buffer_statistic
@@ -170,8 +172,19 @@ def test_pickles_that_run_code_are_refused(payload, tmp_path):
 
 
 def test_the_stand_in_for_getattr():
-    assert history_buffer_statistic(HistoryBuffer, 'mean') is HistoryBuffer.mean
+    assert history_buffer_statistic(HistoryBuffer, 'mean') == 'mean'
     with pytest.raises(pickle.UnpicklingError, match="got '__class__' of"):
         history_buffer_statistic(HistoryBuffer, '__class__')
     with pytest.raises(pickle.UnpicklingError, match="got 'mean' of"):
         history_buffer_statistic(np.ndarray, 'mean')
+
+
+def test_no_pickle_calls_a_statistic(tmp_path):
+    """PyTorch calls what a pickle gives ``_rebuild_from_type_v2``, on anything of the pickle's."""
+    buffer = OrderedDict()
+    buffer._log_history = buffer._count_history = torch.ones(1).expand(9)
+    mean = Calls(getattr, HistoryBuffer, 'mean')
+    call = Calls(_rebuild_from_type_v2, mean, torch.Tensor, (buffer, None), {})
+    torch.save(call, tmp_path / 'a')
+    with pytest.raises(TypeError, match="'str' object is not callable"):
+        torch.load(tmp_path / 'a', weights_only=True)

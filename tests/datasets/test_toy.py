@@ -180,6 +180,16 @@ def test_nothing_is_left_of_a_failed_write(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_output_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'loop').symlink_to('loop')
+    with pytest.raises(OSError, match=r'^loop cannot be a folder'):
+        make_toy_dataset('ade20k', 'loop')
+    with full_disk(100), pytest.raises(OSError, match='File too large') as error:
+        make_toy_dataset('ade20k', 'toy')
+    assert one_line(error.value) == 'toy: File too large'
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -150,7 +150,7 @@ def step(head, label):
 
 def assert_same_step(stock, efficient, label):
     (expected, gradients), (losses, others) = step(stock, label), step(efficient, label)
-    assert set(losses) == set(expected)
+    assert list(losses) == list(expected)
     for name, value in expected.items():
         assert losses[name].shape == value.shape, name
         assert_relative(losses[name].detach(), value.detach(), 1e-5)
@@ -208,6 +208,14 @@ STOCK = {
     'LovaszLoss': dict(loss_decode=dict(type='LovaszLoss', reduction='none')),
     'FocalCrossEntropy': dict(loss_decode=dict(type='FocalCrossEntropy')),
     'sigmoids': dict(loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True)),
+    # Weights that broadcast to [B, N, H, W].
+    'of sigmoids': dict(
+        loss_decode=dict(
+            type='CrossEntropyLoss',
+            use_sigmoid=True,
+            class_weight=[[[weight]] for weight in CLASS_WEIGHT],
+        )
+    ),
     "'none'": dict(loss_decode=dict(type='CrossEntropyLoss', reduction='none')),
 }
 
@@ -234,9 +242,11 @@ def test_another_sampler_loss_by_feat_or_module_is_left_alone():
     assert 'ignore_index' in pair(dict(FCN, ignore_index=None))[2]
 
 
-def test_wrong_number_of_class_weights_is_the_same_error():
-    loss = dict(type='CrossEntropyLoss', class_weight=[1.0, 2.0])
-    stock, efficient, _ = pair(dict(FCN, loss_decode=loss))
+@pytest.mark.parametrize('sampler', [None, dict(OHEM, thresh=0.3), dict(OHEM, min_kept=9)])
+@pytest.mark.parametrize('weights', [[1.0, 2.0], [1.0] * 9])
+def test_wrong_number_of_class_weights_is_the_same_error(weights, sampler):
+    loss = dict(type='CrossEntropyLoss', class_weight=weights)
+    stock, efficient, _ = pair(dict(FCN, loss_decode=loss, sampler=sampler))
     messages = []
     for head in (stock, efficient):
         with pytest.raises(RuntimeError, match='weight tensor should be defined') as error:

@@ -30,6 +30,46 @@ def reference(logits, label, align_corners=False, ignore_index=255, **arguments)
     return loss, accuracy(full, label, ignore_index=ignore_index)
 
 
+@pytest.mark.parametrize('place', [(0, 3), (0, 3, 4, 4)])
+@pytest.mark.parametrize('value', [torch.finfo(torch.float32).min, -torch.inf])
+def test_of_logits_that_leave_a_class_out(value, place):
+    logits, label = case()
+    logits = logits.detach()
+    logits[place] = value
+    logits.requires_grad_()
+    label = label.masked_fill(label == 3, 0)
+    finite = logits.detach().clamp(min=-1e30).requires_grad_()  # as PyTorch's resize makes no NaN
+    loss, _ = upsampled_cross_entropy(logits, label)
+    expected, _ = reference(finite, label)
+    assert_relative(loss.detach(), expected.detach(), 1e-6)
+    gradients = (torch.autograd.grad(*each)[0] for each in ((loss, logits), (expected, finite)))
+    assert_relative(*gradients, 1e-5)
+
+
+def test_second_derivatives_are_refused():
+    logits, label = case()
+    loss, _ = upsampled_cross_entropy(logits, label)
+    with pytest.raises(RuntimeError, match='differentiable once'):
+        torch.autograd.grad(loss, logits, create_graph=True)
+
+
+def test_labels_of_another_number_of_images_are_refused():
+    logits, label = case()
+    with pytest.raises(ValueError, match='must be of 2 images, as logits, got 1'):
+        upsampled_cross_entropy(logits, label[:1])
+
+
+@pytest.mark.parametrize('value', [torch.inf, torch.nan])
+def test_what_skips_a_step_of_training_stays(value):
+    logits, label = case()
+    logits = logits.detach()
+    logits[0, 3, 4, 4] = value
+    logits.requires_grad_()
+    loss, _ = upsampled_cross_entropy(logits, label)
+    assert loss.isnan()
+    assert torch.autograd.grad(loss, logits)[0].isnan().any()
+
+
 @pytest.mark.parametrize('align_corners', [False, True])
 @pytest.mark.parametrize(
     ('size', 'target'),

@@ -92,6 +92,14 @@ class TestOfAUser:
         assert torch.equal(labels(ours), labels(stock))
         assert 'labels are made with full-size logits, since Ours has a postprocess' in messages[-1]
 
+    def test_with_a_step_set_on_the_object_predicts_as_before(self, messages):
+        stock, ours = pair()
+        for model in (stock, ours):
+            step = model.whole_inference
+            model.whole_inference = lambda *args, step=step: step(*args).roll(1, dims=1)
+        assert torch.equal(labels(ours), labels(stock))
+        assert 'has a whole_inference of its own' in messages[-1]
+
     def test_with_a_predict_of_its_own_predicts_as_before(self, messages):
         stock, ours = self.models(Counting)
         result = ours.test_step(batch())[0]

@@ -5,10 +5,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from torch import nn
 
-from tests.models import FCN
+from tests.models import FCN, model_config
 from tests.segmentors.models import (
     HEADS_AND_CASCADES,
     MODES,
@@ -158,6 +160,35 @@ class TestOfAHeadThatPredictsItself:
 
         reason = 'what RoundedHead predicts is not what its predict_by_feat returns'
         self.assert_as_before(*pair(dict(FCN, type='RoundedHead')), reason)
+
+    def test_as_no_decode_head(self):
+        # As those of MaskFormer and Mask2Former, which are MMDetection's.
+        @MODELS.register_module(force=True)
+        class QueryHead(nn.Module):
+            align_corners, num_classes, out_channels = False, 3, 3
+
+            def predict(self, inputs, batch_img_metas, test_cfg):
+                queries = inputs[2][:, :3]
+                return F.interpolate(queries, batch_img_metas[0]['pad_shape'], mode='bicubic')
+
+        stock, ours = (
+            MODELS.build(
+                model_config('FCN')
+                | dict(
+                    type=f'{kind}EncoderDecoder',
+                    decode_head=dict(type='QueryHead'),
+                    test_cfg=ConfigDict(mode='whole'),
+                )
+            ).eval()
+            for kind in ('', 'MemoryEfficient')
+        )
+        ours.load_state_dict(stock.state_dict())
+        self.assert_as_before(stock, ours, 'QueryHead is no BaseDecodeHead')
+        name = 'MemoryEfficientEncoderDecoder'
+        assert self.messages[0] == (
+            f'{name}: losses of decode_head, QueryHead, are made with full-size logits, '
+            'since it is no BaseDecodeHead'
+        )
 
     def test_by_a_method_of_the_instance(self):
         stock, ours = pair()

@@ -1,9 +1,11 @@
 """The benchmark's command line, with its smallest run."""
 
 import json
+import re
 
 import pytest
 
+from mmseg_ctx.analysis.suites import SUITES
 from tests.helpers import exit_status
 from tools.benchmark import main
 
@@ -42,6 +44,9 @@ def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys):
     assert message in line
 
 
-def test_help_has_an_example(capsys):
+def test_help_has_each_suite_and_an_example(capsys):
     assert exit_status(main, '--help') == 0
-    assert 'python tools/benchmark.py heads' in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert 'python tools/benchmark.py heads' in text
+    for name, suite in SUITES.items():
+        assert re.search(rf'^{name}: +{re.escape(suite.__doc__.splitlines()[0])}$', text, re.M)

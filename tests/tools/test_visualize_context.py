@@ -49,6 +49,11 @@ def test_sheets(model, files, tmp_path, capsys):
     # With the ground truth there is another picture.
     assert run_tool(*model, files[0], '--labels', files[1], '--out', out, '--force') == 0
     assert (out / 'street.png').read_bytes() != before
+    capsys.readouterr()
+    (out / 'test-0.png').mkdir()
+    assert run_tool('missing.py', 'missing.pth', 'test:0', '--out', out, '--force') == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f'error: {out / "test-0.png"} is a folder; name a file'
 
 
 def test_items(model, files):

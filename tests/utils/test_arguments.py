@@ -126,6 +126,12 @@ IN_REGISTRY = "must have a 'type' that is in the "
         (dict(norm_cfg='BN'), f"norm_cfg {WITH_TYPE}'BN'"),
         (dict(norm_cfg=dict(requires_grad=True)), f"norm_cfg {WITH_TYPE}{{'requires_grad': True}}"),
         (dict(norm_cfg=dict(type='BM')), f"norm_cfg {IN_REGISTRY}model registry, got 'BM'"),
+        (dict(norm_cfg=[dict(type='BN')]), f"norm_cfg {WITH_TYPE}[{{'type': 'BN'}}]"),
+        (
+            dict(norm_cfg=dict(type='GN')),
+            "norm_cfg must have 'num_groups' for group norm, got {'type': 'GN'}",
+        ),
+        (dict(norm_cfg=dict(type=nn.GroupNorm)), "norm_cfg must have 'num_groups'"),
         (dict(norm_cfg=dict(type=None)), f'norm_cfg {IN_REGISTRY}model registry, got None'),
         (dict(act_cfg='ReLU'), f"act_cfg {WITH_TYPE}'ReLU'"),
         (dict(act_cfg=True), f'act_cfg {WITH_TYPE}True'),

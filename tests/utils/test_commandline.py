@@ -1,4 +1,5 @@
 import argparse
+import importlib
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,7 @@ from mmseg_ctx.utils.commandline import (
     run,
 )
 from mmseg_ctx.utils.errors import value_errors
-from tests.helpers import exit_status
+from tests.helpers import ROOT, exit_status
 
 
 def raising(error):
@@ -66,6 +67,11 @@ def test_standard_output_that_cannot_be_written():
     assert result.stderr == 'error: [Errno 28] No space left on device\n'
 
 
+def test_an_interruption_is_one_line(capsys):
+    assert exit_status(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == 'interrupted\n'
+
+
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run(raising(ZeroDivisionError()), [])
@@ -76,11 +82,44 @@ def test_cfg_options(capsys):
     add_cfg_options(parser)
     options = parser.parse_args(['--cfg-options', 'a.b=1', 'c=[2,3]', 'd=x=y'])
     assert options.cfg_options == {'a.b': 1, 'c': [2, 3], 'd': 'x=y'}
-    with pytest.raises(SystemExit) as exit_:
-        parser.parse_args(['--cfg-options', 'a=1', 'foo'])
-    assert exit_.value.code == 2
-    error = "error: --cfg-options must be KEY=VALUE, got 'foo' (see tool.py --help)\n"
-    assert capsys.readouterr().err == error
+    options = parser.parse_args(['--cfg-options', 'a=1', '--cfg-options', 'b=2'])
+    assert options.cfg_options == {'a': 1, 'b': 2}
+    for arguments, error in (
+        (['a=1', 'foo'], "--cfg-options must be KEY=VALUE, got 'foo'"),
+        (['=1'], "--cfg-options must be KEY=VALUE, got '=1'"),
+        (['a=1', 'b=2', 'a=3'], "--cfg-options: keys must differ, got 'a' more than once"),
+        (
+            ['a=1', '--cfg-options', 'a=1'],
+            "--cfg-options: keys must differ, got 'a' more than once",
+        ),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            parser.parse_args(['--cfg-options', *arguments])
+        assert exit_.value.code == 2
+        assert capsys.readouterr().err == f'error: {error} (see tool.py --help)\n'
+
+
+class Parsers(Exception):
+    """Raised with the parser of a tool, in place of parsing."""
+
+
+@pytest.mark.parametrize('tool', sorted(path.stem for path in (ROOT / 'tools').glob('*.py')))
+def test_an_option_that_is_given_twice_keeps_the_values_of_both(tool, monkeypatch):
+    """By default argparse drops those of the first."""
+
+    def parse_args(self, arguments):
+        raise Parsers(self)
+
+    monkeypatch.setattr(ArgumentParser, 'parse_args', parse_args)
+    with pytest.raises(Parsers) as error:
+        importlib.import_module(f'tools.{tool}').main([])
+    (parser,) = error.value.args
+    for action in parser._actions:
+        if action.nargs == '+' and action.option_strings:
+            first = {'a': 1} if action.dest == 'cfg_options' else ['a']
+            options = argparse.Namespace(**{action.dest: first})
+            action(parser, options, ['b=2'])
+            assert len(getattr(options, action.dest)) == 2
 
 
 @pytest.mark.parametrize('text', ['0', '-1', '1.5', 'one', ''])

@@ -135,6 +135,12 @@ def test_a_folder_that_takes_no_files(tmp_path):
             check_folder(folder)
     with pytest.raises(OSError, match='/proc/new'):
         check_folder('/proc/new')
+    (tmp_path / 'link').symlink_to(tmp_path / 'none')
+    for folder in (tmp_path / 'link', tmp_path / 'link' / 'below'):
+        with pytest.raises(NotADirectoryError, match=f'^{folder} cannot be a folder: '):
+            check_folder(folder)
+    (tmp_path / 'none').mkdir()
+    check_folder(tmp_path / 'link' / 'below')
 
 
 @contextmanager

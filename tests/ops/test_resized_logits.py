@@ -1,0 +1,49 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmseg_ctx.ops import Interpolation, ResizedLogits, predicted_labels
+
+SIZES = [(128, 120), (100, 90)]  # the network's input, the original image
+LOWEST = torch.finfo(torch.float32).min
+
+
+def labels(logits, align_corners):
+    sides = []
+    for source, *targets in zip(logits.shape[1:], *SIZES, strict=True):
+        side = Interpolation.identity(source, logits)
+        for target in targets:
+            side = side.resize(target, align_corners)
+        sides.append([side])
+    return predicted_labels(ResizedLogits([[logits]], *sides))[0]
+
+
+def reference(logits, align_corners):
+    full = logits[None]
+    for size in SIZES:
+        full = F.interpolate(full, size, mode='bilinear', align_corners=align_corners)
+    return full[0].argmax(0)
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(6, 16, 15, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('value', [LOWEST, -LOWEST, torch.inf, -torch.inf, torch.nan])
+def test_of_one_logit_that_is_not_finite_or_extreme(logits, value, align_corners):
+    logits[3, 7, 8] = value
+    expected = reference(logits, align_corners)
+    assert torch.equal(labels(logits, align_corners), expected)
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('value', [LOWEST, -torch.inf])
+def test_of_a_class_that_is_left_out(logits, value, align_corners):
+    logits[3] = -1e30  # of which PyTorch's resize makes no NaN
+    expected = reference(logits, align_corners)
+    logits[3] = value
+    actual = labels(logits, align_corners)
+    assert (actual != 3).all()
+    assert torch.equal(actual, expected)

@@ -53,7 +53,12 @@ from mmseg_ctx.losses.memory_efficient import (
     memory_efficient_class,
 )
 from mmseg_ctx.ops import check_labels, mask_ignored, resize_labels, widen
-from mmseg_ctx.utils.arguments import check_head_arguments, check_index, check_inputs
+from mmseg_ctx.utils.arguments import (
+    check_head_arguments,
+    check_index,
+    check_inputs,
+    check_norm_inputs,
+)
 
 
 @MODELS.register_module()
@@ -219,11 +224,14 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
     def _predict(self, call, *args, **kwargs):
         return self._classify_once(call, super().predict, *args, **kwargs)
 
-    def _classify_once(self, call, method, *args, **kwargs):
+    def _classify_once(self, call, method, inputs, *args, **kwargs):
         """Return what a method of the wrapped head returns, which must classify once."""
         self._call = call
         try:
-            result = method(*args, **kwargs)
+            result = method(inputs, *args, **kwargs)
+        except ValueError:
+            check_norm_inputs(self, *inputs)  # which would say what to do
+            raise
         finally:
             self._call = None
         if call.times != 1:

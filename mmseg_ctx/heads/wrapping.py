@@ -52,7 +52,7 @@ from mmseg_ctx.losses.memory_efficient import (
     losses_without_accuracy,
     memory_efficient_class,
 )
-from mmseg_ctx.ops import check_labels, mask_ignored, resize_labels, widen
+from mmseg_ctx.ops import at_least_float32, check_labels, mask_ignored, resize_labels
 from mmseg_ctx.utils.arguments import (
     check_head_arguments,
     check_index,
@@ -164,7 +164,7 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         Returns:
             Tensor: Refined logits p_p, ``[B, N, h, w]``, or those that a prediction asks for.
         """
-        feat = widen(feat)  # once, for all that reads it
+        feat = at_least_float32(feat)  # once, for all that reads it
         dropped = feat if self.dropout is None else self.dropout(feat)
         prior = self.prior_logits(dropped)
         call = self._call or _Call()

@@ -26,12 +26,12 @@ class _Attention(nn.Module):
         return (x @ x.mT).softmax(-1) @ x
 
 
-@pytest.mark.parametrize('device', ['meta', 'cpu'])
-def test_dynamic_depthwise_convolution_is_counted(device):
-    module = _DynamicDepthwise().to(device)
+@pytest.mark.parametrize('place', ['meta', 'cpu'])
+def test_dynamic_depthwise_convolution_is_counted(place):
+    module = _DynamicDepthwise().to(place)
     make_kernels = 2 * 6 * 6 * (3 * 3)  # images, channels out and in, grid of regions
     convolve = 2 * 6 * (5 * 7) * (3 * 3)  # images, channels, positions, taps
-    cost = count(module, torch.rand(2, 6, 5, 7, device=device))
+    cost = count(module, torch.rand(2, 6, 5, 7, device=place))
     assert cost == Complexity(36, make_kernels + convolve)
 
 

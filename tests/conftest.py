@@ -2,6 +2,39 @@ import pytest
 import torch
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        '--cuda', action='store_true', help='run on CUDA alone, and only what can run on a device'
+    )
+
+
+def pytest_configure(config):
+    if config.getoption('--cuda') and not torch.cuda.is_available():
+        raise pytest.UsageError('--cuda needs a CUDA device, and PyTorch finds none here')
+
+
+def pytest_generate_tests(metafunc):
+    """Run each test that takes a ``device`` on the CPU, and on CUDA where there is one."""
+    if 'device' in metafunc.fixturenames:
+        devices = [] if metafunc.config.getoption('--cuda') else ['cpu']
+        devices += ['cuda'] if torch.cuda.is_available() else []
+        metafunc.parametrize('device', devices, indirect=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption('--cuda'):
+        on_cuda = [item for item in items if 'device' in item.fixturenames]
+        config.hook.pytest_deselected(items=[item for item in items if item not in on_cuda])
+        items[:] = on_cuda
+
+
+@pytest.fixture
+def device(request):
+    """A device; what is computed on it has the precision of its type."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield torch.device(request.param)
+
+
 @pytest.fixture(autouse=True)
 def _same_random_numbers():
     """Start each test from the same seed, whatever ran before it."""

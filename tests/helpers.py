@@ -59,14 +59,14 @@ def setup_arguments():
 
 def assert_relative(actual, expected, tolerance):
     """Assert that the largest difference is at most ``tolerance`` times the largest value."""
-    actual, expected = (torch.as_tensor(tensor).double() for tensor in (actual, expected))
+    actual, expected = (torch.as_tensor(tensor).double().cpu() for tensor in (actual, expected))
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     error = (actual - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
     assert error <= tolerance, f'relative error {error:.2e} > {tolerance:.0e}'
 
 
 def _run_rank(rank, worker, world_size, port, results, args):
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     dist.init_process_group('gloo', rank=rank, world_size=world_size)
     try:
@@ -85,5 +85,38 @@ def run_processes(worker, *args, folder, world_size=2):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    mp.spawn(_run_rank, (worker, world_size, port, folder, args), nprocs=world_size)
+    with _without_cuda():
+        mp.start_processes(
+            _run_rank,
+            (worker, world_size, port, folder, args),
+            nprocs=world_size,
+            start_method='forkserver',
+        )
     return [torch.load(folder / f'{rank}.pt', weights_only=False) for rank in range(world_size)]
+
+
+def run_in_process(worker, *args, path, **kwargs):
+    """Run a function of a module's top level in a process; return its exit code.
+
+    What it returns is written to ``path``.
+    """
+    server = mp.get_context('forkserver')
+    with _without_cuda():
+        process = server.Process(target=_run_and_save, args=(path, worker, args, kwargs))
+        process.start()
+    process.join()
+    return process.exitcode
+
+
+def _run_and_save(path, worker, args, kwargs):
+    torch.set_num_threads(1)
+    torch.save(worker(*args, **kwargs), path)
+
+
+def _without_cuda():
+    """Let processes that start meanwhile see no CUDA device, which MMEngine would use."""
+    return mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
+
+
+# The server has imported what processes need, so that each of them starts at once.
+mp.set_forkserver_preload(['mmseg.models', 'mmseg_ctx', 'mmengine.runner'])

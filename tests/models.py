@@ -10,31 +10,37 @@ from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
 
 HEAD = dict(in_channels=16, in_index=2, channels=8, num_classes=14, norm_cfg=dict(type='BN'))
 FCN = dict(type='FCNHead', **HEAD)
-HEADS = {
-    'CaC-Net': dict(type='ContextAdaptiveConvHead', kernel_sizes=(3,), dilations=(1, 3), **HEAD),
+# The heads of this package. A line here gives a head the whole contract of
+# ``tests/heads/test_every_head.py``, alone and inside the context-aware classifier.
+METHODS = {
+    'CaC-Net': dict(HEAD, type='ContextAdaptiveConvHead', kernel_sizes=(3,), dilations=(1, 3)),
     'ACNet': dict(
+        HEAD,
         type='AdaptiveContextHead',
-        **{
-            **HEAD,
-            'in_channels': (4, 8, 16),
-            'in_index': (0, 1, 2),
-            'channels': 6,
-            'block_channels': (8, 7, 6),
-            'num_local_fusions': 1,
-            # Where MMSegmentation's resize fixes the sizes of an exported graph.
-            'align_corners': True,
-        },
+        in_channels=(4, 8, 16),
+        in_index=(0, 1, 2),
+        channels=6,
+        block_channels=(8, 7, 6),
+        num_local_fusions=1,
+        # Where MMSegmentation's resize fixes the sizes of an exported graph.
+        align_corners=True,
     ),
-    'DMNet': dict(type='DynamicMultiScaleHead', filter_sizes=(2, 5), **HEAD),
-    'CTNet': dict(type='ContextTandemHead', key_channels=4, kernel_sizes=(3, 5), **HEAD),
+    'DMNet': dict(HEAD, type='DynamicMultiScaleHead', filter_sizes=(2, 5)),
+    'CTNet': dict(HEAD, type='ContextTandemHead', key_channels=4, kernel_sizes=(3, 5)),
 }
-HEADS['CAC'] = dict(
-    type='ContextAwareClassifierHead',
-    head=dict(type='PSPHead', **HEAD),
-    # With few of them all may be zero for several classes, which then share their logits.
-    projector_channels=32,
-)
-HEADS['CAC on DMNet'] = dict(HEADS['CAC'], head={**HEADS['DMNet'], 'filter_sizes': (3,)})
+
+
+def with_cac(head):
+    """Return the config of a head inside the context-aware classifier."""
+    # With few channels all may be zero for several classes, which then share their logits.
+    return dict(type='ContextAwareClassifierHead', head=head, projector_channels=32)
+
+
+HEADS = {
+    **METHODS,
+    'CAC': with_cac(dict(type='PSPHead', **HEAD)),
+    'CAC on DMNet': with_cac({**METHODS['DMNet'], 'filter_sizes': (3,)}),
+}
 
 
 @MODELS.register_module(force=True)
@@ -62,9 +68,16 @@ class SmallBackbone(nn.Module):
 
 
 def model_config(head):
-    """Return the config of a segmentor with a head of ``HEADS``, or MMSegmentation's ``'FCN'``."""
+    """Return the config of a segmentor with a head.
+
+    Args:
+        head (str | dict | list): A name of ``HEADS``, MMSegmentation's ``'FCN'``, the config of a
+            head, or those of a cascade.
+    """
+    if isinstance(head, str):
+        head = FCN if head == 'FCN' else HEADS[head]
     return dict(
-        type='EncoderDecoder',
+        **segmentor_config(head),
         data_preprocessor=dict(
             type='mmseg.SegDataPreProcessor',
             mean=[123.675, 116.28, 103.53],
@@ -72,9 +85,15 @@ def model_config(head):
             bgr_to_rgb=True,
         ),
         backbone=dict(type='SmallBackbone'),
-        decode_head=FCN if head == 'FCN' else HEADS[head],
-        test_cfg=ConfigDict(mode='whole'),
     )
+
+
+def segmentor_config(head, kind='EncoderDecoder'):
+    """Return the config of a segmentor, but for its backbone, with a head, or a list of them."""
+    config = dict(type=kind, decode_head=head, test_cfg=ConfigDict(mode='whole'))
+    if isinstance(head, list):
+        config.update(type=kind.replace('Encoder', 'CascadeEncoder'), num_stages=len(head))
+    return config
 
 
 def build_segmentor(head, preprocessor={}, /, **changes):
@@ -84,7 +103,8 @@ def build_segmentor(head, preprocessor={}, /, **changes):
     """
     config = model_config(head)
     config['data_preprocessor'] = {**config['data_preprocessor'], **preprocessor}
-    config['decode_head'] = {**config['decode_head'], **changes}
+    if changes:
+        config['decode_head'] = {**config['decode_head'], **changes}
     segmentor = MODELS.build(config).eval()
     randomize(segmentor)
     segmentor.dataset_meta = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])

@@ -15,7 +15,7 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.ops import autocast_off, widen
+from mmseg_ctx.ops import at_least_float32, autocast_off
 from mmseg_ctx.utils.arguments import (
     check_bool,
     check_decode_head,
@@ -56,7 +56,7 @@ class GlobalContextModule(nn.Module):
         The gate is in (0, 1], with 1 at each image's place that is nearest to the global feature.
         """
         with autocast_off(x):
-            features = widen(x)  # A
+            features = at_least_float32(x)  # A
             pooled = features.mean((2, 3), keepdim=True)  # [B, C, 1, 1]
             p = self.project(pooled.to(self.project.weight.dtype))  # [B, C, 1, 1]
             gate = self._gate(features, p)  # [B, 1, h, w]

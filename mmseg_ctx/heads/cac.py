@@ -15,6 +15,7 @@ from torch import nn
 
 from mmseg_ctx.losses import ClassEntropyKLLoss
 from mmseg_ctx.ops import (
+    at_least_float32,
     autocast_off,
     class_prototypes,
     cosine_logits,
@@ -22,7 +23,6 @@ from mmseg_ctx.ops import (
     mask_ignored,
     one_hot,
     resize_labels,
-    widen,
 )
 from mmseg_ctx.utils.arguments import check_choice, check_int, check_number
 
@@ -111,7 +111,9 @@ class ContextAwareClassifier:
         Returns:
             Tensor: p_p, ``[B, N, h, w]``.
         """
-        prototypes = class_prototypes(features, widen(prior).softmax(dim=1))  # C_p, [B, N, d]
+        prototypes = class_prototypes(
+            features, at_least_float32(prior).softmax(dim=1)
+        )  # C_p, [B, N, d]
         return self._context_logits(features, prototypes, self.estimate_projector)
 
     def oracle_logits(self, features, label, scope):

@@ -17,7 +17,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.ops import autocast_off, spatially_varying_weights, widen
+from mmseg_ctx.ops import at_least_float32, autocast_off, spatially_varying_weights
 from mmseg_ctx.utils.arguments import (
     check_bool,
     check_choice,
@@ -94,16 +94,16 @@ class ContextAdaptiveConv(nn.Module):
 
         Dividing by n makes it a mean over the places, which no size of the image changes.
         """
-        x = widen(x)
+        x = at_least_float32(x)
         features = x.flatten(2)  # [B, C, n]
-        query = widen(self.query(x.to(self.query.weight.dtype))).flatten(2)  # [B, s², n]
+        query = at_least_float32(self.query(x.to(self.query.weight.dtype))).flatten(2)  # [B, s², n]
         context = features @ query.transpose(1, 2) / features.size(2)  # [B, C, s²]
         key = self.key.weight.flatten(1)  # [C, C]
         mean_query = query.mean(2).unsqueeze(1)  # [B, 1, s²]
         return key @ context.to(key.dtype) + self.key.bias.unsqueeze(1) * mean_query.to(key.dtype)
 
     def _pooled(self, x):
-        pooled = widen(x).mean((2, 3)).to(self.fc.weight.dtype)  # [B, C]
+        pooled = at_least_float32(x).mean((2, 3)).to(self.fc.weight.dtype)  # [B, C]
         return self.fc(pooled).unflatten(1, (self.channels, -1))  # [B, C, s²]
 
     def weights(self, x, kernels):

@@ -19,7 +19,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.ops import autocast_off, widen
+from mmseg_ctx.ops import at_least_float32, autocast_off
 from mmseg_ctx.utils.arguments import (
     check_choice,
     check_decode_head,
@@ -112,7 +112,7 @@ class ChannelContextModule(nn.Module):
         """
         context = self.excitation(x)  # [B, C]
         middle = context[:, :, None, None] * x
-        probabilities = widen(self.class_logits(context)).softmax(dim=1)  # [B, N]
+        probabilities = at_least_float32(self.class_logits(context)).softmax(dim=1)  # [B, N]
         class_features = context[:, :, None] * probabilities[:, None]  # [B, C, N]
         return middle, probabilities, class_features.to(x.dtype)
 
@@ -153,7 +153,11 @@ class SpatialContextModule(nn.Module):
         value = self.value(class_features).flatten(2)  # [B, C/s, N]
         # In half precision products of large features would overflow.
         with autocast_off(x):
-            energy = self.scale * widen(key).transpose(1, 2) @ widen(query.flatten(2))
+            energy = (
+                self.scale
+                * at_least_float32(key).transpose(1, 2)
+                @ at_least_float32(query.flatten(2))
+            )
             attention = energy.softmax(dim=1).to(value.dtype)  # [B, N, h * w]
         context = (value @ attention).view(query.shape)  # [B, C/s, h, w]
         return self.fuse(self.expand(context) + x)

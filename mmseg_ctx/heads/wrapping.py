@@ -52,8 +52,13 @@ from mmseg_ctx.losses.memory_efficient import (
     losses_without_accuracy,
     memory_efficient_class,
 )
-from mmseg_ctx.ops import check_labels, mask_ignored, resize_labels, widen
-from mmseg_ctx.utils.arguments import check_head_arguments, check_index, check_inputs
+from mmseg_ctx.ops import at_least_float32, check_labels, mask_ignored, resize_labels
+from mmseg_ctx.utils.arguments import (
+    check_head_arguments,
+    check_index,
+    check_inputs,
+    check_norm_inputs,
+)
 
 
 @MODELS.register_module()
@@ -159,7 +164,7 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         Returns:
             Tensor: Refined logits p_p, ``[B, N, h, w]``, or those that a prediction asks for.
         """
-        feat = widen(feat)  # once, for all that reads it
+        feat = at_least_float32(feat)  # once, for all that reads it
         dropped = feat if self.dropout is None else self.dropout(feat)
         prior = self.prior_logits(dropped)
         call = self._call or _Call()
@@ -219,11 +224,14 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
     def _predict(self, call, *args, **kwargs):
         return self._classify_once(call, super().predict, *args, **kwargs)
 
-    def _classify_once(self, call, method, *args, **kwargs):
+    def _classify_once(self, call, method, inputs, *args, **kwargs):
         """Return what a method of the wrapped head returns, which must classify once."""
         self._call = call
         try:
-            result = method(*args, **kwargs)
+            result = method(inputs, *args, **kwargs)
+        except ValueError:
+            check_norm_inputs(self, *inputs)  # which would say what to do
+            raise
         finally:
             self._call = None
         if call.times != 1:

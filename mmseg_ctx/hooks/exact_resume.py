@@ -68,15 +68,20 @@ class ExactResumeHook(Hook):
         loader = runner.train_dataloader
         if hasattr(loader.sampler, 'seed'):
             loader.sampler.seed = runner.seed
-        # MMEngine either skips the images that were seen, or loads them again.
-        start = runner.iter if hasattr(loader.sampler, 'skip') else 0
-        step = _SeedImage((runner.seed, get_rank()), loader.batch_size, start)
+        # Worker processes load the images that were seen again, where no sampler can skip them.
+        skips = loader.num_workers == 0 or hasattr(loader.sampler, 'skip')
+        iteration = runner.iter if skips else 0
+        self._step = _SeedImage((runner.seed, get_rank()), loader.batch_size, iteration)
         for dataset in _without_wrappers(loader.dataset):
-            dataset.pipeline.transforms.insert(0, step)
+            dataset.pipeline.transforms.insert(0, self._step)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Seed the model's own random numbers, dropout's for instance."""
         torch.manual_seed(_mix(runner.seed, get_rank(), runner.iter))
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Seed the images of the next iteration, where this process loads them."""
+        self._step.iteration = runner.iter + 1
 
 
 def _is_inside(checkpoint, folder):
@@ -93,20 +98,26 @@ def _restore_seed(runner, checkpoint):
 
 
 class _SeedImage:
-    """First step of a pipeline: random numbers that depend on seed, iteration and place in it."""
+    """First step of a pipeline: random numbers that depend on seed, iteration and place in it.
 
-    def __init__(self, seed, batch_size, start):
+    Attributes:
+        iteration (int): That for which the next images are loaded; in a worker process, that of the
+            first images which the workers load.
+    """
+
+    def __init__(self, seed, batch_size, iteration):
         self.seed = seed
         self.batch_size = batch_size
-        self.start = start
+        self.iteration = iteration
         self.drawn = 0
 
     def __call__(self, results):
-        worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         batch, place = divmod(self.drawn, self.batch_size)
-        # The loader's workers take batches in turn.
-        seed = _mix(*self.seed, self.start + batch * workers + number, place)
+        iteration = self.iteration
+        worker = get_worker_info()
+        if worker is not None:  # which take batches in turn
+            iteration += batch * worker.num_workers + worker.id
+        seed = _mix(*self.seed, iteration, place)
         np.random.seed(seed)
         random.seed(seed)
         self.drawn += 1

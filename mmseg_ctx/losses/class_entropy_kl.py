@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.ops import mask_ignored, widen
+from mmseg_ctx.ops import at_least_float32, mask_ignored
 from mmseg_ctx.ops.prototypes import EPSILON
 from mmseg_ctx.utils.arguments import check_bool, check_choice, check_number
 
@@ -111,7 +111,11 @@ class ClassEntropyKLLoss(nn.Module):
             Tensor: A scalar, float32 or wider; zero, with a gradient of zeros, where nothing is
             labelled.
         """
-        logits = dict(prior=widen(prior), estimate=widen(estimate), oracle=widen(oracle))
+        logits = dict(
+            prior=at_least_float32(prior),
+            estimate=at_least_float32(estimate),
+            oracle=at_least_float32(oracle),
+        )
         estimate, oracle = logits['estimate'], logits['oracle'].detach()
         label = mask_ignored(label, ignore_index)
         labelled = label >= 0  # [B, h, w]

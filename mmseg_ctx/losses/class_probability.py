@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.ops import autocast_off, check_labels, mask_ignored, widen
+from mmseg_ctx.ops import at_least_float32, autocast_off, check_labels, mask_ignored
 from mmseg_ctx.utils.arguments import check_number
 
 
@@ -82,7 +82,7 @@ class ClassProbabilityLoss(nn.Module):
         Raises:
             ValueError: See :func:`mmseg_ctx.ops.check_labels`.
         """
-        class_probabilities = widen(class_probabilities)
+        class_probabilities = at_least_float32(class_probabilities)
         shares = class_shares(label, class_probabilities.shape[1], ignore_index)
         entropy = _binary_cross_entropy(class_probabilities, shares)  # [B, N]
         labelled = shares.sum(dim=1, keepdim=True) > 0  # [B, 1]

@@ -12,11 +12,11 @@ from mmseg.structures import OHEMPixelSampler
 from torch import nn
 
 from mmseg_ctx.ops import (
+    at_least_float32,
     check_labels,
     class_weights_of_pixels,
     upsampled_cross_entropy,
     upsampled_pixel_losses,
-    widen,
 )
 from mmseg_ctx.utils.classes import combined_class
 
@@ -128,7 +128,7 @@ def loss_modules(head):
 def _tiled_losses(head, seg_logits, batch_data_samples, with_accuracy):
     label = head._stack_batch_gt(batch_data_samples).squeeze(1).long()  # [B, H, W]
     check_labels(label, seg_logits.size(1), head.ignore_index)
-    seg_logits = widen(seg_logits)  # once, for all that reads it
+    seg_logits = at_least_float32(seg_logits)  # once, for all that reads it
     options = dict(ignore_index=head.ignore_index, align_corners=head.align_corners)
     pixel_weight = None
     if head.sampler is not None:

@@ -18,7 +18,7 @@ from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
 from mmseg_ctx.ops.interpolation import Interpolation
 from mmseg_ctx.ops.labels import IGNORED, check_labels, mask_ignored, resize_labels
 from mmseg_ctx.ops.pooling import adaptive_avg_pool2d
-from mmseg_ctx.ops.precision import autocast_off, widen
+from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 from mmseg_ctx.ops.prototypes import class_prototypes, one_hot
 from mmseg_ctx.ops.resized_logits import ResizedLogits, averaged_labels, predicted_labels
 from mmseg_ctx.ops.spatial_weights import spatially_varying_weights
@@ -33,6 +33,7 @@ __all__ = [
     'Interpolation',
     'ResizedLogits',
     'adaptive_avg_pool2d',
+    'at_least_float32',
     'autocast_off',
     'averaged_labels',
     'check_labels',
@@ -48,5 +49,4 @@ __all__ = [
     'spatially_varying_weights',
     'upsampled_cross_entropy',
     'upsampled_pixel_losses',
-    'widen',
 ]

@@ -3,7 +3,7 @@
 import torch
 from torch.autograd.function import once_differentiable
 
-from mmseg_ctx.ops.precision import autocast_off, widen
+from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 
 def cosine_logits(features, classifier, temperature):
@@ -21,7 +21,7 @@ def cosine_logits(features, classifier, temperature):
     Returns:
         Tensor: ``[B, N, h, w]``.
     """
-    features, classifier = widen(features), widen(classifier)
+    features, classifier = at_least_float32(features), at_least_float32(classifier)
     norm = torch.linalg.vector_norm(classifier, dim=2, keepdim=True)  # [B, N, 1]
     direction = classifier * (temperature / _infinite_where_zero(norm))  # [B, N, d]
     direction = direction.expand(features.size(0), -1, -1)
@@ -43,7 +43,7 @@ def dot_logits(features, classifier):
         Tensor: ``[B, N, h, w]``.
     """
     with autocast_off(features):
-        logits = widen(classifier) @ widen(features).flatten(2)  # [B, N, hw]
+        logits = at_least_float32(classifier) @ at_least_float32(features).flatten(2)  # [B, N, hw]
     return logits.unflatten(2, features.shape[2:])
 
 

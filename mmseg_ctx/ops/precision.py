@@ -21,7 +21,7 @@ def autocast_off(tensor):
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-def widen(tensor):
+def at_least_float32(tensor):
     """Return ``tensor`` in float32, or as it is where its type is at least as wide.
 
     Args:

@@ -2,7 +2,7 @@
 
 import torch
 
-from mmseg_ctx.ops.precision import autocast_off, widen
+from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 # Against a division by zero where a class has no pixel, or a probability that underflows.
 EPSILON = 1e-12
@@ -40,7 +40,7 @@ def class_prototypes(features, membership, absent=None, scope='image'):
         Tensor: ``[B, N, d]``, or ``[1, N, d]`` for the batch.
     """
     with autocast_off(features):
-        features = widen(features)
+        features = at_least_float32(features)
         membership = membership.to(features.dtype)
         sums = membership.flatten(2) @ features.flatten(2).transpose(1, 2)  # [B, N, d]
         weights = membership.flatten(2).sum(dim=2, keepdim=True)  # [B, N, 1]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmseg_ctx.ops.interpolation import tile_size
-from mmseg_ctx.ops.precision import autocast_off, widen
+from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 
 class ResizedLogits:
@@ -81,7 +81,7 @@ def _mix(window, row_matrix, rows, column_matrix, columns):
     would get a NaN, from its weight of 0. So they are large here, and NaN is the largest, as for
     ``argmax``. That is below the largest number, since a pixel's weights may add up to more than 1.
     """
-    pixels = widen(window[:, rows, columns].transpose(0, 1)).contiguous()  # [h, N, w]
+    pixels = at_least_float32(window[:, rows, columns].transpose(0, 1)).contiguous()  # [h, N, w]
     largest = torch.finfo(pixels.dtype).max / 2
     pixels = pixels.nan_to_num(torch.inf).clamp_(-largest, largest)
     mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])  # [H, N, w]

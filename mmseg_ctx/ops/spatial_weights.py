@@ -5,7 +5,7 @@ import functools
 import torch
 
 from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
-from mmseg_ctx.ops.precision import autocast_off, widen
+from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 
 def spatially_varying_weights(x, kernels, dilations=(1, 2, 3)):
@@ -27,7 +27,7 @@ def spatially_varying_weights(x, kernels, dilations=(1, 2, 3)):
         torch.Size([2, 8, 5, 7])
     """
     with autocast_off(x):
-        features, kernels = widen(x).contiguous(), widen(kernels)
+        features, kernels = at_least_float32(x).contiguous(), at_least_float32(kernels)
         # In place, since the gradient of a sigmoid needs its output and not its input.
         maps = (dynamic_depthwise_conv2d(features, kernels, d).sigmoid_() for d in dilations)
         weights = functools.reduce(torch.add, maps)

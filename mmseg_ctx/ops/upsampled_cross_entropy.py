@@ -3,7 +3,7 @@
 import torch
 
 from mmseg_ctx.ops.interpolation import Interpolation, tile_size
-from mmseg_ctx.ops.precision import autocast_off, widen
+from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 
 def upsampled_cross_entropy(
@@ -55,7 +55,7 @@ def upsampled_cross_entropy(
     """
     if len(label) != len(logits):
         raise ValueError(f'label must be of {len(logits)} images, as logits, got {len(label)}')
-    logits = widen(logits)
+    logits = at_least_float32(logits)
     labelled = label != ignore_index
     weights = labelled.to(logits.dtype)  # [B, H, W]
     if class_weight is not None:
@@ -92,7 +92,7 @@ def upsampled_pixel_losses(logits, label, ignore_index=255, align_corners=False)
         value is that of class 0.
     """
     label = label.masked_fill(label == ignore_index, 0)
-    return _tiled_pixel_losses(widen(logits.detach()), label, align_corners)
+    return _tiled_pixel_losses(at_least_float32(logits.detach()), label, align_corners)
 
 
 def class_weights_of_pixels(class_weight, logits, label, labelled):

@@ -19,7 +19,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from mmseg_ctx.losses import use_memory_efficient_losses
-from mmseg_ctx.ops import Interpolation, ResizedLogits, predicted_labels, widen
+from mmseg_ctx.ops import Interpolation, ResizedLogits, at_least_float32, predicted_labels
 from mmseg_ctx.utils.arguments import check_bool, check_choice, check_ints
 
 
@@ -177,7 +177,7 @@ class MemoryEfficientSegmentor:
                 f'what {type(head).__name__} predicts is not what its predict_by_feat returns'
             )
         logits = logits.detach()  # A graph would hold the network's maps.
-        like = widen(logits[:0])
+        like = at_least_float32(logits[:0])
         return logits, *(
             Interpolation.identity(source, like).resize(target, head.align_corners)
             for source, target in zip(logits.shape[2:], size, strict=True)

@@ -123,7 +123,7 @@ def describe_pixel(here, scene):
 
 def pixel_height(here):
     """Return how many inches high the drawing about a pixel is."""
-    return 2.0
+    return 1.8
 
 
 def draw_pixel(figure, here, scene, row, column):

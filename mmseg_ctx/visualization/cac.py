@@ -250,7 +250,7 @@ def describe_pixel(here, scene):
     farthest = here.moves.argmax().item()
     order = here.logits['refined'].argsort(descending=True).tolist()
     return PixelTable(
-        f'Class by {"; by ".join(said)}. Only logits of one classifier compare. In this image '
+        f'Class by {"; by ".join(said)}. Compare logits within one classifier only. In this image '
         f'the weights of {scene.classes[farthest]} moved most: 1 − cosine = '
         f'{here.moves[farthest]:.3f}.',
         ('class', *(f'logit by {name}' for name in here.logits), 'its weights moved'),
@@ -281,5 +281,6 @@ def draw_pixel(figure, here, scene, row, column):
     for axes, (title, numbers) in zip(grid, values.items(), strict=True):
         unit = '1 − cosine' if numbers is here.moves else 'logit'
         show_bars(axes, names, numbers[order].tolist(), colours, title, unit)
+        axes.locator_params(axis='x', nbins=2)
     # Each of the four turns the axis that they share.
     grid[0].set_ylim(len(order) - 0.5, -0.5)

@@ -21,7 +21,7 @@ EXPLANATION = (
     'above 1 the channel is amplified, below 1 it is damped.'
 )
 CHANNELS = 4
-PIXEL_CHANNELS = 3
+PIXEL_CHANNELS = 2
 ROWS = ('features X', 'weights W', 'X* = W · X', 'kernel')
 HEIGHT = 6.0
 
@@ -163,7 +163,7 @@ def describe_pixel(here, scene):
 
 def pixel_height(here):
     """Return how many inches high the drawing about a pixel is."""
-    return 2.45 * len(here)
+    return 2.7 * len(here)
 
 
 def draw_pixel(figure, here, scene, row, column):

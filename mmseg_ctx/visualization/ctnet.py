@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mmseg_ctx.ops import widen
+from mmseg_ctx.ops import at_least_float32
 from mmseg_ctx.visualization.panels import NEUTRAL, PixelTable, add_colour_bar, show_bars, show_map
 
 TITLE = 'CTNet: expected classes guide attention'
@@ -78,7 +78,11 @@ def read_context(head, records, scene):
 
 def _attention(head, records):
     query, key = records['query'][1][0], records['key'][1][0]  # [C/s, h, w], [C/s, N, 1]
-    energy = head.spatial_context.scale * widen(key).squeeze(2).T @ widen(query).flatten(1)
+    energy = (
+        head.spatial_context.scale
+        * at_least_float32(key).squeeze(2).T
+        @ at_least_float32(query).flatten(1)
+    )
     return energy.softmax(dim=0).unflatten(1, query.shape[1:]).cpu()  # [N, h, w]
 
 
@@ -122,7 +126,7 @@ def _draw_probabilities(axes, probabilities, scene):
         probabilities[order].tolist(),
         [scene.colour(index) for index in order],
         'class probabilities',
-        'probability' + (' (● in the ground truth)' if present else ''),
+        'probability' + ('\n(● in the ground truth)' if present else ''),
     )
 
 

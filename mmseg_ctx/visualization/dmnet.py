@@ -23,7 +23,7 @@ EXPLANATION = (
     'norm and activation make of the result, before channels are mixed.'
 )
 CHANNELS = 3
-PIXEL_CHANNELS = 6
+PIXEL_CHANNELS = 4
 HIGHLIGHT = '#d95f02'
 HEIGHT = 4.9
 

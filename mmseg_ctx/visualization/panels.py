@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmseg_ctx.visualization.labels import colour_entry, colour_label
 
-PIXEL_WIDTH = 5.6
+PIXEL_WIDTH = 4.8
 """Inches of what is drawn about one pixel: as wide as half a page, or as a telephone."""
 SMALL = 8
 """Points of the text on colour bars and axes; titles are a point larger."""
@@ -198,7 +198,8 @@ def add_colour_bar(shown, label=None):
     bar = axes.figure.colorbar(shown, cax=place)
     bar.solids.set_alpha(1)
     bar.ax.tick_params(labelsize=SMALL)
-    bar.locator = MaxNLocator(4)
+    # The bar of a flat picture has room for few numbers.
+    bar.locator = MaxNLocator(4 if abs(top - bottom) > 0.6 * (right - left) else 2)
     bar.formatter = FormatStrFormatter('%.2g')
     bar.update_ticks()
     if label:

@@ -10,7 +10,7 @@ from mmseg.models.utils import resize
 
 from mmseg_ctx.export import Agreement, export_onnx
 from mmseg_ctx.export import onnx as onnx_export
-from tests.models import HEADS, build_segmentor
+from tests.models import build_segmentor
 
 
 def run(path, image):
@@ -24,9 +24,8 @@ def expected_logits(segmentor, image):
         return segmentor.encode_decode(image, [dict(img_shape=tuple(image.shape[2:]))] * len(image))
 
 
-@pytest.mark.parametrize('head', HEADS)
-def test_one_file_for_any_size(head, tmp_path):
-    segmentor = build_segmentor(head)
+def test_one_file_for_any_size(tmp_path):
+    segmentor = build_segmentor('CAC')
     path = tmp_path / 'model.onnx'
     agreements = export_onnx(segmentor, path, (48, 56), dynamic=True)
     shapes = [agreement.shape for agreement in agreements]

@@ -7,13 +7,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmseg.models.backbones import ResNetV1c
-from mmseg.registry import MODELS
-from torch.nn.parallel import DistributedDataParallel
 
 from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.heads import AdaptiveContextHead
 from mmseg_ctx.heads.acnet import AdaptiveContextBlock, GlobalContextModule, LocalContextModule
-from tests.helpers import assert_relative, data_samples, run_processes
+from tests.helpers import assert_relative, data_samples
 
 BN = dict(type='BN')
 SMALL = dict(
@@ -245,41 +243,6 @@ def test_local_context_under_autocast():
     assert_relative(actual.detach(), expected.detach(), 0.05)
 
 
-def test_channels_last_and_half_precision():
-    head = seeded(AdaptiveContextHead(**SMALL)).eval()
-    inputs = features()
-    expected = head(inputs)
-    head.to(memory_format=torch.channels_last)
-    last = [x.to(memory_format=torch.channels_last) for x in inputs]
-    torch.testing.assert_close(head(last), expected, rtol=1e-5, atol=1e-5)
-    half = head.bfloat16()([x.bfloat16() for x in inputs])
-    assert half.dtype == torch.bfloat16
-    assert_relative(half.detach(), expected.detach(), 0.05)
-
-
-SIZES = {
-    'strides 4, 8, 16, 16': ((32, 32), (16, 16), (8, 8), (8, 8)),
-    'odd': ((33, 29), (17, 15), (9, 8), (9, 8)),
-    'strides 4, 8, 16, 32': ((16, 16), (8, 8), (4, 4), (2, 2)),
-    'strides 4, 8, 8, 8': ((9, 7), (5, 4), (5, 4), (5, 4)),
-    'not a multiple': ((10, 11), (7, 3), (6, 6), (5, 2)),
-    'a single place': ((1, 1), (1, 1), (1, 1), (1, 1)),
-}
-
-
-@pytest.mark.parametrize('batch', [1, 2])
-@pytest.mark.parametrize('sizes', SIZES.values(), ids=SIZES)
-def test_trains_on_any_size(sizes, batch):
-    # Where the features are 1×1 themselves, nothing can be normalised over a batch of one.
-    single = sizes[0] == (1, 1) and batch == 1
-    head = AdaptiveContextHead(**dict(SMALL, norm_cfg=None if single else BN))
-    labels = torch.randint(0, 5, (batch, sizes[0][0] * 4 - 3, sizes[0][1] * 4 - 1))
-    assert head(features(batch, sizes)).shape == (batch, 5, *sizes[0])
-    losses = head.loss(features(batch, sizes), data_samples(labels), ConfigDict())
-    losses['loss_ce'].backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in head.parameters())
-
-
 @pytest.mark.parametrize('blocks', [1, 2, 3])
 def test_one_to_three_blocks(blocks):
     arguments = dict(
@@ -380,28 +343,6 @@ def test_align_corners(align_corners):
     torch.testing.assert_close(block(head.reduce(coarse), middle), expected)
 
 
-@pytest.mark.parametrize('align_corners', [False, True])
-def test_compiles_traces_and_exports(align_corners):
-    head = seeded(AdaptiveContextHead(**SMALL, align_corners=align_corners)).eval()
-    inputs = (features(),)
-    expected = head(*inputs)
-    compiled = torch.compile(head, fullgraph=True, backend='aot_eager')
-    torch.testing.assert_close(compiled(*inputs), expected)
-    with torch.autocast('cpu', torch.bfloat16):
-        # Fused operations are rounded at other places, to 0.4 % each.
-        assert_relative(compiled(*inputs).detach(), head(*inputs).detach(), 0.02)
-    torch.testing.assert_close(torch.jit.trace(head, inputs)(*inputs), expected)
-    torch.testing.assert_close(torch.export.export(head, inputs).module()(*inputs), expected)
-
-
-def test_reads_no_value_back():
-    # A tensor on the meta device has no values: what waits for one raises.
-    with torch.device('meta'):
-        head = AdaptiveContextHead(**SMALL)
-        head(features()).sum().backward()
-    assert all(parameter.grad is not None for parameter in head.parameters())
-
-
 def test_cost_of_the_global_context_is_one_vector():
     module = GlobalContextModule(16)
     for size in (4, 32):
@@ -435,32 +376,6 @@ def test_online_hard_example_mining():
     labels = torch.randint(0, 5, (2, 64, 56))
     losses = head.loss(features(), data_samples(labels), ConfigDict())
     assert torch.isfinite(losses['loss_ce'])
-
-
-def train_two_steps(rank):
-    torch.manual_seed(0)
-    model = DistributedDataParallel(AdaptiveContextHead(**SMALL))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    torch.manual_seed(rank)
-    for _ in range(2):
-        optimizer.zero_grad()
-        model(features()).square().mean().backward()
-        optimizer.step()
-    return [parameter.detach() for parameter in model.parameters()]
-
-
-def test_two_processes_stay_equal(tmp_path):
-    # DistributedDataParallel raises in the second step where a parameter got no gradient.
-    first, second = run_processes(train_two_steps, folder=tmp_path)
-    assert all(map(torch.equal, first, second))
-    torch.manual_seed(0)
-    start = AdaptiveContextHead(**SMALL).parameters()
-    assert not any(map(torch.equal, first, start))
-
-
-def test_builds_from_the_registry():
-    head = MODELS.build(dict(type='AdaptiveContextHead', **SMALL))
-    assert isinstance(head, AdaptiveContextHead)
 
 
 @pytest.mark.parametrize(

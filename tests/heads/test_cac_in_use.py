@@ -1,4 +1,4 @@
-"""The context-aware classifier in use: graphs, processes, test loops, memory and cost."""
+"""The context-aware classifier in use: processes, test loops, memory and cost."""
 
 import itertools
 from types import SimpleNamespace as Namespace
@@ -13,7 +13,6 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -51,50 +50,8 @@ def total(losses):
     return sum(value for name, value in losses.items() if 'loss' in name)
 
 
-class TestGraphs:
-    """One graph without a value that Python reads or a shape that depends on data."""
-
-    def test_losses_under_fake_tensors(self):
-        with FakeTensorMode():
-            head = wrap()
-            x = torch.randn(2, 8, 8, 8, requires_grad=True)
-            label = torch.zeros(2, 30, 34, dtype=torch.long)
-            losses = head.loss([x], data_samples(label), ConfigDict())
-            total(losses).backward()
-        assert x.grad.shape == x.shape
-        assert all(parameter.grad is not None for parameter in head.parameters())
-
-    def test_losses_compile(self):
-        head = wrap()
-
-        def losses(x, label):
-            return head.loss([x], data_samples(label), ConfigDict())
-
-        x, label = torch.randn(2, 8, 8, 8), torch.randint(0, 5, (2, 30, 34))
-        compiled = torch.compile(losses, fullgraph=True, backend='aot_eager')
-        results = []
-        for function in (losses, compiled):
-            result = function(x, label)
-            results.append((result, torch.autograd.grad(total(result), list(head.parameters()))))
-        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
-
-    def test_forward_compiles_traces_and_exports(self, tmp_path):
-        head = wrap().eval()
-        x, other = torch.randn(2, 2, 8, 6, 7)
-        expected = head([other])
-        compiled = torch.compile(head, fullgraph=True, backend='aot_eager')
-        torch.jit.save(torch.jit.trace(head, ([x],)), tmp_path / 'traced.pt')
-        traced = torch.jit.load(tmp_path / 'traced.pt')
-        exported = torch.export.export(head, ([x],)).module()
-        for function in (compiled, traced, exported):
-            torch.testing.assert_close(function([other]), expected)
-        names = torch.export.export(head, ([x],)).state_dict
-        assert set(names) == set(head.state_dict())
-
-
 # Arguments, and whether an image is ignored, which is all that one of the processes has.
 VARIANTS = {
-    'default': (dict(), False),
     'nothing labelled': (dict(), True),
     'oracle not trained': (dict(loss_oracle_weight=0), False),
     'cosine prior': (dict(prior_logits='cosine', projector_input='none'), False),

@@ -2,7 +2,6 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmseg.models.decode_heads import DMHead
-from mmseg.registry import MODELS
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.analysis.complexity import count
@@ -48,41 +47,16 @@ def test_equals_dm_head(filter_sizes, fusion, training, norm_cfg):
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize('filter_type', ['dynamic', 'depthwise', 'regular'])
-@pytest.mark.parametrize(('batch', 'size'), [(1, (16, 16)), (1, (1, 1)), (2, (7, 13)), (1, (3, 2))])
-def test_trains_on_any_size(filter_type, batch, size):
-    # Without batch norm: a map of one pixel has no variance to normalise with.
-    norm_cfg = None if size == (1, 1) else dict(type='BN')
-    head = DynamicMultiScaleHead(**dict(SMALL, norm_cfg=norm_cfg), filter_type=filter_type)
-    labels = torch.randint(0, 5, (batch, size[0] * 8, size[1] * 8))
-    losses = head.loss([torch.randn(batch, 12, *size)], data_samples(labels), ConfigDict())
-    losses['loss_ce'].backward()
-    assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
-    assert not [name for name, p in head.named_parameters() if p.grad is None]
-
-
-@pytest.mark.parametrize('filter_type', ['dynamic', 'depthwise', 'regular'])
-def test_channels_last(filter_type):
-    head = seeded(DynamicMultiScaleHead(**SMALL, filter_type=filter_type, fusion=True)).eval()
-    x = torch.randn(2, 12, 9, 7)
-    expected = head([x])
-    last = head.to(memory_format=torch.channels_last)
-    actual = last([x.to(memory_format=torch.channels_last)])
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize('fusion', [False, True])
-@pytest.mark.parametrize('filter_type', ['dynamic', 'depthwise', 'regular'])
-def test_compiles_traces_and_exports(filter_type, fusion):
-    head = seeded(DynamicMultiScaleHead(**SMALL, filter_type=filter_type, fusion=fusion)).eval()
-    inputs = (torch.randn(2, 12, 8, 8),)
-    expected = head(inputs)
-    compiled = torch.compile(head, fullgraph=True, backend='aot_eager')
-    torch.testing.assert_close(compiled(inputs), expected, rtol=1e-5, atol=1e-5)
-    traced = torch.jit.trace(head, (inputs,))
-    torch.testing.assert_close(traced(inputs), expected, rtol=1e-5, atol=1e-5)
-    exported = torch.export.export(head, (inputs,)).module()
-    torch.testing.assert_close(exported(inputs), expected, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize(
+    ('filter_type', 'fusion'), [('dynamic', True), ('depthwise', False), ('regular', False)]
+)
+def test_other_branches_train_and_export(filter_type, fusion):
+    head = seeded(DynamicMultiScaleHead(**SMALL, filter_type=filter_type, fusion=fusion))
+    inputs, labels = [torch.randn(2, 12, 7, 5)], torch.randint(0, 5, (2, 53, 35))
+    head.loss(inputs, data_samples(labels), ConfigDict())['loss_ce'].backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in head.parameters())
+    program = torch.export.export(head.eval(), (inputs,)).module()
+    torch.testing.assert_close(program(inputs), head(inputs), rtol=1e-5, atol=1e-5)
 
 
 def test_filters_do_not_depend_on_the_image_unless_dynamic():
@@ -157,11 +131,6 @@ def test_complexity_of_the_fixed_filters_of_table_3():
         filter_type='regular', filter_sizes=(3, 3, 3, 3), dilations=(6, 12, 24, 36)
     )
     assert aspp == pytest.approx([14e6, 56e9], rel=0.05)
-
-
-def test_builds_from_the_registry():
-    head = MODELS.build(dict(type='DynamicMultiScaleHead', **SMALL))
-    assert isinstance(head, DynamicMultiScaleHead)
 
 
 @pytest.mark.parametrize(

@@ -97,11 +97,13 @@ def test_equals_equation_11(batch):
 @pytest.mark.parametrize('class_wise', [False, True])
 @pytest.mark.parametrize('entropy_weighting', [False, True])
 @pytest.mark.parametrize('soft_target_ratio', [0.0, 0.5, 1.0])
-def test_equals_equations(soft_target_ratio, entropy_weighting, class_wise, entropy_source, scope):
-    prior, estimate, oracle, label = case(labels=3)  # classes 3 and 4 are absent
+def test_equals_equations(
+    soft_target_ratio, entropy_weighting, class_wise, entropy_source, scope, device
+):
+    inputs = case(labels=3)  # classes 3 and 4 are absent
     loss = ClassEntropyKLLoss(2.0, entropy_weighting, class_wise, soft_target_ratio, entropy_source)
-    actual = loss(prior, estimate, oracle, label, scope=scope)
-    found = pixels(prior, estimate, oracle, label, soft_target_ratio, entropy_source)
+    actual = loss(*(each.to(device) for each in inputs), scope=scope)
+    found = pixels(*inputs, soft_target_ratio, entropy_source)
     expected = 2 * naive(found, 2, scope, entropy_weighting, class_wise)
     torch.testing.assert_close(actual.item(), expected, rtol=1e-10, atol=0)
 

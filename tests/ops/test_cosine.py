@@ -8,9 +8,9 @@ from tests.helpers import assert_relative
 
 
 @pytest.mark.parametrize('images', [1, 2])
-def test_equals_equation(images):
-    features = torch.randn(2, 8, 3, 5, dtype=torch.float64)
-    classifier = torch.randn(images, 4, 8, dtype=torch.float64)
+def test_equals_equation(images, device):
+    features = torch.randn(2, 8, 3, 5, dtype=torch.float64).to(device)
+    classifier = torch.randn(images, 4, 8, dtype=torch.float64).to(device)
     pixels = F.normalize(features, dim=1)
     weights = F.normalize(classifier, dim=2).expand(2, -1, -1)
     expected = 15 * torch.einsum('bnd,bdhw->bnhw', weights, pixels)
@@ -48,10 +48,10 @@ def test_zero_feature_has_zero_logits_and_gradients():
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('function', [lambda *inputs: cosine_logits(*inputs, 15.0), dot_logits])
-def test_computes_in_float32_under_autocast(function, dtype):
-    features = (1e4 * torch.randn(1, 64, 4, 4)).to(dtype)
-    classifier = 10 * torch.randn(1, 5, 64)
-    with torch.autocast('cpu', dtype):
+def test_computes_in_float32_under_autocast(function, dtype, device):
+    features = (1e4 * torch.randn(1, 64, 4, 4)).to(device, dtype)
+    classifier = 10 * torch.randn(1, 5, 64).to(device)
+    with torch.autocast(device.type, dtype):
         logits = function(features, classifier)
     assert logits.dtype == torch.float32
     assert_relative(logits, function(features.double(), classifier.double()), 1e-5)

@@ -23,12 +23,11 @@ def naive(x, kernels, dilation):
 
 @pytest.mark.parametrize('dilation', [1, 2, 3])
 @pytest.mark.parametrize('size', [1, 2, 3, 4, 5])
-def test_equals_loops(size, dilation):
+def test_equals_loops(size, dilation, device):
     x, kernels = torch.randn(2, 3, 5, 4), torch.randn(2, 3, size, size)
     expected = naive(x, kernels, dilation)
-    torch.testing.assert_close(
-        dynamic_depthwise_conv2d(x, kernels, dilation).double(), expected, rtol=0, atol=1e-5
-    )
+    actual = dynamic_depthwise_conv2d(x.to(device), kernels.to(device), dilation)
+    torch.testing.assert_close(actual.double().cpu(), expected, rtol=0, atol=1e-5)
 
 
 def test_images_do_not_mix():
@@ -61,9 +60,9 @@ def test_gradients_of_first_and_second_order(size, dilation):
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_autocast(dtype):
-    x, kernels = torch.randn(2, 4, 6, 6), torch.randn(2, 4, 3, 3)
-    with torch.autocast('cpu', dtype):
+def test_autocast(dtype, device):
+    x, kernels = torch.randn(2, 4, 6, 6).to(device), torch.randn(2, 4, 3, 3).to(device)
+    with torch.autocast(device.type, dtype):
         out = dynamic_depthwise_conv2d(x, kernels)
     assert out.dtype == dtype
     expected = dynamic_depthwise_conv2d(x, kernels)

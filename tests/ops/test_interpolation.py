@@ -13,7 +13,7 @@ VALUES = torch.randn(1, 1, 37, dtype=torch.float64, generator=torch.Generator().
 def dense(interpolation, length=None):
     """Return the matrix ``[target, source]``, put together from tiles of some length."""
     targets = len(interpolation.first)
-    matrix = torch.zeros(targets, interpolation.size, dtype=interpolation.weights.dtype)
+    matrix = interpolation.weights.new_zeros(targets, interpolation.size)
     for start in range(0, targets, length or targets):
         tile, sources = interpolation.tile(start, length or targets)
         matrix[start : start + len(tile), sources] = tile
@@ -27,10 +27,11 @@ def resized(values, length, align_corners):
 @pytest.mark.parametrize('tile', [1, 5, 64, 500])
 @pytest.mark.parametrize('align_corners', [False, True])
 @pytest.mark.parametrize('length', [1, 2, 19, 36, 37, 74, 100, 296])
-def test_resizing_is_that_of_torch(length, align_corners, tile):
-    side = Interpolation.identity(37, VALUES).resize(length, align_corners)
-    expected = resized(VALUES, length, align_corners)
-    torch.testing.assert_close(dense(side, tile) @ VALUES[0, 0], expected[0, 0])
+def test_resizing_is_that_of_torch(length, align_corners, tile, device):
+    values = VALUES.to(device)
+    side = Interpolation.identity(37, values).resize(length, align_corners)
+    expected = resized(values, length, align_corners)
+    torch.testing.assert_close(dense(side, tile) @ values[0, 0], expected[0, 0])
 
 
 def test_of_one_value():
@@ -85,8 +86,8 @@ def test_reads_no_value_of_a_tensor():
     assert matrix.shape == (10, sources.stop - sources.start)
 
 
-@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+@pytest.mark.parametrize('kind', ['cpu', 'cuda'])
 @pytest.mark.parametrize('depth', [1, 19, 150, 10**9])
-def test_tiles_have_pixels(device, depth):
-    rows, columns = tile_size(depth, 512, 1024, torch.device(device))
+def test_tiles_have_pixels(kind, depth):
+    rows, columns = tile_size(depth, 512, 1024, torch.device(kind))
     assert np.all(np.array([rows, columns]) >= 1)

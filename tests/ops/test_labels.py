@@ -40,10 +40,10 @@ def test_masks_only_what_is_ignored():
 
 
 @pytest.mark.parametrize('size', [(3, 7), (5, 5), (10, 13), (20, 30), (1, 1)])
-def test_resizes_to_the_pixel_below(size):
+def test_resizes_to_the_pixel_below(size, device):
     label = torch.randint(0, 256, (2, 10, 13))
     rows = torch.arange(size[0]) * 10 // size[0]
     columns = torch.arange(size[1]) * 13 // size[1]
-    resized = resize_labels(label, size)
+    resized = resize_labels(label.to(device), size).cpu()
     assert resized.dtype == torch.int64
     assert torch.equal(resized, label[:, rows][:, :, columns])

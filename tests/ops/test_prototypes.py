@@ -26,14 +26,15 @@ def naive(features, membership, absent, scope):
 @pytest.mark.parametrize('scope', ['image', 'batch'])
 @pytest.mark.parametrize('kind', ['labels', 'probabilities'])
 @pytest.mark.parametrize('batch', [1, 2])
-def test_equals_equations(batch, kind, scope):
+def test_equals_equations(batch, kind, scope, device):
     features = torch.randn(batch, 3, 4, 5, dtype=torch.float64)
     absent = torch.randn(6, 3, dtype=torch.float64)
     label = torch.randint(-1, 4, (batch, 4, 5))  # classes 4 and 5 are absent
     probabilities = torch.randn(batch, 6, 4, 5, dtype=torch.float64).softmax(dim=1)
     membership = one_hot(label, 6, torch.float64) if kind == 'labels' else probabilities
     expected = naive(features, membership, absent, scope)
-    assert_relative(class_prototypes(features, membership, absent, scope), expected, 1e-9)
+    inputs = (each.to(device) for each in (features, membership, absent))
+    assert_relative(class_prototypes(*inputs, scope), expected, 1e-9)
 
 
 def test_one_hot_has_no_mask_for_other_labels():
@@ -63,11 +64,11 @@ def test_class_without_pixels_or_probability_has_finite_gradients():
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_averages_large_features_in_float32_under_autocast(dtype):
+def test_averages_large_features_in_float32_under_autocast(dtype, device):
     # Their sum, 4e7, is beyond float16, and bfloat16 would stop adding after some hundred.
-    features = (1e4 + torch.randn(1, 3, 64, 64)).to(dtype)
-    membership = torch.rand(1, 5, 64, 64)
-    with torch.autocast('cpu', dtype):
+    features = (1e4 + torch.randn(1, 3, 64, 64)).to(device, dtype)
+    membership = torch.rand(1, 5, 64, 64).to(device)
+    with torch.autocast(device.type, dtype):
         prototypes = class_prototypes(features, membership)
     expected = class_prototypes(features.double(), membership.double())
     assert prototypes.dtype == torch.float32

@@ -90,8 +90,8 @@ def test_what_skips_a_step_of_training_stays(value):
     [dict(), dict(avg_non_ignore=True), dict(class_weight=WEIGHTS)],
     ids=['all', 'labelled', 'weighted'],
 )
-def test_equals_mmsegmentation(arguments, size, target, align_corners):
-    logits, label = case(size, target)
+def test_equals_mmsegmentation(arguments, size, target, align_corners, device):
+    logits, label = (each.to(device) for each in case(size, target))
     if 'class_weight' in arguments:
         # Upstream MMSegmentation looks for the class weight of an ignored pixel, and stops.
         label = label.clamp(max=logits.size(1) - 1)

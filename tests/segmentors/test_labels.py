@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
 
-from tests.models import FCN, model_config
+from tests.models import FCN, METHODS, model_config
 from tests.segmentors.models import (
     HEADS_AND_CASCADES,
     MODES,
@@ -27,8 +27,8 @@ def _scope():
     init_default_scope('mmseg')
 
 
-@pytest.mark.parametrize('head', HEADS_AND_CASCADES)
-def test_of_every_head(head):
+@pytest.mark.parametrize('head', sorted(HEADS_AND_CASCADES.keys() - METHODS.keys()))
+def test_of_other_heads(head):
     stock, ours = pair(HEADS_AND_CASCADES[head])
     assert_same_labels(stock, ours, data([photograph(96, 128)], [(117, 150)]))
 

@@ -20,7 +20,6 @@ STILL = dict(FCN, dropout_ratio=0)
 OHEM = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=500)
 DECODERS = {
     'FCN': STILL,
-    'CTNet': dict(HEADS['CTNet'], dropout_ratio=0),
     'CAC': dict(HEADS['CAC'], head=dict(HEADS['CAC']['head'], dropout_ratio=0)),
     'hard pixels': dict(STILL, sampler=OHEM),
     'cascade': [STILL, dict(type='OCRHead', ocr_channels=8, dropout_ratio=0, **HEAD)],

@@ -11,9 +11,11 @@ from torch import nn
 from mmseg_ctx.utils.arguments import (
     check_bool,
     check_choice,
+    check_decode_head,
     check_features,
     check_int,
     check_ints,
+    check_norm_inputs,
     check_number,
     check_ratio,
 )
@@ -40,7 +42,6 @@ HEADS = {
     'DMNet': dict(type='DynamicMultiScaleHead', in_channels=8, channels=4, num_classes=3),
     'CAC': FCN,
 }
-ONE_MAP = [name for name in HEADS if name != 'ACNet']
 
 
 def build(name, **arguments):
@@ -153,14 +154,21 @@ IN_REGISTRY = "must have a 'type' that is in the "
         (dict(input_transform='sum'), "input_transform must be one of 'resize_concat', "),
     ],
 )
-@pytest.mark.parametrize('name', HEADS)
-def test_arguments_of_every_head(name, arguments, message):
-    if name == 'ACNet' and 'input_transform' in arguments:
-        arguments, message = dict(input_transform=None), 'in_channels must be an integer >= 1'
+def test_arguments_of_base_decode_head(arguments, message):
     with pytest.raises((TypeError, ValueError)) as error:
-        build(name, **arguments)
+        check_decode_head(**{**dict(in_channels=8, channels=4, num_classes=3), **arguments})
     assert message in str(error.value)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_every_head_checks_them(name):
+    with pytest.raises(TypeError, match=f"norm_cfg {WITH_TYPE}'BN'"):
+        build(name, norm_cfg='BN')
+    with pytest.raises(ValueError, match='dropout_ratio must be a number from 0 to 1, got 2'):
+        build(name, dropout_ratio=2)
+    with pytest.raises((TypeError, ValueError), match=r'in_channels must be .* integer'):
+        build(name, in_channels='8')
 
 
 @pytest.mark.parametrize(
@@ -187,10 +195,9 @@ def test_arguments_of_every_head(name, arguments, message):
         ),
     ],
 )
-@pytest.mark.parametrize('name', ONE_MAP)
-def test_what_a_head_reads(name, arguments, message):
+def test_what_a_head_reads(arguments, message):
     with pytest.raises((TypeError, ValueError)) as error:
-        build(name, **arguments)
+        check_decode_head(**{**dict(in_channels=8, channels=4, num_classes=3), **arguments})
     assert message in str(error.value)
     assert '\n' not in str(error.value)
 
@@ -257,33 +264,18 @@ def test_a_prefix_names_the_argument():
         check_features(inputs(1), 1, 6, prefix='context')
 
 
-OURS = [name for name in HEADS if name != 'CAC']
-
-
-@pytest.mark.parametrize('name', OURS)
-def test_one_image_of_1x1_features_in_training(name):
-    head = build(name, norm_cfg=dict(type='BN'))
-    with pytest.raises(ValueError, match='batch norm needs two values a channel') as error:
-        head(inputs(1, size=1))
-    message = str(error.value)
-    assert message.startswith(f'{HEADS[name]["type"]} cannot train on a batch of one image with')
-    assert 'GN' in message
-    assert '\n' not in message
-
-
-@pytest.mark.parametrize('name', OURS)
-def test_what_batch_norm_takes_is_not_refused(name):
+def test_one_value_a_channel_is_what_batch_norm_refuses():
+    """That the heads refuse it, too, is in ``tests/heads/test_every_head.py``."""
     for norm, batch, size in ((None, 1, 1), ('GN', 1, 1), ('BN', 2, 1), ('BN', 1, 2), ('BN', 1, 4)):
         norm_cfg = norm and dict(type=norm, **(dict(num_groups=2) if norm == 'GN' else {}))
-        head = build(name, norm_cfg=norm_cfg)
-        assert head(inputs(batch, size)).isfinite().all()
-    assert head.eval()(inputs(1, 1)).isfinite().all()
-    for norm in (part for part in head.train().modules() if isinstance(part, nn.BatchNorm2d)):
-        norm.eval()  # as norm_eval=True does
-    assert head(inputs(1, 1)).isfinite().all()
+        check_norm_inputs(build('DMNet', norm_cfg=norm_cfg), *inputs(batch, size))
+    head = build('DMNet', norm_cfg=dict(type='BN'))
+    with pytest.raises(ValueError, match='DynamicMultiScaleHead cannot train on a batch of one'):
+        check_norm_inputs(head, *inputs(1, 1))
+    check_norm_inputs(head.eval(), *inputs(1, 1))
 
 
-@pytest.mark.parametrize('name', OURS)
+@pytest.mark.parametrize('name', HEADS)
 def test_the_check_of_1x1_features_is_compiled_and_exported(name):
     head = build(name, norm_cfg=dict(type='BN'), dropout_ratio=0)
     compiled = torch.compile(head, fullgraph=True, backend='eager', dynamic=True)

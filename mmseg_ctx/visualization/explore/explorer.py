@@ -148,13 +148,15 @@ class Explorer:
         """Show the model an image of the folder."""
         if self.folder is None:
             raise ValueError('no folder of images was given')
-        return self._inspect_array(self.folder.read(name), name)
+        return self._inspect_array(*self.folder.read(name), name)
 
     def inspect_upload(self, path):
         """Show the model an uploaded file."""
-        return self._inspect_array(read_image(path, 'the uploaded file'), 'uploaded image')
+        return self._inspect_array(*read_image(path, 'the uploaded file'), 'uploaded image')
 
-    def _inspect_array(self, image, name):
+    def _inspect_array(self, image, size, name):
+        if image.shape[:2] != size:
+            name = f'{name} (made smaller from {size[1]}×{size[0]})'
         results = dict(img=image[..., ::-1].copy(), seg_fields=[])  # BGR, as OpenCV reads files
         with value_errors(f'{name} cannot be prepared for the model'):
             item = self._transform(results)

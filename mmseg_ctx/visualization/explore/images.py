@@ -25,7 +25,8 @@ def read_image(path, name):
         name (str): What messages call it.
 
     Returns:
-        np.ndarray: RGB, uint8 ``[H, W, 3]``, turned as the file's EXIF data says.
+        tuple[np.ndarray, tuple[int, int]]: RGB, uint8 ``[H, W, 3]``, turned as the file's EXIF data
+        says, and the height and width that it had in the file.
 
     Raises:
         ValueError: The file is too large, is no JPEG, PNG, WebP or BMP, is damaged, or has too many
@@ -69,12 +70,24 @@ def _decode(image):
     if shrink < 1:
         # A side of one pixel is made no shorter, so the other one must be.
         size = [max(1, min(int(side * shrink), MAX_WORKING_PIXELS)) for side in image.size]
-        image = image.resize(size)
-    return np.asarray(image)
+        return np.asarray(image.resize(size)), image.size[::-1]
+    return np.asarray(image), image.size[::-1]
+
+
+def _is_shown(name):
+    """Whether a part of a path is not hidden, and made of Unicode."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # Python's way to hold bytes that are no UTF-8
+        return False
+    return not name.startswith('.')
 
 
 class ImageFolder:
     """The images below a folder, by names that cannot lead out of it.
+
+    Hidden files and folders are left out, and so are names that are no UTF-8, which no page can
+    show.
 
     Args:
         root (str | Path): The folder.
@@ -84,6 +97,8 @@ class ImageFolder:
     """
 
     def __init__(self, root):
+        if root == '':  # Path('') would be the folder that the process was started in
+            raise NotADirectoryError("'' is not a folder")
         if not Path(root).is_dir():
             raise NotADirectoryError(f'{root} is not a folder')
         self.root = Path(root).resolve()
@@ -97,6 +112,8 @@ class ImageFolder:
         """Whether a path is that of an image file which lies in the folder, links followed."""
         return (
             path.suffix.lower() in SUFFIXES
+            and path.is_relative_to(self.root)
+            and all(map(_is_shown, path.relative_to(self.root).parts))
             and path.is_file()
             and path.resolve().is_relative_to(self.root)
         )

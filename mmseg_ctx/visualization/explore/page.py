@@ -26,8 +26,6 @@ from mmseg_ctx.visualization.explore.pictures import (
 
 PROGRESS = gr.Progress()
 MAX_SEED = 9999
-SECONDS_KEPT = 60
-"""How long a file stays that was uploaded and never asked for."""
 CSS = """
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; }
 .entry { display: inline-flex; align-items: center; gap: 5px; }
@@ -35,6 +33,13 @@ CSS = """
 #picture img { cursor: crosshair; }
 /* After an error, which a message tells, the picture stays as it was. */
 #picture [data-testid="status-tracker"]:has(.error) { display: none; }
+@media (max-width: 600px) {
+  /* All tabs, and all columns of a table, side by side; the margins of the page are wide. */
+  #sides { margin: 0 -20px; width: calc(100% + 40px); }
+  [role=tab] { padding: 0 8px !important; }
+  [id$="-table"] * { font-size: 11px !important; }
+  [id$="-table"] .cell-wrap { padding: 2px !important; }
+}
 @media (min-width: 900px) { #image-side { position: sticky; top: 8px; align-self: flex-start; } }
 """
 
@@ -74,16 +79,16 @@ class Page:
         with gr.Blocks(
             title=f'{model_name} · mmseg-ctx',
             analytics_enabled=False,
-            delete_cache=(SECONDS_KEPT, SECONDS_KEPT),
             fill_width=True,
         ) as self.blocks:
             gr.Markdown(
-                f'## What did the model do with this pixel?\n`{model_name}`: choose an image, then '
-                '**click a pixel** in it. What the model predicts there, and the context that it '
-                'used, appear beside or below the image.'
+                '## What did the model do with this pixel?\n'
+                'Choose an image, then **click a pixel** in it. What the model predicts there, and '
+                'the context that it used, appear beside or below the image.\n\n'
+                f'Model: `{model_name}`'
             )
             self.inspection = gr.State(None, time_to_live=3600)
-            with gr.Row():
+            with gr.Row(elem_id='sides'):
                 with gr.Column(scale=5, min_width=340, elem_id='image-side'):
                     self._build_sources()
                     self._build_view()
@@ -101,7 +106,7 @@ class Page:
                     self.test_index = gr.Slider(0, last, 0, step=1, label='Image of the test data')
                     self.show_test = gr.Button('Show this image')
             if explorer.draws_scenes:
-                with gr.Tab('New scene'):
+                with gr.Tab('Scene'):
                     label = 'Seed of a new context scene'
                     self.seed = gr.Slider(2, MAX_SEED, 2, step=1, label=label)
                     self.show_scene = gr.Button('Show this scene')
@@ -123,7 +128,8 @@ class Page:
         self.legend = gr.HTML()
         with gr.Row():
             self.cover = gr.Radio(
-                [PREDICTION, NOTHING],
+                # Those of an image are fewer; a visitor who was forgotten may ask for any.
+                [PREDICTION, TRUTH, ERRORS, NOTHING],
                 value=PREDICTION,
                 label='Over the image (errors are red)',
                 min_width=200,
@@ -140,17 +146,18 @@ class Page:
         self.panels = []
         for method in self.explorer.methods:
             name = method.__name__.rsplit('.', 1)[-1]
-            with gr.Group():
-                gr.Markdown(f'### {method.TITLE}\n{method.EXPLANATION}', padding=True)
-                self.panels += [
-                    gr.Markdown(elem_id=f'{name}-sentence', padding=True),
-                    inline_image(
-                        elem_id=f'{name}-figure', show_label=False, buttons=['fullscreen']
-                    ),
-                    gr.Dataframe(
-                        elem_id=f'{name}-table', interactive=False, max_height=320, wrap=True
-                    ),
-                ]
+            gr.Markdown(f'### {method.TITLE}\n{method.EXPLANATION}')
+            self.panels += [
+                gr.Markdown(elem_id=f'{name}-sentence'),
+                inline_image(elem_id=f'{name}-figure', show_label=False, buttons=[]),
+                gr.Dataframe(
+                    elem_id=f'{name}-table',
+                    interactive=False,
+                    max_height=320,
+                    wrap=True,
+                    buttons=[],
+                ),
+            ]
         if not self.explorer.methods:
             gr.Markdown(
                 f'{plain(self.explorer.head_name)} is none of the five context methods: '

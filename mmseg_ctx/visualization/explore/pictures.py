@@ -10,13 +10,13 @@ from PIL import Image
 
 from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.visualization.context import to_picture
-from mmseg_ctx.visualization.labels import IGNORED_COLOUR, class_name, classes_in, colour_label
+from mmseg_ctx.visualization.labels import class_name, classes_in, colour_label
 from mmseg_ctx.visualization.panels import PIXEL_WIDTH
 
 PREDICTION, TRUTH, ERRORS, NOTHING = 'prediction', 'ground truth', 'errors', 'nothing'
 WRONG = (215, 48, 39)
 SMALLEST_SIDE = 512
-FIGURE_DPI = 130
+FIGURE_DPI = 150
 
 
 def data_url(picture):
@@ -92,15 +92,19 @@ def show_place(picture, factor, row, column):
 
 
 def legend(scene):
-    """Return the classes of prediction and label as HTML: a patch of colour and a name each."""
+    """Return the classes of prediction and label as HTML: a patch of colour and a name each.
+
+    Pixels that are ignored have no colour: nothing lies over the image there.
+    """
     entries = []
     for index in classes_in([scene.prediction, scene.label]).tolist():
-        colour = scene.palette[index] if index < len(scene.palette) else IGNORED_COLOUR
-        red, green, blue = map(int, colour)
+        colour = 'transparent'
+        if index != IGNORED:
+            colour = f'rgb({",".join(str(int(value)) for value in scene.palette[index])})'
         # Names come from a checkpoint, which may be anybody's.
         entries.append(
-            f'<span class="entry"><span class="patch" style="background:rgb({red},{green},{blue})">'
-            f'</span>{escape(class_name(index, scene.classes))}</span>'
+            f'<span class="entry"><span class="patch" style="background:{colour}"></span>'
+            f'{escape(class_name(index, scene.classes))}</span>'
         )
     return f'<div class="legend">{"".join(entries)}</div>'
 

@@ -4,14 +4,19 @@ import os
 import signal
 import socket
 import tempfile
-from contextlib import contextmanager
+import threading
+import time
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 
 from mmseg_ctx.visualization.explore.guard import Guard
 from mmseg_ctx.visualization.explore.images import MAX_FILE_BYTES
 
 SESSIONS = 8
 """Visitors whose image is remembered; the next one's takes the place of the oldest."""
+SECONDS_KEPT = 60
+"""How long a file stays that was uploaded and never asked for, or whose upload broke off."""
 
 
 def require_gradio():
@@ -37,7 +42,7 @@ def require_free(host, port):
 def private_folder():
     """Let Gradio put its files into a folder that this user alone may read, and remove it."""
     before = os.environ.get('GRADIO_TEMP_DIR')
-    with tempfile.TemporaryDirectory(prefix='mmseg-ctx-') as folder:
+    with tempfile.TemporaryDirectory(prefix='mmseg-ctx-') as folder, _removing_old(folder):
         os.environ['GRADIO_TEMP_DIR'] = folder
         try:
             yield
@@ -45,6 +50,30 @@ def private_folder():
             os.environ.pop('GRADIO_TEMP_DIR')
             if before is not None:
                 os.environ['GRADIO_TEMP_DIR'] = before
+
+
+@contextmanager
+def _removing_old(folder):
+    """Remove what is below a folder and was not written to for ``SECONDS_KEPT``, again and again.
+
+    Gradio's own ``delete_cache`` knows nothing of an upload that broke off.
+    """
+    ended = threading.Event()
+
+    def remove():
+        while not ended.wait(SECONDS_KEPT / 2):
+            for path in Path(folder).rglob('*'):
+                with suppress(OSError):  # folders, and a file that is gone already
+                    if time.time() - path.stat().st_mtime > SECONDS_KEPT:
+                        path.unlink()
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

@@ -80,6 +80,14 @@ def test_an_upload_of_any_size(size, explorer, tmp_path):
         assert method.describe_pixel(here, inspection.scene).rows
 
 
+def test_an_upload_that_was_made_smaller_says_so(explorer, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmseg_ctx.visualization.explore.images.MAX_WORKING_PIXELS', 1000)
+    Image.new('RGB', (80, 50)).save(tmp_path / 'upload.png')
+    inspection = explorer.inspect_upload(tmp_path / 'upload.png')
+    assert inspection.name == 'uploaded image (made smaller from 80×50)'
+    assert inspection.scene.prediction.shape == (25, 40)
+
+
 def test_one_forward_pass_an_image_and_none_a_pixel(make_explorer):
     explorer = make_explorer('ACNet')
     passes = []

@@ -1,6 +1,7 @@
 """Images from strangers: what is decoded, what is refused, and where no name leads."""
 
 import io
+import math
 import os
 import struct
 import zlib
@@ -20,7 +21,9 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
 
 
 def read(path):
-    return read_image(path, 'the file')
+    image, size = read_image(path, 'the file')
+    assert image.shape[:2] == size or math.prod(size) > MAX_WORKING_PIXELS
+    return image
 
 
 def png(width, height, *chunks):
@@ -144,15 +147,22 @@ def folder(tmp_path):
     (inside / 'loop.png').symlink_to(inside / 'loop.png')
     (inside / 'own.png').symlink_to(inside / 'a.png')
     os.mkfifo(inside / 'pipe.png')
+    (inside / '.git').mkdir()
+    for name in (b'.hidden.png', b'.git/b.png', b'no \xff utf-8.png'):
+        with open(os.path.join(os.fsencode(inside), name), 'wb') as file:
+            Image.fromarray(PICTURE).save(file, 'PNG')
     return inside
 
 
 def test_a_folder_lists_the_images_that_are_its_own(folder):
     assert ImageFolder(folder).names() == ['a.png', 'city/b.JPG', 'own.png']
-    np.testing.assert_array_equal(ImageFolder(folder).read('a.png'), PICTURE)
-    assert ImageFolder(folder).read('city/b.JPG').shape == PICTURE.shape
+    np.testing.assert_array_equal(ImageFolder(folder).read('a.png')[0], PICTURE)
+    assert ImageFolder(folder).read('city/b.JPG')[1] == PICTURE.shape[:2]
     with pytest.raises(NotADirectoryError, match=r'note\.txt is not a folder'):
         ImageFolder(folder / 'note.txt')
+    # Not the folder that the process was started in.
+    with pytest.raises(NotADirectoryError, match="'' is not a folder"):
+        ImageFolder('')
 
 
 HOSTILE = [
@@ -170,6 +180,10 @@ HOSTILE = [
     'way/secret.png',
     'loop.png',
     'pipe.png',
+    '.hidden.png',
+    '.git/b.png',
+    'city/../.hidden.png',
+    'no \udcff utf-8.png',
     'note.txt',
     'a.png\0.png',
     'a.png\0',

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,34 @@ def test_an_upload_is_kept_nowhere(page, client, tmp_path):
             with pytest.raises(AppError):
                 client.predict(handle_file(path), api_name='/upload')
         assert files_below(folder) == []
+
+
+def wait_until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_an_upload_that_is_never_asked_for_or_breaks_off_is_removed(make_explorer, monkeypatch):
+    monkeypatch.setattr('mmseg_ctx.visualization.explore.server.SECONDS_KEPT', 1)
+    boundary = 'b' * 20
+    part = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="x.png"\r\n'
+        'Content-Type: image/png\r\n\r\n'
+    ).encode() + b'0' * 2_000_000
+    headers = {'Content-Type': f'multipart/form-data; boundary={boundary}'}
+    with serving(make_explorer('FCN'), 'a model', port=free_port()) as address:
+        folder = Path(os.environ['GRADIO_TEMP_DIR'])
+        whole = part + f'\r\n--{boundary}--\r\n'.encode()
+        assert request(address, 'POST', '/gradio_api/upload', whole, headers)[0] == 200
+        wait_until(lambda: not files_below(folder))
+        connection = http.client.HTTPConnection(address.split('/')[2])
+        length = {'Content-Length': str(2 * len(part))}
+        connection.request('POST', '/gradio_api/upload', part, {**headers, **length})
+        wait_until(lambda: files_below(folder))
+        connection.close()
+        wait_until(lambda: not files_below(folder))
 
 
 def test_the_folder_of_uploads_goes_with_the_page(make_explorer):

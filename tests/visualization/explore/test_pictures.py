@@ -69,3 +69,8 @@ def test_the_legend_escapes_the_names_of_classes(scene):
     assert '&lt;script&gt;' in html
     red, green, blue = scene.palette[0]
     assert f'background:rgb({red},{green},{blue})' in html
+
+
+def test_the_legend_gives_ignored_pixels_no_colour(scene):
+    assert (scene.label == 255).any()
+    assert '<span class="patch" style="background:transparent"></span>ignored' in legend(scene)

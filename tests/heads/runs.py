@@ -1,0 +1,113 @@
+"""Short trainings of every head by MMEngine's runner."""
+
+import os
+import signal
+from pathlib import Path
+from unittest import mock
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, runner
+
+from mmseg_ctx.hooks import ExactResumeHook
+from tests.heads.models import HEADS, changed
+from tests.models import model_config, scenes_loader
+
+
+class Losses(Hook):
+    """Keeps the losses by iteration; kills the process after one of them."""
+
+    def __init__(self, killed_after):
+        self.killed_after = killed_after
+        self.losses = {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.losses[runner.iter + 1] = {name: value.detach() for name, value in outputs.items()}
+        if runner.iter + 1 == self.killed_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+# What MMEngine wraps models in, without the GPU that it takes for granted.
+DISTRIBUTED = dict(
+    launcher='pytorch',
+    cfg=dict(
+        model_wrapper_cfg=dict(
+            type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+        )
+    ),
+)
+
+
+def train(
+    head, folder, batch=2, iterations=4, flip=0.5, killed_after=None, options={}, **arguments
+):
+    """Train a row of ``HEADS`` in a folder, on small scenes, and save every second iteration.
+
+    Args:
+        head (str): The row.
+        folder (Path): Work directory.
+        batch (int): Images a process and iteration.
+        iterations (int): How many.
+        flip (float): Probability that an image is flipped.
+        killed_after (int | None): Iteration after which the process kills itself.
+        options (dict): Further arguments of the runner.
+        **arguments: Of the heads, see :func:`tests.heads.models.changed`.
+
+    Returns:
+        tuple[dict, dict, dict]: Losses by iteration; the weights before and after.
+    """
+    torch.manual_seed(0)
+    loader = scenes_loader(2 * iterations)
+    loader['sampler']['shuffle'] = True
+    loader['dataset']['pipeline'].insert(1, dict(type='RandomFlip', prob=flip))
+    model = model_config(changed(HEADS[head], **arguments))
+    model['data_preprocessor']['size'] = (40, 64)
+    # About the machine, for each run anew.
+    with mock.patch.object(runner, 'collect_env', dict):
+        run = Runner(
+            model=model,
+            work_dir=str(folder),
+            train_dataloader=dict(loader, batch_size=batch, num_workers=0),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=100),
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
+            custom_hooks=[ExactResumeHook(), losses := Losses(killed_after)],
+            randomness=dict(seed=0),
+            log_level='ERROR',
+            default_scope='mmseg',
+            experiment_name=Path(folder).name,
+            **options,
+        )
+    before = weights(run.model)
+    run.train()
+    return losses.losses, before, weights(run.model)
+
+
+def weights(model):
+    """Return copies of a model's parameters and statistics, by name without a wrapper's prefix."""
+    return {
+        name.removeprefix('module.'): value.clone() for name, value in model.state_dict().items()
+    }
+
+
+def train_alike(rank, folder, batch=1, options=DISTRIBUTED):
+    """Train every head so that a step on two images is that of two processes with one each.
+
+    Returns:
+        dict[str, tuple]: Of each head what :func:`train` returns.
+    """
+    # What a batch shares, batch norm's statistics and the oracle's prototypes, is each image's.
+    arguments = dict(norm_cfg=dict(type='GN', num_groups=1), dropout_ratio=0)
+    return {
+        head: train(
+            head,
+            folder / head,
+            batch,
+            iterations=2,
+            flip=0.0,
+            options=options,
+            cac=dict(oracle_scope='image'),
+            **arguments,
+        )
+        for head in HEADS
+    }

@@ -1,6 +1,5 @@
 """Reads every file of a data set before days of training, and says what is wrong with which."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +9,11 @@ from mmengine import fileio
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
-from mmseg_ctx.utils.errors import one_line, value_errors
+from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.images import read_image, reason
 from mmseg_ctx.utils.tables import Column, Table
 
 # The steps of a pipeline that read image and label; the others change what was read.
@@ -155,7 +155,7 @@ class _Reader(Dataset):
                 info = step(info)
             # A broken file can make a reader raise anything.
             except Exception as error:
-                problems.append(f'{info.get(name, index)}: cannot be read: {_reason(error)}')
+                problems.append(f'{info.get(name, index)}: cannot be read: {reason(error)}')
         if 'gt_seg_map' not in info:
             return problems, np.zeros(len(self.classes), np.int64)
         counts, wrong = self._check_label(info)
@@ -197,22 +197,14 @@ def _decode_whole(path, backend_args):
     """Return the largest value of a file with more than eight bits a value, otherwise 0.
 
     Raises:
-        OSError: The file ends early; OpenCV would give a picture with a grey rest.
+        OSError: See :func:`mmseg_ctx.utils.images.read_image`.
     """
     try:
-        with Image.open(io.BytesIO(fileio.get(path, backend_args))) as image:
-            image.load()
-            return int(np.max(image)) if image.mode.startswith(('I', 'F')) else 0
+        image = read_image(path, backend_args)
     except UnidentifiedImageError:
         # OpenCV reads more formats; where it cannot, the loading step says so.
         return 0
-
-
-def _reason(error):
-    """Return what an exception says, on one line and without the file's name."""
-    if isinstance(error, UnidentifiedImageError):
-        return 'no image'
-    return getattr(error, 'strerror', None) or one_line(error) or type(error).__name__
+    return int(np.max(image)) if image.mode.startswith(('I', 'F')) else 0
 
 
 def frequency_table(summary):

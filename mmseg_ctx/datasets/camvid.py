@@ -5,14 +5,13 @@ from pathlib import PurePath
 from typing import ClassVar
 
 import numpy as np
-from mmcv import imfrombytes
 from mmengine import fileio
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from mmseg_ctx.ops.labels import IGNORED
-from mmseg_ctx.utils.errors import one_line
+from mmseg_ctx.utils.images import read_image, reason
 
 UNLABELLED = 11
 """Label of the pixels that belong to none of the classes, which become ``IGNORED``."""
@@ -31,7 +30,7 @@ class CamVidDataset(BaseSegDataset):
     ``val`` and ``test``. Label 11, unlabelled, becomes the ignore index 255 when a label is loaded;
     neither losses nor metrics count it.
 
-    A data set with a pipeline is for use, and reads its labels once when it is built, so that a
+    A data set with a pipeline is for use, and reads its files once when it is built, so that a
     fault ends a training before its first iteration. One without a pipeline, as
     ``tools/check_dataset.py`` builds it to name every fault itself, only lists what is there. Fewer
     images than CamVid has are a warning.
@@ -42,7 +41,8 @@ class CamVidDataset(BaseSegDataset):
     Raises:
         FileNotFoundError: A folder of ``data_prefix`` is missing.
         ValueError: There are no images; or, with a pipeline, an image has no label, a label has no
-            image, cannot be read, or has a value above 11 that is not 255.
+            image, one of them cannot be read, or a label has another size than its image, more
+            than one value a pixel, or a value above 11 that is not 255.
 
     Example:
         >>> CamVidDataset(data_root='data/camvid', data_prefix=dict(
@@ -87,7 +87,7 @@ class CamVidDataset(BaseSegDataset):
             message = f"{images} has {len(entries)} of CamVid's {expected} images"
             print_log(message, logger='current', level=logging.WARNING)
         if labels and self.pipeline.transforms:
-            faults = [*self._missing_files(entries), *self._label_faults(entries)]
+            faults = list(self._faults(entries))
             if faults:
                 more = len(faults) - 1
                 rest = f' (and {more} more; tools/check_dataset.py lists them)' if more else ''
@@ -97,8 +97,8 @@ class CamVidDataset(BaseSegDataset):
     def _folders(self):
         return self.data_prefix.get('img_path'), self.data_prefix.get('seg_map_path')
 
-    def _missing_files(self, entries):
-        """Yield images without a label, and labels without an image."""
+    def _faults(self, entries):
+        """Yield what is wrong with the images and labels of a folder, a line a file."""
         _, folder = self._folders()
         names = fileio.list_dir_or_file(
             folder,
@@ -111,25 +111,33 @@ class CamVidDataset(BaseSegDataset):
         for entry in entries:
             if entry['seg_map_path'] not in labels:
                 yield f'{entry["img_path"]} has no label {entry["seg_map_path"]}'
+            elif fault := self._file_fault(entry['img_path'], entry['seg_map_path']):
+                yield fault
         if not self.ann_file:
             for path in sorted(labels - {entry['seg_map_path'] for entry in entries}):
                 yield f'{path} has no image'
 
-    def _label_faults(self, entries):
-        """Yield labels that cannot be read, or have values that are no class of CamVid's."""
-        for path in (entry['seg_map_path'] for entry in entries):
-            if not fileio.exists(path, backend_args=self.backend_args):
-                continue
-            try:
-                content = fileio.get(path, backend_args=self.backend_args)
-                values = np.unique(imfrombytes(content, flag='unchanged', backend='pillow'))
-            # Whatever a broken file makes the reader raise.
-            except Exception as error:
-                yield f'{path} cannot be read: {one_line(error)}'
-                continue
-            wrong = ', '.join(str(value) for value in values if UNLABELLED < value != IGNORED)
-            if wrong:
-                yield (
-                    f'{path} has label values {wrong}; classes are 0 to {UNLABELLED - 1}, and '
-                    f'{UNLABELLED} is unlabelled'
-                )
+    def _file_fault(self, image_path, label_path):
+        """Return what is wrong with the content of an image or its label; None if nothing is."""
+        path = image_path
+        try:
+            width, height = read_image(path, self.backend_args).size
+            path = label_path
+            label = np.asarray(read_image(path, self.backend_args))
+        # Whatever a broken file makes the reader raise.
+        except Exception as error:
+            return f'{path} cannot be read: {reason(error)}'
+        if label.ndim != 2:
+            shape = ' × '.join(map(str, label.shape))
+            return f'{path} has shape {shape}, not one class a pixel'
+        if label.shape != (height, width):
+            size = '×'.join(map(str, reversed(label.shape)))
+            return f'{path} is {size} and its image {width}×{height} pixels'
+        values = np.unique(label)
+        wrong = ', '.join(str(value) for value in values if UNLABELLED < value != IGNORED)
+        if wrong:
+            return (
+                f'{path} has label values {wrong}; classes are 0 to {UNLABELLED - 1}, and '
+                f'{UNLABELLED} is unlabelled'
+            )
+        return None

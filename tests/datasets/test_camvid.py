@@ -145,39 +145,71 @@ def _remove(folder):
     return lambda root: first(root / folder).unlink()
 
 
-def _cut(root):
-    path = first(root / 'trainannot')
-    path.write_bytes(path.read_bytes()[:60])
+def _cut(folder, size=60):
+    def plant(root):
+        path = first(root / folder)
+        path.write_bytes(path.read_bytes()[:size])
+
+    return plant
 
 
-def _relabel(root):
-    path = first(root / 'trainannot')
-    label = np.array(Image.open(path))
+def _relabel(change):
+    def plant(root):
+        path = first(root / 'trainannot')
+        write_label(path, change(np.array(Image.open(path))))
+
+    return plant
+
+
+def _above_11(label):
     label[0, :3] = 12, 40, 255
-    write_label(path, label)
+    return label
 
 
+IMAGE, LABEL = 'data/camvid/train/{name}', 'data/camvid/trainannot/{name}'
+# How a fault is planted, how the data set's error begins, and how the check's line does.
 FAULTS = {
     'no label': (
         _remove('trainannot'),
-        r'data/camvid/train/{name} has no label data/camvid/trainannot/{name}',
-        'data/camvid/trainannot/{name}: cannot be read: No such file or directory',
+        f'{IMAGE} has no label {LABEL}',
+        f'{LABEL}: cannot be read: No such file or directory',
     ),
-    'no image': (
-        _remove('train'),
-        'data/camvid/trainannot/{name} has no image',
-        'data/camvid/trainannot/{name}: has no image',
+    'no image': (_remove('train'), f'{LABEL} has no image', f'{LABEL}: has no image'),
+    'cut label': (
+        _cut('trainannot'),
+        f'{LABEL} cannot be read: ',
+        f'{LABEL}: cannot be read: ',
     ),
-    'cut': (
-        _cut,
-        'data/camvid/trainannot/{name} cannot be read: ',
-        'data/camvid/trainannot/{name}: cannot be read: ',
+    'cut image': (
+        _cut('train', 3000),
+        f'{IMAGE} cannot be read: image file is truncated',
+        f'{IMAGE}: cannot be read: image file is truncated',
     ),
-    'label': (
-        _relabel,
-        'data/camvid/trainannot/{name} has label values 12, 40; classes are 0 to 10, and 11 is '
-        'unlabelled',
-        'data/camvid/trainannot/{name}: has label values 12, 40; classes are 0 to 10',
+    'empty image': (
+        _cut('train', 0),
+        f'{IMAGE} cannot be read: no image',
+        f'{IMAGE}: cannot be read: no image',
+    ),
+    'no PNG': (
+        _cut('trainannot', 7),
+        f'{LABEL} cannot be read: no image',
+        f'{LABEL}: cannot be read: no image',
+    ),
+    'values': (
+        _relabel(_above_11),
+        f'{LABEL} has label values 12, 40; classes are 0 to 10, and 11 is unlabelled',
+        f'{LABEL}: has label values 12, 40; classes are 0 to 10',
+    ),
+    # All values are classes of CamVid's.
+    'RGB': (
+        _relabel(lambda label: np.stack([label] * 3, axis=2)),
+        f'{LABEL} has shape 64 × 96 × 3, not one class a pixel',
+        f'{LABEL}: has shape 64 × 96 × 3, not one class a pixel',
+    ),
+    'size': (
+        _relabel(lambda label: label[:30]),
+        f'{LABEL} is 96×30 and its image 96×64 pixels',
+        f'{LABEL}: is 96×30 and its image 96×64 pixels',
     ),
 }
 

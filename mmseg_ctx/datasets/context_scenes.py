@@ -23,7 +23,7 @@ MINIMUM_SIDE = 32
 """The smallest objects, 1/32 of the side, have at least one pixel."""
 
 PREFIX = 'context-scenes'
-PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_label)?\.png')
+PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_varied)?(_label)?\.png')
 
 
 @DATASETS.register_module()
@@ -45,6 +45,10 @@ class ContextScenesDataset(BaseSegDataset):
         image_size (int | Sequence[int]): Side, or height and width, in pixels, at least 32 each.
             Default: 128.
         seed (int): Data sets of different seeds share no scene. Default: 0.
+        varied_objects (bool): Whether each scene leaves out some kinds of objects, so that which
+            classes occur varies much more: buildings, trees, poles with wires, crates, and tent
+            with campfire, each with a probability of one half. All else is as in the scene of the
+            same seed and index that has them. Default: False.
         **kwargs: Arguments of ``BaseSegDataset``, such as ``pipeline``, ``metainfo`` or
             ``indices``.
 
@@ -63,24 +67,26 @@ class ContextScenesDataset(BaseSegDataset):
         thin_classes=('pole', 'wire'),
     )
 
-    def __init__(self, num_images=1000, image_size=128, seed=0, **kwargs):
+    def __init__(self, num_images=1000, image_size=128, seed=0, varied_objects=False, **kwargs):
         self.num_images = check_int('num_images', num_images)
         self.image_size = check_size('image_size', image_size)
         self.seed = check_int('seed', seed, minimum=0)
+        self.varied_objects = check_bool('varied_objects', varied_objects)
         super().__init__(**kwargs)
 
     def load_data_list(self):
         """Return an entry for each scene: what the transform draws it from, and the usual keys."""
         height, width = self.image_size
+        varied = '_varied' if self.varied_objects else ''
         names = [
-            f'{PREFIX}://context_scene_{self.seed}_{index:06d}_{height}x{width}'
+            f'{PREFIX}://context_scene_{self.seed}_{index:06d}_{height}x{width}{varied}'
             for index in range(self.num_images)
         ]
         return [
             dict(
                 img_path=f'{name}.png',
                 seg_map_path=f'{name}_label.png',
-                scene=(self.seed, index, height, width),
+                scene=(self.seed, index, height, width, self.varied_objects),
                 label_map=self.label_map,
                 reduce_zero_label=self.reduce_zero_label,
                 seg_fields=[],
@@ -120,11 +126,12 @@ class ContextScenesBackend(BaseStorageBackend):
         if min(sides) < MINIMUM_SIDE:
             raise FileNotFoundError(
                 f'{str(filepath)!r} is no scene: a path must be {PREFIX}://context_scene_'
-                f'SEED_INDEX_HEIGHTxWIDTH.png, or …_label.png, with sides >= {MINIMUM_SIDE}'
+                'SEED_INDEX_HEIGHTxWIDTH.png, …_label.png, …_varied.png or …_varied_label.png, '
+                f'with sides >= {MINIMUM_SIDE}'
             )
-        image, label = _render(seed, index, *sides)
+        image, label = _render(seed, index, *sides, bool(match[5]))
         png = io.BytesIO()
-        Image.fromarray(label if match[5] else image).save(png, 'png', compress_level=1)
+        Image.fromarray(label if match[6] else image).save(png, 'png', compress_level=1)
         return png.getvalue()
 
     def get_text(self, filepath):

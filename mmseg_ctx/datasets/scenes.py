@@ -59,6 +59,8 @@ CRATE_BIN_EDGES = np.cumsum([5, 3, 4, 6, 8, 10, 10, 10, 10, 10, 8, 6, 4, 3]) / 1
 BORDER_PROBABILITY = 0.3
 POLES_PROBABILITY = 0.8
 CAMP_PROBABILITY = 0.7
+OBJECTS = ((BUILDING,), (TREE,), (POLE, WIRE), (DARK_CRATE, LIGHT_CRATE), (TENT, CAMPFIRE))
+"""Classes that a scene with varied objects has or leaves out together."""
 
 
 class Draws:
@@ -67,10 +69,11 @@ class Draws:
     Args:
         seed (int): Seed of the data set.
         index (int): Index of the scene.
+        *stream (int): Number of a further stream of the scene, >= 1. Default: the first one.
     """
 
-    def __init__(self, seed, index):
-        self.generator = np.random.Generator(np.random.PCG64((seed, index)))
+    def __init__(self, seed, index, *stream):
+        self.generator = np.random.Generator(np.random.PCG64((seed, index, *stream)))
 
     def uniform(self, low=0.0, high=1.0, size=None):
         """Return uniform numbers from ``[low, high)``."""
@@ -128,9 +131,11 @@ class Canvas:
     Args:
         height (int): Height in pixels.
         width (int): Width in pixels.
+        absent (Collection[int]): Classes that are not painted. Default: none.
     """
 
-    def __init__(self, height, width):
+    def __init__(self, height, width, absent=()):
+        self.absent = absent
         self.height = height
         self.width = width
         self.side = min(height, width)
@@ -157,6 +162,8 @@ class Canvas:
             label (int): Class.
             margin (int): Width of the ignored border in pixels.
         """
+        if label in self.absent:
+            return
         top, left, height, width = box
         if margin:
             wide = (top - margin, left - margin, height + 2 * margin, width + 2 * margin)
@@ -278,6 +285,8 @@ def draw_lines(draws, canvas, light, horizon):
     thickness = draws.integer(1, 3)
     colour = light(draws.uniform(0.8, 1.2) * np.array((0.16, 0.15, 0.17)))
     drops = [1] if draws.chance(0.5) else [1, 1 + max(thickness + 2, height // 5)]
+    if WIRE in canvas.absent:
+        return
     for left, right in pairwise(lefts):
         for drop in drops:
             columns = np.arange(left, right)
@@ -389,7 +398,14 @@ def box_of_area(shape, area, highest, widest):
     return min(boxes, key=lambda box: abs(outline(shape, *box).sum() - area) + abs(box[0] - box[1]))
 
 
-def render_scene(seed, index, height, width):
+def absent_classes(seed, index):
+    """Return the classes that a scene with varied objects leaves out: each of OBJECTS or not."""
+    # A stream of its own: the rest of the scene is drawn as with all objects.
+    draws = Draws(seed, index, 1)
+    return [label for labels in OBJECTS if draws.chance(0.5) for label in labels]
+
+
+def render_scene(seed, index, height, width, varied_objects=False):
     """Draw one scene.
 
     Args:
@@ -397,6 +413,8 @@ def render_scene(seed, index, height, width):
         index (int): Index of the scene in it, >= 0.
         height (int): Height in pixels, >= 32.
         width (int): Width in pixels, >= 32.
+        varied_objects (bool): Whether the scene leaves out a random half of OBJECTS, on average.
+            All else is as without. Default: False.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: RGB image, uint8 ``[height, width, 3]``, and label, uint8
@@ -405,7 +423,7 @@ def render_scene(seed, index, height, width):
     draws = Draws(seed, index)
     kind = draws.integer(0, 3)
     light = Light(draws)
-    canvas = Canvas(height, width)
+    canvas = Canvas(height, width, absent_classes(seed, index) if varied_objects else ())
     ground, horizon = draw_background(draws, canvas, light)
     canvas.label[ground] = GROUND_TYPES[kind]
     draw_standing(draws, canvas, light, horizon)

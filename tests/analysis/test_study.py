@@ -70,10 +70,27 @@ def test_rows_differ_in_name_and_in_what_is_trained():
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)
     trained = [
-        (str(sorted(config.model.to_dict().items())), config.train_cfg.max_iters, row.start_from)
+        (
+            str(sorted(config.model.to_dict().items())),
+            str(config.train_dataloader.dataset),
+            config.train_cfg.max_iters,
+            row.start_from,
+        )
         for row, config in ((row, run_config(row, seed=0)) for row in ROWS)
     ]
     assert len(set(trained)) == len(trained)
+
+
+def test_the_multi_label_rows_are_trained_and_tested_on_varied_objects():
+    for row in ROWS:
+        config = run_config(row, seed=0)
+        varied = [
+            config[f'{name}_dataloader'].dataset.get('varied_objects', False)
+            for name in ('train', 'val', 'test')
+            if config[f'{name}_dataloader']
+        ]
+        assert varied == [row.group == 'ctnet-multi-label'] * len(varied)
+        assert len(varied) >= 2
 
 
 def test_the_schedule_is_stretched():

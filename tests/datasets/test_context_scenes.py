@@ -68,7 +68,8 @@ def test_each_scene_has_a_name_of_its_own():
         item['img_path']
         for seed in (0, 1)
         for size in (32, (32, 64))
-        for item in ContextScenesDataset(num_images=20, image_size=size, seed=seed)
+        for varied in (False, True)
+        for item in ContextScenesDataset(20, size, seed, varied_objects=varied)
     ]
     assert len(set(names)) == len(names)
 
@@ -107,7 +108,17 @@ def test_labels_are_mapped_as_from_a_file(options, tmp_path):
         assert np.array_equal(item['gt_seg_map'], LoadAnnotations()(from_file)['gt_seg_map'])
 
 
-@pytest.mark.parametrize('options', [dict(), dict(reduce_zero_label=True)])
+def test_varied_objects_are_left_out():
+    dataset = ContextScenesDataset(3, 64, seed=3, varied_objects=True, pipeline=[RENDER])
+    for index in range(3):
+        image, label = render_scene(3, index, 64, 64, varied_objects=True)
+        assert np.array_equal(dataset[index]['img'], image[..., ::-1])
+        assert np.array_equal(dataset[index]['gt_seg_map'], label)
+
+
+@pytest.mark.parametrize(
+    'options', [dict(), dict(reduce_zero_label=True), dict(varied_objects=True)]
+)
 def test_steps_that_load_files_read_what_the_transform_draws(options):
     load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
     drawn, loaded = (
@@ -128,6 +139,7 @@ def test_steps_that_load_files_read_what_the_transform_draws(options):
         'context_scene_1_000003_128x128.jpg',
         'context_scene_1_000003_128x16.png',
         'context_scene_-1_000003_128x128.png',
+        'context_scene_1_000003_128x128_label_varied.png',
         'folder/context_scene_1_000003_128x128.png',
         'context_scene_1_000003_128x128.png\n',
     ],
@@ -181,6 +193,7 @@ def test_augmentation_at_test_time_keeps_the_label():
         (dict(num_images='9'), TypeError, "num_images must be an integer >= 1, got '9'"),
         (dict(seed=-1), ValueError, 'seed must be an integer >= 0, got -1'),
         (dict(seed=None), TypeError, 'seed must be an integer >= 0, got None'),
+        (dict(varied_objects=0.5), TypeError, 'varied_objects must be True or False, got 0.5'),
         (dict(image_size=31), ValueError, 'image_size must be .* >= 32.*, got 31'),
         (dict(image_size=128.0), TypeError, 'image_size must be .*, got 128.0'),
         (dict(image_size=True), TypeError, 'image_size must be .*, got True'),

@@ -15,6 +15,7 @@ from mmseg_ctx.datasets.scenes import (
     IGNORED,
     KITE,
     LIGHT_CRATE,
+    OBJECTS,
     POLE,
     TENT,
     WIRE,
@@ -38,14 +39,17 @@ def digest(arrays):
 
 
 @pytest.mark.parametrize(
-    ('size', 'image_digest', 'label_digest'),
+    ('size', 'options', 'image_digest', 'label_digest'),
     [
-        ((128, 128), '6a9e480f30ba10ef', '95a308de7e7004b8'),
-        ((97, 160), '6572923d065aec90', 'b50a51cd423c4c1f'),
+        ((128, 128), (), '6a9e480f30ba10ef', '95a308de7e7004b8'),
+        ((128, 128), (False,), '6a9e480f30ba10ef', '95a308de7e7004b8'),
+        ((97, 160), (), '6572923d065aec90', 'b50a51cd423c4c1f'),
+        ((128, 128), (True,), '50801c6dde2cfd00', '20cb5da50836723a'),
     ],
 )
-def test_every_platform_draws_the_recorded_scenes(size, image_digest, label_digest):
-    images, labels = zip(*(render_scene(3, index, *size) for index in range(16)), strict=True)
+def test_every_platform_draws_the_recorded_scenes(size, options, image_digest, label_digest):
+    scenes_ = (render_scene(3, index, *size, *options) for index in range(16))
+    images, labels = zip(*scenes_, strict=True)
     assert digest(labels) == label_digest
     assert digest(images) == image_digest
 
@@ -268,3 +272,49 @@ def test_some_objects_have_an_ignored_border():
     ignored = np.array([(label == IGNORED).any() for _, label in many_scenes()])
     assert 0.5 < ignored.mean() < 0.99
     assert np.mean([(label == IGNORED).mean() for _, label in many_scenes()]) < 0.03
+
+
+@cache
+def many_varied_scenes():
+    return [render_scene(7, index, SIDE, SIDE, varied_objects=True) for index in range(COUNT)]
+
+
+def occurrence(pairs):
+    """Return which classes occur in each scene: bool [scenes, classes]."""
+    return np.array([np.isin(range(len(scenes.CLASSES)), label) for _, label in pairs])
+
+
+def test_varied_scenes_have_half_of_the_objects():
+    all_objects, varied = occurrence(many_scenes()), occurrence(many_varied_scenes())
+    deviation = (COUNT * 0.25) ** 0.5
+    for labels in OBJECTS:
+        assert np.array_equal(varied[:, labels].any(1), varied[:, labels].all(1))
+        half = all_objects[:, labels[0]].sum() / 2
+        assert abs(varied[:, labels[0]].sum() - half) < 4 * deviation
+    others = sorted(set(range(len(scenes.CLASSES))) - set(sum(OBJECTS, ())))
+    assert np.array_equal(varied[:, others], all_objects[:, others])
+
+
+def test_kinds_of_objects_vary_independently():
+    """Of pairs of kinds, the scenes that have both are as many as chance says."""
+    varied = occurrence(many_varied_scenes())[:, [labels[0] for labels in OBJECTS]]
+    correlation = np.corrcoef(varied.T) - np.eye(len(OBJECTS))
+    assert abs(correlation).max() < 4 / COUNT**0.5
+
+
+def test_which_classes_occur_varies_much_more():
+    """In bits of the entropy of the set of classes of a scene."""
+    bits = []
+    for pairs in (many_scenes(), many_varied_scenes()):
+        counts = np.unique(occurrence(pairs), axis=0, return_counts=True)[1] / COUNT
+        bits.append(-(counts * np.log2(counts)).sum())
+    assert bits[0] < 4
+    assert bits[1] > 6
+
+
+def test_a_varied_scene_is_the_scene_without_some_objects():
+    pairs = zip(many_scenes()[:100], many_varied_scenes()[:100], strict=True)
+    for (image, label), (varied_image, varied_label) in pairs:
+        kept = np.isin(label, np.setdiff1d(varied_label, IGNORED))
+        assert np.array_equal(label[kept], varied_label[kept])
+        assert np.array_equal(image[kept], varied_image[kept])

@@ -3,9 +3,9 @@
 Fu, Liu, Wang, Li, Bao, Tang, Lu: Adaptive Context Network for Scene Parsing, ICCV 2019,
 https://arxiv.org/abs/1911.01664.
 
-A place whose features resemble the globally pooled one is likely part of something large and is
-given global context; a place unlike it is likely a detail and is given a finer stage's features
-instead. Blocks that weigh the two against each other lead from the coarsest stage to the finest.
+A pixel whose features are close to the globally pooled feature probably belongs to something large,
+and gets global context. A pixel that is far from it probably belongs to a detail, and gets the
+features of a finer stage. Blocks that do both are applied from the coarsest stage to the finest.
 """
 
 import torch
@@ -29,10 +29,10 @@ from mmseg_ctx.utils.arguments import (
 
 
 class GlobalContextModule(nn.Module):
-    """GCM: add the global feature to each place as much as the place resembles it (Section 3.2).
+    """GCM: add the global feature to each pixel, weighted by their similarity (Section 3.2).
 
-    Distances and gate are computed in float32 at least: the squares of large features exceed
-    float16, and the gate turns on differences of about δ.
+    Distances and gate are computed in float32 or wider: float16 cannot hold the squares of large
+    features, and the gate depends on small differences between distances, of about δ.
 
     Args:
         channels (int): C, channels of the features.
@@ -51,9 +51,14 @@ class GlobalContextModule(nn.Module):
         self.alpha = nn.Parameter(torch.ones(()))
 
     def forward(self, x):
-        """Return C, of the shape of ``x`` ``[B, C, h, w]``, and the gate w ``[B, 1, h, w]``.
+        """Return the features with global context, and the gate.
 
-        The gate is in (0, 1], with 1 at each image's place that is nearest to the global feature.
+        Args:
+            x (Tensor): A ``[B, C, h, w]``.
+
+        Returns:
+            tuple[Tensor]: C ``[B, C, h, w]``, and w ``[B, 1, h, w]`` in (0, 1]. The pixel of each
+            image that is nearest to the global feature has the gate 1.
         """
         with autocast_off(x):
             features = at_least_float32(x)  # A
@@ -64,16 +69,16 @@ class GlobalContextModule(nn.Module):
         return context.to(x.dtype), gate
 
     def _gate(self, features, p):
-        # The norm's gradient is zero, and not infinite, where its argument is.
+        # Where a pixel equals the global feature, this norm's gradient is zero, not infinite.
         distance = torch.linalg.vector_norm(features - p, dim=1, keepdim=True)  # Eq. 1
         nearest = distance.amin((2, 3), keepdim=True)  # [B, 1, 1, 1]
         gate = torch.exp((nearest - distance) / self.delta)  # Eq. 2
-        # A far place's gate would round to zero.
+        # The gate of a distant pixel would underflow to zero.
         return gate.clamp(min=torch.finfo(gate.dtype).tiny)
 
 
 class LocalContextModule(nn.Module):
-    """LCM: fuse a finer stage's features where the global context is not wanted (Section 3.3).
+    """LCM: fuse a finer stage's features into the pixels whose global gate is low (Section 3.3).
 
     Args:
         channels (int): Channels of the upsampled features E.
@@ -84,7 +89,7 @@ class LocalContextModule(nn.Module):
         conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
         norm_cfg (dict | None): Normalization layers, None for none. Default: None.
         act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
-        align_corners (bool): Of the gate's upsampling. Default: False.
+        align_corners (bool): ``align_corners`` of the gate's upsampling. Default: False.
     """
 
     def __init__(
@@ -114,7 +119,7 @@ class LocalContextModule(nn.Module):
         Args:
             x (Tensor): E ``[B, channels, h, w]``, upsampled features with global context.
             local (Tensor): B ``[B, local_channels, h, w]``, features of a finer stage.
-            gate (Tensor): The global context's gate ``[B, 1, h', w']`` of any size.
+            gate (Tensor): w ``[B, 1, h', w']``, the gate of the global context, of any size.
         """
         gate = _upsample(gate, local, self.align_corners)
         local_gate = (1 - gate).to(local.dtype)  # [B, 1, h, w], Eq. 4
@@ -125,19 +130,19 @@ class LocalContextModule(nn.Module):
 
 
 class AdaptiveContextBlock(nn.Module):
-    """Global context, upsampling, local context: one step from coarse to fine (Section 3.4).
+    """Global context, upsampling to the next finer stage, local context (Section 3.4).
 
     Args:
         channels (int): Channels of the coarse features.
         backbone_channels (int): Channels of the backbone's finer features.
-        local_channels (int): Channels that these are reduced to.
+        local_channels (int): Channels of those finer features after a convolution reduced them.
         out_channels (int): Channels of the result.
         delta (float): See :class:`GlobalContextModule`. Default: 5.0.
         num_fusions (int): See :class:`LocalContextModule`. Default: 3.
         conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
         norm_cfg (dict | None): Normalization layers, None for none. Default: None.
         act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
-        align_corners (bool): Of the upsampling. Default: False.
+        align_corners (bool): ``align_corners`` of both upsamplings. Default: False.
     """
 
     def __init__(
@@ -184,32 +189,36 @@ class AdaptiveContextBlock(nn.Module):
 class AdaptiveContextHead(BaseDecodeHead):
     """Decode head of ACNet: adaptive context blocks from the coarsest stage to the finest.
 
-    It reads as many of the encoder's stages as ``block_channels`` has entries, each of any size.
-    Every entry but the first stands for a block of a global and a local context module, which reads
-    one of the finer stages, the coarsest of them first; ``last_global_context`` adds the paper's
-    last block, a global context module alone (Section 4.2). Of Table 3, #1 and #2 are one and two
-    finer stages without it, and #3, the default, two with it. Of Table 2, GCM is no finer stage and
-    LCM(n) is #1 with ``num_local_fusions=n``, so that LCM(3) and #1 are one model.
+    The head reads ``len(block_channels)`` stages of the backbone, of any sizes. The first entry of
+    ``block_channels`` is the width of the coarsest stage after the input convolution. Each further
+    entry adds a block of a global and a local context module, which reads the next finer stage.
+    ``last_global_context`` adds the paper's last block, a global context module alone (Section
+    4.2).
+
+    The default is #3 of the paper's Table 3: two finer stages and the last block. #1 and #2 have
+    one and two finer stages and no last block. In Table 2, GCM has no finer stage, and LCM(n) is #1
+    with ``num_local_fusions=n``; so LCM(3) and #1 are the same model.
 
     Args:
         in_channels (Sequence[int]): Channels of the stages, finest first.
-        channels (int | None): Width of the classifier's input: the last of ``block_channels``,
-            and so by default. Default: None.
+        channels (int | None): Width of the classifier's input, which must be the last of
+            ``block_channels``; None for that value. Default: None.
         delta (float): δ of Eq. 2. Default: 5.0.
         block_channels (Sequence[int]): Width after the input convolution and after each block that
             reads a finer stage. Default: ``(512, 448, 256)``.
-        local_channels (int | Sequence[int] | None): Width that the finer stages are reduced to, one
-            for all or one for each of the blocks that read them; None for the width of the block's
-            input. Default: None.
+        local_channels (int | Sequence[int] | None): Width of the finer stages after reduction: one
+            for all blocks, or one for each block that reads a finer stage; None for the width of
+            that block's input. Default: None.
         num_local_fusions (int): How many times a block fuses the local features. Default: 3.
         last_global_context (bool): Whether a global context module alone is the last block.
             Default: True.
         input_transform (str): Only ``'multiple_select'``. Default: ``'multiple_select'``.
-        **kwargs: Arguments of ``BaseDecodeHead``; ``num_classes`` and ``in_index``, with an entry
-            for each of ``in_channels``, are among them.
+        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``, and ``in_index`` with
+            an entry for each of ``in_channels``.
 
     Raises:
-        ValueError: The arguments do not fit each other.
+        ValueError: ``in_channels``, ``channels`` or ``local_channels`` contradicts
+            ``block_channels``.
 
     Example:
         >>> head = AdaptiveContextHead(
@@ -243,7 +252,7 @@ class AdaptiveContextHead(BaseDecodeHead):
         layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
         *finer_channels, coarse_channels = in_channels
         self.reduce = ConvModule(coarse_channels, block_channels[0], 3, padding=1, **layers)
-        steps = zip(
+        block_widths = zip(
             block_channels[:-1],
             reversed(finer_channels),
             local_channels,
@@ -254,34 +263,34 @@ class AdaptiveContextHead(BaseDecodeHead):
             AdaptiveContextBlock(
                 *widths, delta, num_local_fusions, align_corners=self.align_corners, **layers
             )
-            for widths in steps
+            for widths in block_widths
         )
         last = check_bool('last_global_context', last_global_context)
         self.global_context = GlobalContextModule(channels, delta) if last else None
 
     def forward(self, inputs):
-        """Return the logits ``[B, N, h, w]`` for the backbone's outputs, h×w the finest's size."""
+        """Return the logits ``[B, N, h, w]``, at the size of the finest stage that is read."""
         check_features(inputs, self.in_index, self.in_channels)
         *finer, x = self._transform_inputs(inputs)
         check_norm_inputs(self, *finer, x)
         x = self.reduce(x)
         for block, feature in zip(self.blocks, reversed(finer), strict=True):
-            x = block(x, feature)  # of the size of feature
+            x = block(x, feature)  # [B, next width, h, w] of feature
         if self.global_context is not None:
             x, _ = self.global_context(x)
         return self.cls_seg(x)
 
 
 def _upsample(x, like, align_corners):
-    """Return ``x`` ``[B, C, h', w']`` in the size of ``like``."""
-    # A warning about sizes would break a compiled graph.
+    """Return ``x`` ``[B, C, h', w']`` at the size of ``like``."""
+    # mmseg's warning about sizes would break the graph of torch.compile.
     return resize(
         x, like.shape[2:], mode='bilinear', align_corners=align_corners, warning=False
     )  # [B, C, h, w]
 
 
 def _check_widths(in_channels, channels, block_channels, local_channels, input_transform):
-    """Return the width of the reduced finer stage of each block that reads one."""
+    """Return ``local_channels`` as one width for each block that reads a finer stage."""
     if input_transform != 'multiple_select':
         raise ValueError(
             "input_transform must be 'multiple_select', since the head reads stages of several "

@@ -1,10 +1,14 @@
 """Context-aware classifier (CAC), which rewrites a decode head's classifier for each image.
 
 Tian et al., "Learning Context-aware Classifier for Semantic Segmentation", AAAI 2023,
-https://arxiv.org/abs/2303.11633. The features of an image, averaged over each class as the head's
-own classifier predicts it, are class prototypes; a small projector turns a class's prototype and
-its weights into the weights that classify this image, by cosine. In training, a second classifier
-made from the ground truth in the same way, the oracle, is what the first learns to imitate.
+https://arxiv.org/abs/2303.11633.
+
+1. The head's own classifier predicts the classes of each pixel: the prior.
+2. The features of an image are averaged over each predicted class: the class prototypes.
+3. A projector, a small network, turns the prototype and the weights of each class into new weights.
+   These classify the image by cosine similarity: the refined prediction.
+4. In training, the ground truth gives prototypes and weights in the same way: the oracle. The
+   refined prediction learns to imitate the oracle's.
 
 This file has the classifier and its losses; ``wrapping.py`` joins them with a decode head.
 """
@@ -30,8 +34,8 @@ from mmseg_ctx.utils.arguments import check_choice, check_int, check_number
 class ContextAwareClassifier:
     """The equations of the paper, as methods that a decode head inherits.
 
-    They read of the head ``conv_seg``, a 1×1 convolution whose weights are C ``[N, d]``,
-    ``num_classes`` and ``ignore_index``, and call its ``classifier_losses``.
+    They read three attributes of the head: ``conv_seg``, a 1×1 convolution with the weights C
+    ``[N, d]``, ``num_classes`` and ``ignore_index``. They call its method ``classifier_losses``.
 
     Attributes:
         estimate_projector (nn.Module): θ_p.
@@ -52,7 +56,10 @@ class ContextAwareClassifier:
         projector_input,
         residual,
     ):
-        """Check the arguments of ``ContextAwareClassifierHead`` and make what they ask for."""
+        """Check the arguments of ``ContextAwareClassifierHead`` and build the projectors and loss.
+
+        ``wrapping.py`` describes the arguments.
+        """
         products = ('dot', 'cosine')
         self.cosine_temperature = check_number('temperature', temperature, exclusive=True)
         self.prior_product = check_choice('prior_logits', prior_logits, products)
@@ -70,13 +77,13 @@ class ContextAwareClassifier:
         check_int('projector_channels', projector_channels)
         self.estimate_projector = self._build_projector(projector_channels)
         self.oracle_projector = self._build_projector(projector_channels)
-        # Distributed training waits for the gradient of every parameter that asks for one.
+        # Distributed training waits for the gradient of every parameter that requires one.
         self.oracle_projector.requires_grad_(loss_oracle_weight > 0)
         if prior_logits == 'cosine' and self.conv_seg.bias is not None:
             self.conv_seg.bias.requires_grad_(False)
 
     def _build_projector(self, hidden_channels):
-        """Return a projector θ, of two linear layers."""
+        """Return a projector θ: two linear layers, or the identity."""
         if self.projector_input == 'none':
             return nn.Identity()
         width = self.conv_seg.in_channels  # d
@@ -94,7 +101,7 @@ class ContextAwareClassifier:
 
     def prior_logits(self, features):
         """Return the original classifier's logits p of features f ``[B, d, h, w]``."""
-        # In float16 they overflow, and no prototype is finite then.
+        # In float16 the logits overflow, and the prototypes are then not finite.
         with autocast_off(features):
             features = features.to(self.conv_seg.weight.dtype)
             if self.prior_product == 'dot':
@@ -102,7 +109,7 @@ class ContextAwareClassifier:
             return cosine_logits(features, self.classifier_weight[None], self.cosine_temperature)
 
     def refined_logits(self, features, prior):
-        """Return the logits of the classifier made from the head's own prediction (Eqs. 4 to 6).
+        """Return the logits of the classifier made from the prior (Eqs. 4 to 6).
 
         Args:
             features (Tensor): f, ``[B, d, h, w]``.
@@ -121,9 +128,9 @@ class ContextAwareClassifier:
 
         Args:
             features (Tensor): f, ``[B, d, h, w]``.
-            label (Tensor): Classes, or -1 for none, ``[B, h, w]``. The prototype of a class that is
-                absent is its weights in C.
-            scope (str): Whether prototypes are of each ``'image'`` or of the ``'batch'``.
+            label (Tensor): Classes ``[B, h, w]``, -1 where ignored. A class that is absent gets its
+                weights in C as prototype.
+            scope (str): ``'image'`` averages prototypes over each image, ``'batch'`` over all.
 
         Returns:
             Tensor: p_y, ``[B, N, h, w]``.
@@ -148,20 +155,20 @@ class ContextAwareClassifier:
         return cosine_logits(features, classifier, self.cosine_temperature)
 
     def rewritten_weight(self, projected):
-        """Return A for what a projector returns, ``[B, N, d]`` both (Table 5)."""
+        """Return the weights A for a projector's output, both ``[B, N, d]`` (Table 5)."""
         if self.classifier_residual == 'classifier':
             return projected + self.classifier_weight
         return projected
 
     def context_losses(self, features, prior, refined, label, batch_data_samples):
-        """Return what Eq. 8 adds to the losses of p_p: those of p and p_y, and L_KL.
+        """Return the losses that Eq. 8 adds to those of p_p: those of p and p_y, and L_KL.
 
         Args:
             features (Tensor): f, ``[B, d, h, w]``.
             prior (Tensor): p, ``[B, N, h, w]``.
-            refined (Tensor): p_p, likewise.
+            refined (Tensor): p_p, ``[B, N, h, w]``.
             label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``.
-            batch_data_samples (list[SegDataSample]): Whose labels these are.
+            batch_data_samples (list[SegDataSample]): Samples with the same labels.
 
         Returns:
             dict[str, Tensor]: ``loss_prior*``, ``loss_oracle*`` and ``loss_kl``.

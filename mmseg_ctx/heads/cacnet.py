@@ -3,10 +3,10 @@
 Liu, He, Qiao, Ren, Li: Learning to Predict Context-adaptive Convolution for Semantic
 Segmentation, ECCV 2020.
 
-Depthwise kernels are predicted from the whole feature map by a matrix product of two 1×1
-convolutions of it. Convolved with the features they give a weight for each channel at each place,
-so global context decides what to amplify and local content where. Two such modules beside a
-global-pooling branch make the head.
+A context-adaptive convolution predicts depthwise kernels from the whole feature map: it multiplies
+the outputs of two 1×1 convolutions as matrices. The features, convolved with these kernels, give a
+weight for each channel at each pixel, and the weights multiply the features. The head has two such
+modules beside a global-pooling branch.
 """
 
 import math
@@ -33,17 +33,17 @@ KERNEL_SOURCES = ('context', 'fixed', 'pooled')
 
 
 class ContextAdaptiveConv(nn.Module):
-    """Weigh features by convolutions with kernels that their own global context predicts.
+    """Multiply features by weights, from convolutions whose kernels the features predict.
 
     Args:
         channels (int): C, channels of the features.
         kernel_size (int): s, side of the predicted kernels: odd, at least 3. Default: 3.
-        dilations (Sequence[int]): Dilations that each kernel is applied with.
+        dilations (Sequence[int]): Each kernel is applied once with each of these dilations.
             Default: ``(1, 2, 3)``.
-        kernel_source (str): Where the kernels come from: ``'context'``, the paper's method
-            (Eq. 1), or what its Table 6 compares it with: ``'fixed'``, learned kernels that are
-            the same for every image, or ``'pooled'``, a fully connected layer on the globally
-            pooled features. Default: ``'context'``.
+        kernel_source (str): Where the kernels come from. ``'context'`` is the paper's method
+            (Eq. 1). Its Table 6 compares it with ``'fixed'``, learned kernels that are the same for
+            every image, and with ``'pooled'``, kernels from a fully connected layer on the
+            globally pooled features. Default: ``'context'``.
         norm_cfg (dict | None): Normalization of the predicted kernels, None for ``BN``.
             Default: None.
 
@@ -87,12 +87,13 @@ class ContextAdaptiveConv(nn.Module):
             return self.norm(kernels)  # [B, C, s, s]
 
     def _context(self, x):
-        """Return D̄ᵀ / n ``[B, C, s²]`` (Eq. 1).
+        """Return D̄ᵀ / n ``[B, C, s²]`` (Eq. 1), where n is the number of pixels.
 
-        The key is linear in the features, K̄ = X̄A + 1bᵀ, hence Q̄ᵀK̄ = (Q̄ᵀX̄)A + (Q̄ᵀ1)bᵀ. Read from
-        the right, the key convolution has s² places to visit instead of n.
+        The key is linear in the features, K̄ = X̄A + 1bᵀ, hence Q̄ᵀK̄ = (Q̄ᵀX̄)A + (Q̄ᵀ1)bᵀ. So the key
+        convolution is applied to Q̄ᵀX̄, which has s² rows, instead of to X̄, which has n.
 
-        Dividing by n makes it a mean over the places, which no size of the image changes.
+        Division by n turns the sum over the pixels into a mean, whose scale does not depend on the
+        size of the image.
         """
         x = at_least_float32(x)
         features = x.flatten(2)  # [B, C, n]
@@ -124,16 +125,18 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
         channels (int): C, width of each branch and of the classifier's input.
         kernel_sizes (Sequence[int]): Kernel size of each context-adaptive convolution, each odd
             and at least 3. Default: ``(3, 3)``.
-        dilations (Sequence[int]): Dilations that each kernel is applied with.
+        dilations (Sequence[int]): Each kernel is applied once with each of these dilations.
             Default: ``(1, 2, 3)``.
         global_pooling (bool): Whether there is a global-pooling branch. Default: True.
         kernel_source (str): ``'context'``, ``'fixed'`` or ``'pooled'``; see
             :class:`ContextAdaptiveConv`. Default: ``'context'``.
-        **kwargs: Arguments of ``BaseDecodeHead``, ``num_classes`` among them. With
-            ``input_transform='resize_concat'`` the head reads several outputs as one map.
+        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``. With
+            ``input_transform='resize_concat'`` the head reads several outputs of the backbone,
+            concatenated to one map.
 
     Raises:
-        ValueError: The arguments do not fit each other.
+        ValueError: A kernel size is even or below 3, ``kernel_source`` is unknown, or
+            ``input_transform`` gives the head several maps.
 
     Example:
         >>> head = ContextAdaptiveConvHead(64, 32, num_classes=5)
@@ -168,7 +171,7 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
         )
         self.global_pool = None
         if global_pooling:
-            # Without a norm: one value a channel has no variance where a batch is one image.
+            # No norm: with one image a batch, one value per channel has no variance.
             pooled = ConvModule(
                 self.in_channels, channels, 1, conv_cfg=self.conv_cfg, act_cfg=self.act_cfg
             )
@@ -187,10 +190,10 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
         ]
         if self.global_pool is not None:
             branches.append(self.global_pool(x).expand_as(branches[0]))  # [B, C, h, w]
-        branches = torch.cat(branches, dim=1)  # by the same name, so that the parts are freed
+        branches = torch.cat(branches, dim=1)  # reuses the name, so that the parts are freed
         return self.cls_seg(self.merge(branches))
 
 
 def _check_odd(name, value, sizes):
     if not all(size % 2 for size in sizes):
-        raise ValueError(f'{name} must be odd, to have a centre, got {value!r}')
+        raise ValueError(f'{name} must be odd, since a kernel needs a centre, got {value!r}')

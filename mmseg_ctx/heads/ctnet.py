@@ -3,14 +3,14 @@
 Li, Sun, Zhang, Tang: CTNet: Context-based Tandem Network for Semantic Segmentation, IEEE TPAMI 2022
 (https://arxiv.org/abs/2104.09805).
 
-Channel context, gathered by one-dimensional convolutions over the pooled channels, excites the
-features and tells which classes the image holds, and in which shares. From that each class gets a
-feature vector. Spatial context then is attention between the pixels and those N vectors, so its
-cost grows linearly with the number of pixels.
+One-dimensional convolutions over the pooled channels gather the channel context. It weights the
+channels of the features, and predicts the share of each class in the image. From both, each class
+gets a feature vector. The spatial context is attention between the pixels and these N vectors, so
+its cost grows linearly with the number of pixels.
 
-Where the paper leaves a choice, this is the authors' released code, whose layers are named here by
-what they do: ReLU after query, key and value, attention scaled by the root of the key's width, and
-the middle feature added to the gathered context before a last 3×3 convolution.
+Where the paper leaves a choice, this file follows the authors' released code: ReLU after query, key
+and value; attention divided by the root of the key's width; and the middle feature added to the
+gathered context before a last 3×3 convolution. The layers have names of their own here.
 """
 
 import torch
@@ -35,21 +35,17 @@ MODES = ('tandem', 'parallel', 'channel', 'spatial')
 
 
 class MultiLocalChannelExcitation(nn.Module):
-    """MCE: how important each channel is, judged by its neighbours at several scales (Eqs. 1–2).
+    """MCE: weight each channel by convolutions over its neighbouring channels (Eqs. 1–2).
 
-    As in the authors' code no layer has a bias, and one set of weights merges the scales of every
-    channel.
+    As in the authors' code, no layer has a bias, and all channels share the weights that merge the
+    scales.
 
     Args:
         channels (int): C.
-        kernel_sizes (Sequence[int]): k_1 … k_s, how many neighbouring channels each scale sees;
+        kernel_sizes (Sequence[int]): k_1 … k_s, how many neighbouring channels each scale reads;
             odd, and at most 2C. Default: ``(9, 17, 33, 65)``.
         pooling (str): Global pooling: ``'avg'``, ``'max'``, or ``'mix'``, their sum (Table 2).
             Default: ``'avg'``.
-
-    Raises:
-        TypeError: ``kernel_sizes`` is no sequence of integers.
-        ValueError: A kernel is even or too large, or ``pooling`` is unknown.
     """
 
     def __init__(self, channels, kernel_sizes=(9, 17, 33, 65), pooling='avg'):
@@ -82,11 +78,11 @@ class MultiLocalChannelExcitation(nn.Module):
 
 
 class ChannelContextModule(nn.Module):
-    """CCM: excited features, the classes' probabilities, and a feature vector for each (Eqs. 3–5).
+    """CCM: weighted features, class probabilities, and a feature vector of each class (Eqs. 3–5).
 
-    The authors' code has a batch norm on the N class logits of each image, which cannot train with
-    one image a device; here it is the paper's fully connected layer. Their ReLU on M is left out,
-    since M, a product of a sigmoid and a softmax, is never negative.
+    The authors' code normalises the class logits over the batch, which cannot train with one image
+    a device. This module has only the paper's fully connected layer. It also leaves out their ReLU
+    on M, since M is a product of a sigmoid and a softmax and thus never negative.
 
     Args:
         channels (int): C.
@@ -118,7 +114,7 @@ class ChannelContextModule(nn.Module):
 
 
 class SpatialContextModule(nn.Module):
-    """SCM: each pixel gathers the class features that it agrees with (Eqs. 6–7).
+    """SCM: attention from each pixel to the class features (Eqs. 6–7).
 
     Args:
         channels (int): C.
@@ -151,7 +147,7 @@ class SpatialContextModule(nn.Module):
         class_features = class_features.unsqueeze(3)  # [B, C, N, 1]
         key = self.key(class_features).flatten(2)  # [B, C/s, N]
         value = self.value(class_features).flatten(2)  # [B, C/s, N]
-        # In half precision products of large features would overflow.
+        # In float16, products of large features would overflow.
         with autocast_off(x):
             energy = (
                 self.scale
@@ -167,8 +163,8 @@ class SpatialContextModule(nn.Module):
 class ContextTandemHead(BaseDecodeHead):
     """Decode head of CTNet: channel context guides spatial context, and both are merged (Fig. 2).
 
-    The features should have 1/8 of the image's size, from a dilated backbone or from one of stride
-    32 with MMSegmentation's ``JPU`` neck.
+    The features should have 1/8 of the image's size. A dilated backbone gives such features, or a
+    backbone of stride 32 with MMSegmentation's ``JPU`` neck.
 
     Args:
         in_channels (int | Sequence[int]): Channels of the features.
@@ -177,19 +173,21 @@ class ContextTandemHead(BaseDecodeHead):
         kernel_sizes (Sequence[int]): Kernels of the one-dimensional convolutions over the channels,
             odd and at most ``2 * channels``. Default: ``(9, 17, 33, 65)``.
         pooling (str): ``'avg'``, ``'max'`` or ``'mix'``, their sum (Table 2). Default: ``'avg'``.
-        mode (str): How the two modules are joined (Tables 5 and 6). ``'tandem'``: spatial context
-            reads what channel context makes (CTNet). ``'parallel'``: both read the features
-            (PANet). ``'channel'`` or ``'spatial'``: only the one (OCCM, OSCM). Without channel
-            context before it, spatial context has class features that are learned and the same for
-            all images; the paper does not say what they are. Default: ``'tandem'``.
+        mode (str): How the two modules are joined (Tables 5 and 6). ``'tandem'``: the spatial
+            module reads the output of the channel module (CTNet). ``'parallel'``: both read the
+            features (PANet). ``'channel'`` or ``'spatial'``: there is only that module (OCCM,
+            OSCM). In ``'parallel'`` and ``'spatial'`` the class features are learned and the same
+            for all images, since the paper does not say what they are. Default: ``'tandem'``.
         loss_class_probability (dict | None): Config of the loss on the class probabilities, None
-            for none. ``'spatial'`` predicts no class probabilities and never has this loss.
+            for no such loss. The mode ``'spatial'`` predicts no class probabilities and ignores it.
             Default: ``dict(type='ClassProbabilityLoss')``.
-        **kwargs: Arguments of ``BaseDecodeHead``, ``num_classes`` among them. With
-            ``input_transform='resize_concat'`` the head reads several outputs as one map.
+        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``. With
+            ``input_transform='resize_concat'`` the head reads several outputs of the backbone,
+            concatenated to one map.
 
     Raises:
-        ValueError: The arguments do not fit each other.
+        ValueError: A kernel size is even or above ``2 * channels``, ``pooling`` or ``mode`` is
+            unknown, or ``input_transform`` gives the head several maps.
 
     Example:
         >>> head = ContextTandemHead(64, 40, num_classes=5, key_channels=16)
@@ -229,7 +227,8 @@ class ContextTandemHead(BaseDecodeHead):
             if loss_class_probability is not None:
                 self.loss_class_probability = MODELS.build(loss_class_probability)
             elif mode != 'tandem':
-                # Nothing reads the probabilities then; distributed training would wait for them.
+                # Nothing reads the probabilities then, and distributed training waits for the
+                # gradient of every parameter that requires one.
                 self.channel_context.class_logits.requires_grad_(False)
         if mode != 'channel':
             self.spatial_context = SpatialContextModule(channels, key_channels, **layers)
@@ -240,10 +239,10 @@ class ContextTandemHead(BaseDecodeHead):
         self.merge = ConvModule(branches * channels, channels, 1, **layers)
 
     def forward_context(self, inputs):
-        """Return what the classifier sees, and the class probabilities.
+        """Return the classifier's input and the class probabilities.
 
         Args:
-            inputs (Sequence[Tensor]): The backbone's, or the neck's, outputs.
+            inputs (Sequence[Tensor]): Outputs of the backbone or the neck.
 
         Returns:
             tuple[Tensor, Tensor | None]: Features ``[B, C, h, w]``, and P_p ``[B, N]``, or None
@@ -262,20 +261,20 @@ class ContextTandemHead(BaseDecodeHead):
         elif self.mode != 'channel':
             learned = self.class_features.repeat(x.shape[0], 1, 1)  # [B, C, N]
             branches.insert(0, self.spatial_context(x, learned))
-        branches = torch.cat(branches, dim=1)  # by the same name, so that the parts are freed
+        branches = torch.cat(branches, dim=1)  # reuses the name, so that the parts are freed
         return self.merge(branches), probabilities
 
     def forward(self, inputs):
-        """Return the logits ``[B, N, h, w]`` for the backbone's, or the neck's, outputs."""
+        """Return the logits ``[B, N, h, w]`` for the outputs of the backbone or the neck."""
         features, _ = self.forward_context(inputs)
         return self.cls_seg(features)
 
     def loss(self, inputs, batch_data_samples, train_cfg):
-        """Return the losses of the logits, and that of the class probabilities (Eq. 8).
+        """Return the losses of the logits and of the class probabilities (Eq. 8).
 
         Args:
-            inputs (Sequence[Tensor]): The backbone's, or the neck's, outputs.
-            batch_data_samples (list[SegDataSample]): With the labels ``gt_sem_seg``.
+            inputs (Sequence[Tensor]): Outputs of the backbone or the neck.
+            batch_data_samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
             train_cfg (dict): Not used.
 
         Returns:

@@ -2,9 +2,9 @@
 
 He, Deng, Qiao: Dynamic Multi-Scale Filters for Semantic Segmentation, ICCV 2019.
 
-Parallel branches look at one scale each. A branch pools the feature map to k×k regions, makes a
-k×k depthwise filter for every channel out of them, and convolves the reduced features with it, so
-the filters are those of the image at hand.
+The head has parallel branches, one for each filter size k. A branch pools the feature map to k×k
+regions, makes a k×k depthwise filter for every channel from them, and convolves the reduced
+features with it. So each image has filters of its own.
 """
 
 import torch
@@ -28,9 +28,9 @@ from mmseg_ctx.utils.arguments import (
 
 
 class _ScaleModule(nn.Module):
-    """What the branches have in common: the layers before and after their filters (Section 3.2).
+    """The layers before and after the filters, which all branches have (Section 3.2).
 
-    The names of the layers are those of MMSegmentation's ``DCM``, so that its weights load.
+    The layers have the names of those of MMSegmentation's ``DCM``, so that its weights load.
     """
 
     def __init__(self, in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg):
@@ -54,7 +54,7 @@ class DynamicConvolutionalModule(_ScaleModule):
         in_channels (int): Channels of the features.
         channels (int): C, width of the reduced features.
         context_channels (int | None): Channels of the features that the filters are made from;
-            None where they are those that are filtered. Default: None.
+            None where these are also the features to filter. Default: None.
         fusion (bool): Whether a 1×1 convolution mixes the channels afterwards. Default: False.
         conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
         norm_cfg (dict | None): Normalization layers, None for none. Default: None.
@@ -87,13 +87,13 @@ class DynamicConvolutionalModule(_ScaleModule):
 
 
 class FixedConvolutionalModule(_ScaleModule):
-    """The branch of the paper's Tables 1 and 2: filters that are learned, the same for all images.
+    """Filter the features with learned filters, the same for all images (Tables 1 and 2).
 
     Args:
         filter_size (int): k, side of the filters.
         in_channels (int): Channels of the features.
         channels (int): C, width of the reduced features.
-        depthwise (bool): One filter a channel, else each filter sees all channels. Default: True.
+        depthwise (bool): Whether each filter reads one channel, or all. Default: True.
         dilation (int): Distance between the taps of a filter. Default: 1.
         fusion (bool): Whether a 1×1 convolution mixes the channels afterwards. Default: False.
         conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
@@ -124,35 +124,38 @@ class FixedConvolutionalModule(_ScaleModule):
         )
 
     def forward(self, x, context):
-        """Return O_k ``[B, C, h, w]`` for features ``x``; ``context`` plays no part."""
+        """Return O_k ``[B, C, h, w]`` for features ``x``; ``context`` is not used."""
         return self.fuse(self.filter_conv(self.input_redu_conv(x)))
 
 
 @MODELS.register_module()
 class DynamicMultiScaleHead(BaseDecodeHead):
-    """Decode head of DMNet: branches of several filter sizes beside the features, then a 3×3 conv.
+    """Decode head of DMNet: branches of several filter sizes, merged by a 3×3 convolution.
 
-    With the default ``filter_type`` it computes what MMSegmentation's ``DMHead`` computes and loads
-    its weights, in any memory format.
+    With the default ``filter_type``, the head computes what MMSegmentation's ``DMHead`` computes,
+    and loads its weights. It takes any memory format.
 
     Args:
         in_channels (int): Channels of the features.
         channels (int): Width of the branches and of the classifier's input.
         filter_sizes (Sequence[int]): k of each branch. Default: ``(1, 3, 5, 7)``.
         fusion (bool): Whether each branch ends in a 1×1 convolution. Default: False.
-        filter_type (str): ``'dynamic'``, the paper's method, or the fixed filters of its Table 1,
-            ``'depthwise'`` or ``'regular'``. Default: ``'dynamic'``.
+        filter_type (str): ``'dynamic'``, the paper's method; or the fixed filters of its Table 1:
+            ``'depthwise'``, which read one channel each, or ``'regular'``, which read all.
+            Default: ``'dynamic'``.
         dilations (Sequence[int] | None): Dilation of each branch's fixed filters (Table 2); None
-            for 1 everywhere, which is all that dynamic filters have. Default: None.
-        context_index (int | None): Which of the backbone's outputs the filters are generated from
+            for 1 everywhere. Dynamic filters accept only None. Default: None.
+        context_index (int | None): Index of the backbone's output that the filters are made from
             (Table 4); None for the features that are filtered. Default: None.
-        context_channels (int | None): Channels of that output, given along with ``context_index``.
+        context_channels (int | None): Channels of that output; required with ``context_index``.
             Default: None.
-        **kwargs: Arguments of ``BaseDecodeHead``, ``num_classes`` among them. With
-            ``input_transform='resize_concat'`` the head reads several outputs as one map.
+        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``. With
+            ``input_transform='resize_concat'`` the head reads several outputs of the backbone,
+            concatenated to one map.
 
     Raises:
-        ValueError: The arguments do not fit each other.
+        ValueError: ``filter_type`` is unknown, ``dilations`` or ``context_index`` contradicts it,
+            or ``input_transform`` gives the head several maps.
 
     Example:
         >>> head = DynamicMultiScaleHead(64, 32, num_classes=5)
@@ -213,7 +216,7 @@ class DynamicMultiScaleHead(BaseDecodeHead):
             check_features(inputs, self.context_index, self.context_channels, prefix='context')
             context = inputs[self.context_index]
         scales = [branch(x, context) for branch in self.dcm_modules]  # each [B, C, h, w]
-        scales = torch.cat([x, *scales], dim=1)  # by the same name, so that the parts are freed
+        scales = torch.cat([x, *scales], dim=1)  # reuses the name, so that the parts are freed
         return self.cls_seg(self.bottleneck(scales))
 
 
@@ -224,8 +227,8 @@ def _check_dilations(dilations, filter_sizes, filter_type):
     dilations = check_ints('dilations', dilations)
     if filter_type == 'dynamic':
         raise ValueError(
-            "dilations must be None where filter_type is 'dynamic': they are for fixed filters, "
-            f'got {dilations!r}'
+            "dilations must be None where filter_type is 'dynamic', since only fixed filters are "
+            f'dilated, got {dilations!r}'
         )
     if len(dilations) != len(filter_sizes):
         raise ValueError(
@@ -240,8 +243,8 @@ def _check_context(context_index, context_channels, filter_type):
         return
     if filter_type != 'dynamic':
         raise ValueError(
-            "context_index must be None where filter_type is not 'dynamic': fixed filters are not "
-            f'generated, got {context_index!r}'
+            "context_index must be None where filter_type is not 'dynamic', since fixed filters "
+            f'are not made from features, got {context_index!r}'
         )
     if not is_int(context_index):
         raise TypeError(f'context_index must be an integer, got {context_index!r}')

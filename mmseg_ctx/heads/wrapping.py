@@ -1,39 +1,43 @@
-"""How the context-aware classifier (CAC) gets into any decode head of MMSegmentation.
+"""How any decode head of MMSegmentation gets the context-aware classifier (CAC).
 
-A model with CAC has to stay the model that it was, in four places. A checkpoint of the model
-without CAC loads into it by name, and the other way round, so ``conv_seg`` and all other weights
-keep their names. A segmentor reads attributes of its head, ``num_classes``, ``out_channels``,
-``align_corners`` and ``threshold``, a neck or a hook of somebody's project may read others. The
-head of a cascade takes the output of the one before it. And the head's own losses, on several maps
-or with terms of its own, have to be those of the rewritten classifier.
+A head with CAC must work wherever the head without it works:
 
-A module that holds the head as a part has none of this: each weight gets a prefix, and each
-attribute and method has to be passed on. A head that is changed in place, method by method, has all
-of it until it is copied or pickled, since its methods then still belong to the first one. So CAC is
-a class before the head's in the order of inheritance. ``ContextAwareClassifierHead(head=dict(
-type='FCNHead', …))`` makes the class ``ContextAwareFCNHead``::
+- Checkpoints load in both directions. So ``conv_seg`` and all other weights keep their names.
+- Segmentors read the head's ``num_classes``, ``out_channels``, ``align_corners`` and ``threshold``,
+  and hooks or necks of a user's project may read other attributes. So all attributes are there.
+- A head in a cascade takes the output of the head before it. So ``loss`` and ``predict`` keep their
+  arguments.
+- A head may compute losses of its own, on several maps or with further terms. So its own ``loss``
+  runs, on the logits of CAC.
 
-    ContextAwareClassifierHead    loss, predict, forward, cls_seg: how CAC gets in (this file)
-    ContextAwareClassifier        the equations and losses (cac.py)
-    FCNHead                       the head, of MMSegmentation's or of anybody's
+A module that contains the head gives each weight a prefix, and must pass on each attribute and
+method. A head whose methods are replaced on the object has all of the above, but its copies keep
+methods that are bound to the original. So CAC is a class that precedes the head's class in the
+order of inheritance. ``ContextAwareClassifierHead(head=dict(type='FCNHead', …))`` makes an object
+of the class ``ContextAwareFCNHead``, which inherits from::
+
+    ContextAwareClassifierHead    loss, predict, forward, cls_seg (this file)
+    ContextAwareClassifier        the equations and losses of CAC (cac.py)
+    FCNHead                       the wrapped head, MMSegmentation's or a user's
     MemoryEfficientLosses         BaseDecodeHead's losses without full-size logits
     BaseDecodeHead
 
-The object is an ``FCNHead`` with two more modules, the projectors. :func:`combined_class` makes the
-class, once for each head's class, and lets its objects copy and pickle.
+The object is an ``FCNHead`` with two more modules, the projectors.
+:func:`~mmseg_ctx.losses.memory_efficient.memory_efficient_class` makes one such class for each
+class of heads, and makes its objects copy and pickle.
 
-What CAC replaces is one method, ``cls_seg``, through which a head of MMSegmentation hands the
-features of its last layer to ``conv_seg``. The head calls it somewhere within its own ``forward``
-or ``loss``, so what it has to know, and what it saw, stand in an attribute, ``_call``, while one of
-these three methods runs:
+CAC replaces one method of the head, ``cls_seg``, which applies ``conv_seg`` to the features of the
+last layer. The head calls it somewhere in its own ``forward`` or ``loss``. While one of the
+following methods runs, the attribute ``_call`` tells ``cls_seg`` which logits to return, and keeps
+the features and logits that it computed:
 
-- ``forward`` returns whatever the head makes of the refined logits p_p in place of its own.
-- ``predict`` does the same with p_p, or with the logits that ``EvaluatedClassifierHook`` asks for.
-- ``loss`` runs the head's own ``loss``, which thereby is on p_p, and adds the losses of CAC, for
-  the features and logits that ``cls_seg`` saw.
+- ``forward`` runs the head's ``forward`` on the refined logits p_p.
+- ``predict`` runs the head's ``predict`` on p_p, or on the logits that ``EvaluatedClassifierHook``
+  asks for.
+- ``loss`` runs the head's ``loss`` on p_p and adds the losses of CAC.
 
-That is only right for a head which classifies once, so each of the three refuses one that does not.
-What a class and its parts show is refused by the constructor.
+This is correct only for a head that calls ``cls_seg`` exactly once, so each of the three refuses
+other heads. The constructor refuses a head for what its class, layers and losses show.
 """
 
 import inspect
@@ -65,37 +69,37 @@ from mmseg_ctx.utils.arguments import (
 class ContextAwareClassifierHead(ContextAwareClassifier):
     """Any decode head of MMSegmentation, with a classifier that adapts to each image.
 
-    Building one gives a head whose class inherits from this class and from the wrapped head's. So
-    it has the parts, attributes and state dict of the wrapped head, plus ``estimate_projector`` and
-    ``oracle_projector``, and a checkpoint of the unwrapped model loads as it is. ``forward`` and
-    ``predict`` return the refined logits p_p.
+    The object inherits from this class and from the wrapped head's class. So it has the modules,
+    attributes and state dict of the wrapped head, and ``estimate_projector`` and
+    ``oracle_projector`` besides. A checkpoint of the model without CAC loads as it is. ``forward``
+    and ``predict`` return the refined logits p_p.
 
     Args:
         head (dict): Config of a ``BaseDecodeHead`` that classifies once, through ``cls_seg``.
-        temperature (float): τ of the cosines. Default: 15.0, the paper's.
-        projector_channels (int | None): Hidden width of the projectors. Default: half of the
-            classifier's width.
-        oracle_scope (str): Average oracle prototypes, and L_KL, over the ``'batch'``, as the
-            released code does, or over each ``'image'``, as in the paper. Default: ``'batch'``.
+        temperature (float): τ, which multiplies the cosines. Default: 15.0, as in the paper.
+        projector_channels (int | None): Hidden width of the projectors; None for half of the
+            classifier's width. Default: None.
+        oracle_scope (str): Whether oracle prototypes and L_KL are averaged over the ``'batch'``, as
+            in the released code, or over each ``'image'``, as in the paper. Default: ``'batch'``.
         loss_prior_weight (float): Weight of the losses of p; 0 skips them. Default: 1.0.
         loss_oracle_weight (float): Weight of the losses of p_y; 0 skips them, and the oracle's
-            projector then stays as it was initialised. Default: 1.0.
+            projector is then not trained. Default: 1.0.
         loss_kl (dict | None): Config of L_KL; None, or a ``loss_weight`` of 0, skips it.
             Default: ``dict(type='ClassEntropyKLLoss')``.
-        prior_logits (str): Original classifier by ``'dot'`` product or ``'cosine'`` (Table 4).
-            Default: ``'dot'``.
-        context_logits (str): Context-aware classifiers by ``'cosine'`` or ``'dot'`` product
-            (Table 4). Default: ``'cosine'``.
-        projector_input (str): What the projectors read (Table 5): prototype and weights, by
-            ``'concat'`` or ``'sum'``, or the ``'prototype'`` alone; with ``'none'`` there is no
-            projector, and the prototypes classify. Default: ``'concat'``.
-        residual (str): What is added to the rewritten weights (Table 5): ``'none'`` or the original
-            ``'classifier'``. Default: ``'none'``.
+        prior_logits (str): Whether the original classifier uses the ``'dot'`` product or the
+            ``'cosine'`` (Table 4). Default: ``'dot'``.
+        context_logits (str): Whether the refined and the oracle classifier use the ``'cosine'`` or
+            the ``'dot'`` product (Table 4). Default: ``'cosine'``.
+        projector_input (str): Input of the projectors (Table 5): prototype and weights, joined by
+            ``'concat'`` or ``'sum'``, or the ``'prototype'`` alone. ``'none'`` leaves the
+            projectors out: the prototypes are the new weights. Default: ``'concat'``.
+        residual (str): What is added to the new weights (Table 5): ``'none'``, or the weights of
+            the original ``'classifier'``. Default: ``'none'``.
 
     Raises:
-        TypeError: The head cannot be wrapped; the message has the reason.
-        RuntimeError: Not from the constructor, but from the first ``loss``, ``predict`` or
-            ``forward`` of a head that does not classify exactly once.
+        TypeError: The head cannot be wrapped; the message gives the reason.
+        RuntimeError: The head does not classify exactly once. Its first ``loss``, ``predict`` or
+            ``forward`` raises this, not the constructor.
 
     Example:
         >>> fcn = dict(type='FCNHead', in_channels=32, channels=16, num_classes=5)
@@ -104,7 +108,7 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         torch.Size([2, 5, 8, 8])
     """
 
-    _call = None  # the call of loss, predict or forward that runs
+    _call = None  # the call of loss, predict or forward that is running
 
     def __new__(cls, head, *args, **kwargs):
         head_class = _head_class(head)
@@ -159,12 +163,13 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         """Classify each pixel with weights that are rewritten for its image.
 
         Args:
-            feat (Tensor): What the head's own classifier would see, ``[B, d, h, w]``.
+            feat (Tensor): Input of the head's own classifier, ``[B, d, h, w]``.
 
         Returns:
-            Tensor: Refined logits p_p, ``[B, N, h, w]``, or those that a prediction asks for.
+            Tensor: Refined logits p_p, ``[B, N, h, w]``, or those of the classifier that a
+            prediction asks for.
         """
-        feat = at_least_float32(feat)  # once, for all that reads it
+        feat = at_least_float32(feat)  # converted once for everything below
         dropped = feat if self.dropout is None else self.dropout(feat)
         prior = self.prior_logits(dropped)
         call = self._call or _Call()
@@ -179,8 +184,8 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         return refined
 
     def forward(self, *args, **kwargs):
-        """Return what the wrapped head makes of the refined logits."""
-        if self._call is not None:  # of loss or predict, which count
+        """Return the wrapped head's output for the refined logits."""
+        if self._call is not None:  # called by loss or predict, which count the calls of cls_seg
             return super().forward(*args, **kwargs)
         return self._classify_once(_Call(), super().forward, *args, **kwargs)
 
@@ -188,10 +193,10 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         """Return the wrapped head's own losses, computed on p_p, and those of CAC (Eq. 8).
 
         Args:
-            inputs (Sequence[Tensor]): The backbone's, or the neck's, outputs.
-            batch_data_samples (list[SegDataSample]): With the labels ``gt_sem_seg``.
-            train_cfg (dict): As of the wrapped head.
-            **kwargs: Likewise.
+            inputs (Sequence[Tensor]): Outputs of the backbone or the neck.
+            batch_data_samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
+            train_cfg (dict): Passed on to the wrapped head.
+            **kwargs: Passed on to the wrapped head.
 
         Returns:
             dict[str, Tensor]: The wrapped head's entries; ``loss_prior*`` and ``loss_oracle*``, the
@@ -200,13 +205,15 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         return self._loss(batch_data_samples, inputs, batch_data_samples, train_cfg, **kwargs)
 
     def predict(self, inputs, batch_img_metas, test_cfg, **kwargs):
-        """Return the refined logits at the images' size, or those ``EvaluatedClassifierHook`` asks.
+        """Return logits at the size of the images.
+
+        They are the refined classifier's, or those that ``EvaluatedClassifierHook`` asks for.
 
         Args:
-            inputs (Sequence[Tensor]): The backbone's, or the neck's, outputs.
+            inputs (Sequence[Tensor]): Outputs of the backbone or the neck.
             batch_img_metas (list[dict]): Meta information of each image.
-            test_cfg (dict): As of the wrapped head.
-            **kwargs: Likewise.
+            test_cfg (dict): Passed on to the wrapped head.
+            **kwargs: Passed on to the wrapped head.
 
         Returns:
             Tensor: ``[B, N, H, W]``.
@@ -225,12 +232,12 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         return self._classify_once(call, super().predict, *args, **kwargs)
 
     def _classify_once(self, call, method, inputs, *args, **kwargs):
-        """Return what a method of the wrapped head returns, which must classify once."""
+        """Return the result of a method of the wrapped head, which must classify once."""
         self._call = call
         try:
             result = method(inputs, *args, **kwargs)
         except ValueError:
-            check_norm_inputs(self, *inputs)  # which would say what to do
+            check_norm_inputs(self, *inputs)  # its message, where it has one, says what to do
             raise
         finally:
             self._call = None
@@ -239,24 +246,25 @@ class ContextAwareClassifierHead(ContextAwareClassifier):
         return result
 
     def classifier_losses(self, name, logits, batch_data_samples, weight):
-        """Return the losses of ``loss_decode`` on the logits of another classifier.
+        """Return the losses of ``loss_decode`` on the logits of the prior or the oracle.
 
         Args:
             name (str): ``'prior'`` or ``'oracle'``.
             logits (Tensor): ``[B, N, h, w]``.
-            batch_data_samples (list[SegDataSample]): With the labels ``gt_sem_seg``.
+            batch_data_samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
             weight (float): Factor of each loss.
 
         Returns:
-            dict[str, Tensor]: ``loss_ce`` for one is ``loss_prior_ce`` here. MMEngine optimises
-            what has ``loss`` in its name, so an entry without gets none: ``prior_ce`` for ``ce``.
+            dict[str, Tensor]: Each loss under its name with ``name`` put in: ``loss_ce`` becomes
+            ``loss_prior_ce``. MMEngine optimises the entries with ``loss`` in their name, so an
+            entry without it does not get it here: ``ce`` becomes ``prior_ce``.
         """
         losses = losses_without_accuracy(self, logits, batch_data_samples)
         return {_rename(loss, name): weight * value for loss, value in losses.items()}
 
 
 class CascadeContextAwareClassifierHead(ContextAwareClassifierHead):
-    """The same for a ``BaseCascadeDecodeHead``, which also takes the previous head's output."""
+    """The wrapper of a ``BaseCascadeDecodeHead``, which also takes the previous head's output."""
 
     def loss(self, inputs, prev_output, batch_data_samples, train_cfg, **kwargs):
         """Return the losses; see ``ContextAwareClassifierHead``."""
@@ -270,13 +278,14 @@ class CascadeContextAwareClassifierHead(ContextAwareClassifierHead):
 
 
 class _Call:
-    """What ``cls_seg`` is to do in a call of ``loss``, ``predict`` or ``forward``, and what it did.
+    """One call of ``loss``, ``predict`` or ``forward``: what ``cls_seg`` must do, and what it did.
 
     Attributes:
-        classifier (str): ``'refined'``, ``'prior'`` or ``'oracle'``: whose logits it returns.
-        label (Tensor | None): The oracle's labels, ``[B, H, W]``.
-        is_loss (bool): Whether to keep what it saw.
-        times (int): How often it was called.
+        classifier (str): Whose logits ``cls_seg`` returns: ``'refined'``, ``'prior'`` or
+            ``'oracle'``.
+        label (Tensor | None): Labels for the oracle, ``[B, H, W]``.
+        is_loss (bool): Whether ``cls_seg`` keeps ``seen``.
+        times (int): How often ``cls_seg`` was called.
         seen (tuple[Tensor]): Features f, and logits p and p_p.
     """
 
@@ -286,7 +295,7 @@ class _Call:
 
 
 def _evaluation(metas, test_cfg, head):
-    """Return the call with the classifier that ``EvaluatedClassifierHook`` set."""
+    """Return the call for the classifier that ``EvaluatedClassifierHook`` chose."""
     classifier, _ = metas[0].get('evaluated_classifier', ('refined', None))
     if classifier != 'oracle':
         return _Call(classifier)
@@ -296,7 +305,10 @@ def _evaluation(metas, test_cfg, head):
             f'got {test_cfg["mode"]!r}'
         )
     if any(meta.get('flip', False) for meta in metas):
-        raise ValueError('the oracle classifier needs images that are not flipped, as labels are')
+        raise ValueError(
+            'the oracle classifier needs images that are not flipped, since labels are not flipped '
+            'in testing'
+        )
     label = torch.stack([_pad_label(meta, head.ignore_index) for meta in metas])
     label = label.to(head.conv_seg.weight.device)
     check_labels(label, head.num_classes, head.ignore_index)
@@ -304,7 +316,7 @@ def _evaluation(metas, test_cfg, head):
 
 
 def _pad_label(meta, ignore_index):
-    """Return the label in ``meta`` at the size of the network's input, padded as the image is."""
+    """Return the label in ``meta``, resized and padded like the network's input."""
     _, label = meta['evaluated_classifier']  # [1, H, W]
     height, width = meta['img_shape'][:2]
     padded_height, padded_width = meta.get('pad_shape', (height, width))[:2]
@@ -332,14 +344,14 @@ def _head_class(config):
     if not issubclass(head_class, BaseDecodeHead):
         _refuse(name, 'it is no BaseDecodeHead')
     if head_class.cls_seg is not BaseDecodeHead.cls_seg:
-        _refuse(name, 'it has a cls_seg of its own, so what classifies is not conv_seg')
+        _refuse(name, 'it has a cls_seg of its own, so conv_seg alone does not classify')
     if head_class._stack_batch_gt is not BaseDecodeHead._stack_batch_gt:
         _refuse(name, 'it has a _stack_batch_gt of its own, so it learns from more than classes')
     return head_class
 
 
 def _check_classifier(head):
-    """Refuse a head whose ``conv_seg`` is no weight vector a class."""
+    """Refuse a head whose ``conv_seg`` has no single weight vector for each class."""
     conv = getattr(head, 'conv_seg', None)
     if not isinstance(conv, nn.Conv2d) or conv.kernel_size != (1, 1) or conv.groups != 1:
         _refuse(_wrapped_name(head), f'its conv_seg must be a 1×1 Conv2d, got {conv}')
@@ -349,7 +361,7 @@ def _check_classifier(head):
 
 
 def _check_losses(head):
-    """Refuse a loss that only a ``loss_by_feat`` of the head's own can call, not that of CAC."""
+    """Refuse a loss without the arguments that CAC passes to it."""
     for criterion in loss_modules(head):
         parameters = inspect.signature(criterion.forward).parameters.values()
         names = {parameter.name for parameter in parameters}

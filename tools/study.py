@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from mmseg_ctx.analysis.study import execute, plan
-from mmseg_ctx.analysis.study_report import refuse_other_files, write_report
+from mmseg_ctx.analysis.study import execute, finished_results, plan
+from mmseg_ctx.analysis.study_report import FILES, read_results, write_report
 from mmseg_ctx.analysis.study_suite import Row, read_suite, suite_names
 from mmseg_ctx.utils.commandline import ArgumentParser, add_device, integer, progress_bar, run
-from mmseg_ctx.utils.files import check_folder
+from mmseg_ctx.utils.files import check_folder, refuse_existing
 from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
@@ -17,7 +17,8 @@ iterations if the suite validates its rows during training.
 
 A second call with the same DIR keeps finished runs and continues an interrupted run from its last
 checkpoint. DIR/runs has the log of each run. The table has every finished run in DIR, also those of
-rows that the call does not name.
+rows that the call does not name. study.json has all results of the finished runs, so that --from
+writes the same report without DIR/runs.
 """
 EXAMPLE = """\
 example:
@@ -26,6 +27,7 @@ example:
   python tools/study.py --rows fcn dmnet cac-dmnet --seeds 0 1 --out work_dirs/small-study
   python tools/study.py --device cuda --jobs 4 --iterations 6000 --seeds 0 1 2 3 4
   python tools/study.py --configs my_model.py --seeds 0
+  python tools/study.py --from work_dirs/study/study.json --out work_dirs/report
 """
 
 
@@ -35,7 +37,13 @@ def main(arguments):
     rows, seeds, iterations = chosen(arguments, suite)
     out = Path(arguments.out or suite.out + ('-quick' if arguments.quick else ''))
     check_folder(out)
-    refuse_other_files(out, arguments.force)
+    if arguments.redraw or not (out / 'runs').is_dir():
+        for name in FILES:
+            refuse_existing(out / name, arguments.force)
+    if arguments.redraw:
+        results = read_results(arguments.redraw)
+        out.mkdir(parents=True, exist_ok=True)
+        return show(write_report(suite, rows, results, out), out)
     runs = plan(rows, out, seeds, iterations, arguments.force)
     with progress_bar() as bar:
         task = bar.add_task('runs', total=len(runs))
@@ -44,13 +52,17 @@ def main(arguments):
             if error:
                 bar.console.print(f'{ended.name}, seed {ended.seed}: {error}', markup=False)
             bar.update(task, advance=1)
-            write_report(suite, rows, out, picture=False)
+            write_report(suite, rows, finished_results(out), out, picture=False)
 
         failed = execute(runs, arguments.jobs, arguments.device, progress)
-    table = write_report(suite, rows, out)
+    show(write_report(suite, rows, finished_results(out), out), out)
+    return 1 if failed else 0
+
+
+def show(table, out):
+    """Print a study's table, unless nothing was measured, and where the report is."""
     if table:
         print(render([table], 'text') + f'\n{out}/study.md, study.json, study.png')
-    return 1 if failed else 0
 
 
 def chosen(arguments, suite):
@@ -94,6 +106,13 @@ def parse(arguments):
         action='extend',
         metavar='FILE',
         help='configs to train in place of the rows',
+    )
+    choice.add_argument(
+        '--from',
+        dest='redraw',
+        type=Path,
+        metavar='JSON',
+        help='study.json to write the report from, without any training',
     )
     parser.add_argument(
         '--seeds',

@@ -147,12 +147,18 @@ def start_of(run, runs):
     return next((each for each in runs if each[:2] == (run.start_from, run.seed)), None)
 
 
-def finished_runs(out):
-    """Return the runs with a result in a study's folder, sorted by name and seed."""
-    folders = [path.parent for path in Path(out).glob('runs/*/seed*/result.json')]
-    return sorted(
-        Run(folder.parent.name, int(folder.name.removeprefix('seed')), folder) for folder in folders
-    )
+def finished_results(out):
+    """Return the results in a study's folder, sorted by row and seed.
+
+    Returns:
+        list[dict]: The content of each ``result.json``, with ``row`` and ``seed``.
+    """
+    results = []
+    for path in Path(out).glob('runs/*/seed*/result.json'):
+        *_, row, seed, _ = path.parts
+        place = dict(row=row, seed=int(seed.removeprefix('seed')))
+        results.append({**place, **json.loads(path.read_text())})
+    return sorted(results, key=lambda result: (result['row'], result['seed']))
 
 
 def _text(config):

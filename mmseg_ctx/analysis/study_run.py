@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -42,8 +43,10 @@ def train_and_test(config, start=None):
 
     Returns:
         dict: ``metrics`` of each test by its name; ``curve``, the metrics of each validation with
-        its ``iteration``; ``parameters``; and ``torch``, the version.
+        its ``iteration``; ``parameters``; ``torch``, the version; and ``seconds``, how long all
+        this took, without what an interrupted run did before.
     """
+    began = time.monotonic()
     work_dir = Path(config.work_dir)
     if start and not find_latest_checkpoint(work_dir):
         config.update(load_from=find_latest_checkpoint(start), resume=False)
@@ -59,6 +62,7 @@ def train_and_test(config, start=None):
         curve=_read_curve(curve),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         torch=torch.__version__,
+        seconds=round(time.monotonic() - began),
     )
 
 

@@ -12,11 +12,11 @@ from mmengine.registry import HOOKS
 
 from mmseg_ctx.analysis import study, study_run
 from mmseg_ctx.analysis.complexity import count
-from mmseg_ctx.analysis.study import Run, execute, finished_runs, plan, run_config
+from mmseg_ctx.analysis.study import Run, execute, finished_results, plan, run_config
 from mmseg_ctx.analysis.study_report import (
     curves_picture,
     mean_and_deviation,
-    refuse_other_files,
+    read_results,
     study_picture,
     study_table,
     summarize,
@@ -208,6 +208,7 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path):
     assert list(result['metrics']) == ['prior', 'refined', 'oracle']
     assert {'mIoU', 'mIoU_context', 'mIoU_relative', 'mIoU_thin'} <= set(result['metrics']['prior'])
     assert result['metrics']['prior'] != result['metrics']['oracle']
+    assert {'parameters', 'torch', 'seconds'} < set(result)
     json.dumps(result)
 
 
@@ -297,20 +298,21 @@ def _result(folder, metrics, parameters=1_000_000, **entries):
 
 
 @pytest.fixture
-def finished(tmp_path):
+def finished():
     rows = [Row('fcn', FCN, shows='baseline'), Row('cac-fcn', CAC_FCN), Row('later', FCN)]
-    runs = [Run(row.name, seed, tmp_path / row.name / str(seed)) for row in rows for seed in (0, 1)]
-    _result(runs[0].folder, dict(model=dict(aAcc=90.0, mIoU=50.0, mIoU_context=20.0)))
-    _result(runs[1].folder, dict(model=dict(aAcc=92.0, mIoU=54.0, mIoU_context=24.0)))
+    models = [dict(aAcc=90.0, mIoU=50.0, mIoU_far=20.0), dict(aAcc=92.0, mIoU=54.0, mIoU_far=24.0)]
     classifiers = {name: dict(mIoU=60.0) for name in ('prior', 'refined', 'oracle')}
-    _result(runs[3].folder, classifiers, parameters=2_000_000)
-    return rows, runs
+    results = [
+        dict(row='fcn', seed=0, parameters=1_000_000, metrics=dict(model=models[0])),
+        dict(row='fcn', seed=1, parameters=1_000_000, metrics=dict(model=models[1])),
+        dict(row='cac-fcn', seed=1, parameters=2_000_000, metrics=classifiers),
+    ]
+    return summarize(rows, results)
 
 
 def test_the_table_has_mean_and_deviation(finished):
-    table = study_table(SCENES, summarize(*finished))
-    lines = render([table], 'markdown').splitlines()
-    assert lines[2] == '| row | shows | mIoU | mIoU context | parameters [M] | seeds |'
+    lines = render([study_table(SCENES._replace(metrics={}), finished)], 'markdown').splitlines()
+    assert lines[2] == '| row | shows | mIoU | mIoU far | parameters [M] | seeds |'
     assert lines[4] == '| fcn | baseline | 52.0 ± 2.8 | 22.0 ± 2.8 | 1.00 | 2 |'
     assert lines[5] == '| cac-fcn, prior |  | 60.0 |  | 2.00 | 1 |'
     assert [line.split(' | ')[0] for line in lines[6:8]] == [
@@ -326,8 +328,7 @@ def test_mean_and_deviation():
 
 
 def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished):
-    figure = study_picture(SCENES, summarize(*finished))
-    first, second = figure.axes
+    first, second = study_picture(SCENES, finished).axes
     assert [label.get_text() for label in first.get_yticklabels()] == [
         'fcn',
         'cac-fcn, prior',
@@ -339,35 +340,38 @@ def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished
 
 
 def test_the_columns_are_those_of_the_suite(finished):
-    suite = SCENES._replace(title='Streets', metrics={'mIoU_context': 'far', 'aAcc': 'pixels'})
-    lines = render([study_table(suite, summarize(*finished, suite.metrics))], 'markdown')
+    suite = SCENES._replace(title='Streets', metrics={'mIoU_far': 'far', 'aAcc': 'pixels'})
+    lines = render([study_table(suite, finished)], 'markdown')
     assert lines.startswith('**Streets**\n\n| row | shows | far | pixels | parameters [M] |')
     assert '| fcn | baseline | 22.0 ± 2.8 | 91.0 ± 1.4 | 1.00 | 2 |' in lines
 
 
-def test_curves_have_a_line_for_each_row_within_the_seeds(tmp_path):
-    for seed, value in ((0, 50.0), (1, 54.0)):
-        curve = [dict(iteration=step, mIoU=value + step) for step in (1, 2)]
-        folder = tmp_path / f'runs/fcn/seed{seed}'
-        _result(folder, dict(model=dict(mIoU=value + 2)), curve=curve)
-    summary = summarize([Row('fcn', FCN)], finished_runs(tmp_path))
-    (panel,) = curves_picture(SCENES, summary).axes
-    (line,) = panel.lines
-    assert line.get_label() == 'fcn'
+def test_metrics_of_another_kind_are_shown():
+    results = [dict(row='fcn', seed=0, parameters=1, metrics=dict(model=dict(mDice=70.0)))]
+    summary = summarize([Row('fcn', FCN)], results)
+    assert '| fcn |  | 70.0 |' in render([study_table(SCENES, summary)], 'markdown')
+
+
+def test_curves_have_a_line_for_each_row_within_the_seeds():
+    results = [
+        dict(row=row, seed=seed, curve=[dict(iteration=step, mIoU=value + step) for step in (1, 2)])
+        for row, seed, value in (('fcn', 0, 50.0), ('fcn', 1, 54.0), ('dmnet', 0, 60.0))
+    ]
+    (panel,) = curves_picture(SCENES, results).axes
+    line, other = panel.lines
+    assert (line.get_label(), other.get_label()) == ('fcn', 'dmnet')
     assert line.get_xydata().tolist() == [[1, 53.0], [2, 54.0]]
-    (band,) = panel.collections
-    assert {51.0, 55.0, 52.0, 56.0} == set(band.get_paths()[0].vertices[:, 1])
-    write_report(SCENES, [], tmp_path)
-    assert (tmp_path / 'study-curves.png').stat().st_size > 1000
+    assert {51.0, 55.0, 52.0, 56.0} == set(panel.collections[0].get_paths()[0].vertices[:, 1])
+    assert curves_picture(SCENES, [dict(row='fcn', seed=0, curve=[])]) is None
 
 
 def test_the_report_is_written_over_an_earlier_one(tmp_path):
     row = Row('fcn', FCN, shows='baseline')
-    assert write_report(SCENES, [row], tmp_path) is None
+    assert write_report(SCENES, [row], [], tmp_path) is None
     assert not list(tmp_path.iterdir())
     for seed, value in ((0, 50.0), (1, 54.0)):
         _result(tmp_path / f'runs/fcn/seed{seed}', dict(model=dict(mIoU=value)))
-        write_report(SCENES, [row], tmp_path)
+        write_report(SCENES, [row], finished_results(tmp_path), tmp_path)
     (table,) = json.loads((tmp_path / 'study.json').read_text())
     assert table['rows'][0]['metrics']['mIoU'] == [50.0, 54.0]
     assert (tmp_path / 'study.png').stat().st_size > 1000
@@ -376,25 +380,40 @@ def test_the_report_is_written_over_an_earlier_one(tmp_path):
 
 
 def test_the_report_has_the_finished_runs_that_are_not_planned(tmp_path):
-    for name, seed in (('mine', 0), ('dmnet', 1), ('dmnet', 0), ('fcn', 0)):
+    for name, seed in (('mine', 0), ('dmnet', 1), ('dmnet', 0), ('fcn', 0), ('dmnet', 10)):
         _result(tmp_path / f'runs/{name}/seed{seed}', dict(model=dict(mIoU=50.0 + seed)))
     (tmp_path / 'runs/acnet/seed0').mkdir(parents=True)
-    dmnet = next(row for row in ROWS if row.name == 'dmnet')
-    table = write_report(SCENES, [dmnet], tmp_path, picture=False)
+    results = finished_results(tmp_path)
+    table = write_report(SCENES, [Row('planned', FCN)], results, tmp_path, picture=False)
     assert [row['label'] for row in table.rows] == ['fcn', 'dmnet', 'mine']
-    assert [row['seeds'] for row in table.rows] == [[0], [0, 1], [0]]
+    assert [row['seeds'] for row in table.rows] == [[0], [0, 1, 10], [0]]
     assert [row['shows'] for row in table.rows] == ['the baseline of all', 'DMNet', '']
     assert not (tmp_path / 'study.png').exists()
 
 
-def test_files_that_are_no_report_are_kept(tmp_path):
-    refuse_other_files(tmp_path / 'new')
-    (tmp_path / 'study.md').write_text('my notes')
-    with pytest.raises(FileExistsError, match=r'study\.md exists; --force'):
-        refuse_other_files(tmp_path)
-    refuse_other_files(tmp_path, force=True)
-    (tmp_path / 'runs').mkdir()
-    refuse_other_files(tmp_path)
+def test_the_report_is_the_same_without_the_runs(tmp_path):
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    for seed in (0, 1):
+        curve = [dict(iteration=step, mIoU=40.0 + step) for step in (1, 2)]
+        metrics = dict(model=dict(mIoU=50.0 + seed))
+        _result(old / f'runs/fcn/seed{seed}', metrics, curve=curve, seconds=7)
+    write_report(SCENES, [], finished_results(old), old)
+    new.mkdir()
+    results = read_results(old / 'study.json')
+    assert results == finished_results(old)
+    write_report(SCENES, [], results, new)
+    assert len(list(new.iterdir())) == 4
+    for path in new.iterdir():
+        assert path.read_bytes() == (old / path.name).read_bytes(), path.name
+
+
+def test_a_file_without_results_is_refused(tmp_path):
+    path = tmp_path / 'study.json'
+    path.write_text('[{"title": "of an older version", "rows": []}]')
+    with pytest.raises(
+        ValueError, match=r"study\.json has no results of a study: KeyError: 'runs'"
+    ):
+        read_results(path)
 
 
 SUITE = """\

@@ -1,5 +1,7 @@
 """The study's command line, with its smallest run."""
 
+import json
+
 import pytest
 
 from tests.helpers import exit_status
@@ -52,6 +54,18 @@ def test_study(tmp_path, capsys):
     assert '--force' in capsys.readouterr().err
 
 
+def test_the_report_is_written_from_results(tmp_path, capsys):
+    run = dict(row='fcn', seed=3, parameters=10, metrics=dict(model=dict(mIoU=50.0)))
+    path, out = tmp_path / 'study.json', tmp_path / 'deep' / 'report'
+    path.write_text(json.dumps([dict(runs=[run])]))
+    assert exit_status(main, '--from', path, '--out', out) == 0
+    assert 'the baseline of all' in capsys.readouterr().out
+    assert {'study.md', 'study.json', 'study.png'} == {each.name for each in out.iterdir()}
+    (out / 'runs').mkdir()  # a study, whose report stays
+    assert exit_status(main, '--from', path, '--out', out) == 2
+    assert capsys.readouterr().err == f'error: {out}/study.md exists; --force overwrites it\n'
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -61,6 +75,7 @@ def test_study(tmp_path, capsys):
         (['--seeds', '-1'], "must be an integer >= 0, got '-1'"),
         (['--configs', 'absent.py'], "no config 'absent.py'; near names: "),
         (['--configs', 'a.py', '--rows', 'fcn'], 'not allowed with'),
+        (['--from', 'absent.json'], 'absent.json: No such file'),
     ],
 )
 def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys, tmp_path):

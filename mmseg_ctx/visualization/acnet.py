@@ -1,4 +1,4 @@
-"""ACNet's context: where it wants the global one and where a local one (the paper's Figure 4)."""
+"""ACNet's context: where it uses global and where local context (the paper's Figure 4)."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ from mmseg_ctx.visualization.panels import PixelTable, add_colour_bar, mark_pixe
 
 TITLE = 'ACNet: global or local context, place by place'
 EXPLANATION = (
-    'Where w is near 1 a block adds the feature of the whole image; where 1 − w is near 1 it '
-    'fuses a finer stage’s features. A block without local gate has none of them.'
+    'Where w is near 1, a block adds the feature of the whole image. Where 1 − w is near 1, it '
+    'fuses the features of a finer stage. A block without a local gate reads no finer stage.'
 )
 HEIGHT = 5.0
 
@@ -18,11 +18,11 @@ class Gate(NamedTuple):
     """The gate of one block.
 
     Attributes:
-        block (int): Which block, from 1, the coarsest.
+        block (int): The block's number; 1 is the coarsest.
         stride (int): How many pixels of the image a cell of the gate covers in each direction.
         weight (Tensor): w of Eq. 2, the gate of the global context, ``[h, w]`` in (0, 1].
-        gates_local (bool): Whether 1 − w gates a finer stage's features (Eq. 4), and not so in a
-            last block that has global context alone.
+        gates_local (bool): Whether 1 − w gates a finer stage's features (Eq. 4). A last block with
+            global context alone has no such gate.
     """
 
     block: int
@@ -32,7 +32,7 @@ class Gate(NamedTuple):
 
     @property
     def title(self):
-        """The block, and the size of its features relative to the image's."""
+        """The block's number, and the size of its features relative to the image."""
         return f'block {self.block} at 1/{self.stride}'
 
 
@@ -63,10 +63,10 @@ def read_context(head, records, scene):
 
 
 def draw(figure, gates, scene):
-    """Draw each global gate over the image, and what it leaves to local context.
+    """Draw each global gate over the image, and below it the gate of the local context.
 
     Args:
-        figure (matplotlib.figure.SubFigure): Where.
+        figure (matplotlib.figure.SubFigure): The figure to draw in.
         gates (list[Gate]): See :func:`read_context`.
         scene (Scene): The image.
     """
@@ -127,7 +127,7 @@ def pixel_height(here):
 
 
 def draw_pixel(figure, here, scene, row, column):
-    """Draw the gate of each block over the image, the pixel marked."""
+    """Draw the gate of each block over the image, and mark the pixel."""
     grid = figure.subplots(1, len(here), squeeze=False)[0]
     for axes, each in zip(grid, here, strict=True):
         _draw_gate(axes, each.gate.weight, f'{each.gate.title}\nw = {each.weight:.2f}', scene)

@@ -1,4 +1,4 @@
-"""The context-aware classifier's context: what its rewritten weights change (Figure 7)."""
+"""CAC's context: what the rewritten weights change (the paper's Figure 7)."""
 
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -36,11 +36,11 @@ class Classifiers(NamedTuple):
 
     Attributes:
         features (Tensor): f, ``[d, h, w]``.
-        logits (dict[str, Tensor]): Those of ``'prior'``, ``'refined'`` and, where there is a label,
-            ``'oracle'``, each ``[N, h, w]``.
-        predictions (dict[str, np.ndarray]): The classes that they predict, each ``[H, W]``.
+        logits (dict[str, Tensor]): Logits ``[N, h, w]`` of ``'prior'``, ``'refined'`` and, where
+            there is a label, ``'oracle'``.
+        predictions (dict[str, np.ndarray]): The classes ``[H, W]`` that each of them predicts.
         original (Tensor): C, the weights of the head's own classifier, ``[N, d]``.
-        rewritten (Tensor): A, those that classify this image, ``[N, d]``.
+        rewritten (Tensor): A, the weights that classify this image, ``[N, d]``.
         moves (Tensor): 1 − cosine of the original and the rewritten weights of each class, ``[N]``.
     """
 
@@ -54,10 +54,10 @@ class Classifiers(NamedTuple):
 
 @contextmanager
 def with_dropout(head):
-    """Give a head that drops nothing a module in its dropout's place, which reads the features.
+    """Give a head without dropout an identity module as its ``dropout``, while the context lasts.
 
-    No other module reads them in every head: with cosines for the prior's logits ``conv_seg`` is
-    not called.
+    Its input, the features, can then be recorded. ``conv_seg`` does not serve for that: a head
+    whose prior is by cosines never calls it.
     """
     dropout = head.dropout
     if dropout is None:
@@ -69,9 +69,9 @@ def with_dropout(head):
 
 
 def recorded_modules(head):
-    """Return the modules to record by name: what reads the features, and the projector.
+    """Return the modules to record by name: dropout, which reads the features, and the projector.
 
-    It needs :func:`with_dropout`.
+    The head must be in :func:`with_dropout`.
     """
     return dict(features=head.dropout, projector=head.estimate_projector)
 
@@ -114,7 +114,7 @@ def _predict(scene, logits):
 
 
 def _at_feature_size(label, scene, size):
-    """Bring a label map ``[H, W]`` to the features' size ``[h, w]``, -1 where it has no class."""
+    """Return a label map ``[H, W]`` at the features' size ``[h, w]``, with -1 where ignored."""
     label = torch.from_numpy(np.where(label == IGNORED, -1, label))[None]
     (height, width), (bottom, right) = scene.frame
     label = resize_labels(label, (height, width))
@@ -122,10 +122,10 @@ def _at_feature_size(label, scene, size):
 
 
 def draw(figure, classifiers, scene):
-    """Draw the classifiers' predictions, how far the weights moved, and where they went.
+    """Draw the classifiers' predictions, how far the weights moved, and the weights by t-SNE.
 
     Args:
-        figure (matplotlib.figure.SubFigure): Where.
+        figure (matplotlib.figure.SubFigure): The figure to draw in.
         classifiers (Classifiers): See :func:`read_context`.
         scene (Scene): The image.
     """
@@ -138,12 +138,12 @@ def draw(figure, classifiers, scene):
 
 
 def label_maps(classifiers):
-    """Return the label maps of the sheet, whose classes its legend has to name."""
+    """Return the label maps that :func:`draw` shows, for the legend of the sheet."""
     return list(classifiers.predictions.values())
 
 
 def _draw_predictions(figure, predictions, scene):
-    """Prior, refined and oracle predictions, and what changes from one to the other."""
+    """Draw prior, refined and oracle prediction, and what changes from one to the next."""
     changes = [('prior', 'refined')]
     if 'oracle' in predictions:
         changes.append(('refined', 'oracle'))
@@ -171,7 +171,7 @@ def _accuracy(prediction, label):
 
 
 def _shown_classes(classifiers, scene):
-    """Return the classes that the sheet shows: those of the label and of each prediction."""
+    """Return the classes in the label and the predictions, by number."""
     found = classes_in([scene.label, *label_maps(classifiers)]).tolist()
     return [index for index in found if index < len(scene.classes)]
 
@@ -189,7 +189,7 @@ def _draw_moves(axes, classifiers, shown, scene):
 
 
 def _draw_embedding(axes, classifiers, shown, scene):
-    """Features (dots), original weights (circles), context-aware weights (stars), by t-SNE."""
+    """Draw features (dots), original weights (circles), rewritten weights (stars) by t-SNE."""
     from sklearn.manifold import TSNE
 
     features = classifiers.features  # [d, h, w]
@@ -198,7 +198,7 @@ def _draw_embedding(axes, classifiers, shown, scene):
     chosen = torch.isin(label, torch.tensor(shown)).nonzero().flatten()
     chosen = chosen[torch.linspace(0, len(chosen) - 1, min(PIXELS, len(chosen))).long()]
     pixels = features.flatten(1).T[chosen]  # [n, d]
-    # A cosine tells classes apart, so lengths are left out.
+    # The classifier compares directions (by cosine), so lengths are left out.
     weights = classifiers.original[shown], classifiers.rewritten[shown]
     vectors = F.normalize(torch.cat([pixels, *weights]), dim=1).numpy()
     perplexity = min(30, (len(vectors) - 1) / 3)
@@ -227,10 +227,10 @@ def _draw_embedding(axes, classifiers, shown, scene):
 
 
 class ClassifiersHere(NamedTuple):
-    """What the classifiers of a head say of one pixel.
+    """What the classifiers of a head computed at one pixel.
 
     Attributes:
-        logits (dict[str, Tensor]): Those of each classifier, ``[N]``.
+        logits (dict[str, Tensor]): The logits ``[N]`` of each classifier.
         moves (Tensor): How far each class's weights moved, see :class:`Classifiers`, ``[N]``.
     """
 
@@ -282,5 +282,5 @@ def draw_pixel(figure, here, scene, row, column):
         unit = '1 − cosine' if numbers is here.moves else 'logit'
         show_bars(axes, names, numbers[order].tolist(), colours, title, unit)
         axes.locator_params(axis='x', nbins=2)
-    # Each of the four turns the axis that they share.
+    # Each show_bars inverted the y axis, which all of these axes share.
     grid[0].set_ylim(len(order) - 0.5, -0.5)

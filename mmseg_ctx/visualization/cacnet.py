@@ -1,4 +1,4 @@
-"""CaC-Net's context: the kernels it predicts and the weights they give (the paper's Figure 4)."""
+"""CaC-Net's context: the predicted kernels and their weights (the paper's Figure 4)."""
 
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ from mmseg_ctx.visualization.panels import (
 
 TITLE = 'CaC-Net: context predicts kernels, which weigh features'
 EXPLANATION = (
-    'Kernels made from the whole image give each channel a weight W at each place. Where W is '
-    'above 1 the channel is amplified, below 1 it is damped.'
+    'Kernels made from the whole image give each channel a weight W at each pixel. Where W is '
+    'above 1, the channel is amplified; where it is below 1, the channel is damped.'
 )
 CHANNELS = 4
 PIXEL_CHANNELS = 2
@@ -26,16 +26,16 @@ ROWS = ('features X', 'weights W', 'X* = W · X', 'kernel')
 HEIGHT = 6.0
 
 
-class WeighedFeatures(NamedTuple):
+class WeightedFeatures(NamedTuple):
     """What one context-adaptive convolution computed.
 
     Attributes:
         kernel_size (int): s.
-        dilations (tuple[int]): Dilations that each kernel is applied with; W is at most their
-            number.
+        dilations (tuple[int]): Dilations that each kernel is applied with. W is the sum of one
+            sigmoid for each, so at most their number.
         features (Tensor): X, ``[C, h, w]``.
         weights (Tensor): W of Eq. 2, ``[C, h, w]``.
-        weighed (Tensor): X*, ``[C, h, w]``.
+        weighted (Tensor): X*, ``[C, h, w]``.
         kernels (Tensor): D of Eq. 1, ``[C, s, s]``.
     """
 
@@ -43,7 +43,7 @@ class WeighedFeatures(NamedTuple):
     dilations: tuple
     features: Tensor
     weights: Tensor
-    weighed: Tensor
+    weighted: Tensor
     kernels: Tensor
 
     @property
@@ -67,24 +67,24 @@ def read_context(head, records, scene):
         scene (Scene): The image.
 
     Returns:
-        list[WeighedFeatures]: One for each context-adaptive convolution.
+        list[WeightedFeatures]: One for each context-adaptive convolution.
     """
     found = []
     for name, module in recorded_modules(head).items():
-        (features,), weighed = records[name]  # [1, C, h, w]
+        (features,), weighted = records[name]  # [1, C, h, w]
         kernels = module.predict_kernels(features)  # [1, C, s, s]
         weights = module.weights(features, kernels)  # [1, C, h, w]
-        tensors = [each[0].float().cpu() for each in (features, weights, weighed, kernels)]
-        found.append(WeighedFeatures(module.kernel_size, module.dilations, *tensors))
+        tensors = [each[0].float().cpu() for each in (features, weights, weighted, kernels)]
+        found.append(WeightedFeatures(module.kernel_size, module.dilations, *tensors))
     return found
 
 
 def draw(figure, convolutions, scene):
-    """Draw for each module four channels, those whose weights vary most from place to place.
+    """Draw, for each module, the four channels whose weights vary most over the image.
 
     Args:
-        figure (matplotlib.figure.SubFigure): Where.
-        convolutions (list[WeighedFeatures]): See :func:`read_context`.
+        figure (matplotlib.figure.SubFigure): The figure to draw in.
+        convolutions (list[WeightedFeatures]): See :func:`read_context`.
         scene (Scene): The image.
     """
     parts = figure.subfigures(1, len(convolutions), squeeze=False, wspace=0.02)[0]
@@ -102,11 +102,11 @@ def _draw_convolution(figure, convolution, frame):
         kernel = convolution.kernels[channel : channel + 1]
         shown = show_kernels(grid[-1, column], kernel, '', limit=limit)
     add_colour_bar(shown)
-    # Channels differ in size by orders of magnitude; weights have a range of their own.
+    # Features of different channels differ by orders of magnitude; weights have a known range.
     rows = (
         (relative(convolution.features[channels]), (0, 1), 'of the maximum'),
         (convolution.weights[channels], (0, len(convolution.dilations)), None),
-        (relative(convolution.weighed[channels]), (0, 1), 'of the maximum'),
+        (relative(convolution.weighted[channels]), (0, 1), 'of the maximum'),
     )
     for row, (maps, limits, unit) in zip(grid[:-1], rows, strict=True):
         for axes, values in zip(row, maps, strict=True):
@@ -117,16 +117,16 @@ def _draw_convolution(figure, convolution, frame):
 
 
 class AmplifiedChannels(NamedTuple):
-    """The channels that one context-adaptive convolution weighs most and least at one pixel.
+    """The channels with the largest and the smallest weights at one pixel.
 
     Attributes:
-        convolution (WeighedFeatures): See :func:`read_context`.
+        convolution (WeightedFeatures): See :func:`read_context`.
         weights (Tensor): W at the cell of the feature map that covers the pixel, ``[C]``.
-        most (list[int]): The most amplified channels, the first one most.
-        least (list[int]): The least amplified channels, the first one least.
+        most (list[int]): The channels of the largest weights, largest first.
+        least (list[int]): The channels of the smallest weights, smallest first.
     """
 
-    convolution: WeighedFeatures
+    convolution: WeightedFeatures
     weights: Tensor
     most: list
     least: list
@@ -147,7 +147,7 @@ def read_pixel(convolutions, scene, row, column):
 def describe_pixel(here, scene):
     """Return the weights at a pixel as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
     sentences = [
-        f'Module {module} weighs channel {each.most[0]} most, '
+        f'Module {module} amplifies channel {each.most[0]} most, '
         f'W = {each.weights[each.most[0]]:.2f}, and channel {each.least[0]} least, '
         f'W = {each.weights[each.least[0]]:.2f}.'
         for module, each in enumerate(here, start=1)
@@ -167,7 +167,7 @@ def pixel_height(here):
 
 
 def draw_pixel(figure, here, scene, row, column):
-    """Draw W of the most and least amplified channels, the pixel marked, and their kernels."""
+    """Draw W of the most and least amplified channels, and their kernels; mark the pixel."""
     parts = figure.subfigures(len(here), 1, squeeze=False)[:, 0]
     for module, (part, each) in enumerate(zip(parts, here, strict=True), start=1):
         part.suptitle(f'module {module}: {each.convolution.title}', fontsize=SMALL + 1)

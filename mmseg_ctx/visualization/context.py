@@ -22,7 +22,7 @@ from mmseg_ctx.visualization.labels import class_entries
 from mmseg_ctx.visualization.panels import SMALL, show_label, show_picture
 from mmseg_ctx.visualization.scene import Scene, predict_scene
 
-# Which file reads and draws what a head of each kind computed; a wrapped head is of two kinds.
+# The file that reads and draws the context of each kind of head. A head in CAC is of two kinds.
 METHODS = {
     ContextAdaptiveConvHead: cacnet,
     AdaptiveContextHead: acnet,
@@ -41,8 +41,8 @@ class Context(NamedTuple):
 
     Attributes:
         scene (Scene): The image and the prediction.
-        methods (list[tuple[module, object]]): The file of each method in it, and what the file's
-            ``read_context`` returned.
+        methods (list[tuple[module, object]]): For each method in the head, its file in this
+            package and the result of that file's ``read_context``.
     """
 
     scene: Scene
@@ -50,22 +50,18 @@ class Context(NamedTuple):
 
 
 def decode_head(segmentor):
-    """Return a segmentor's decode head, the last of a cascade."""
+    """Return a segmentor's decode head; in a cascade, the last one."""
     head = segmentor.decode_head
     return head[-1] if isinstance(head, ModuleList) else head
 
 
 def find_methods(head):
-    """Return the files of the context methods in a decode head, a list that may be empty."""
+    """Return the files of the context methods in a decode head: a list, which may be empty."""
     return [method for kind, method in METHODS.items() if isinstance(head, kind)]
 
 
 def require_methods(segmentor):
-    """Refuse a segmentor that has no context to show.
-
-    Raises:
-        ValueError: Its decode head is of no method of this package.
-    """
+    """Raise a ValueError for a segmentor whose decode head is no method of this package."""
     head = decode_head(segmentor)
     if not find_methods(head):
         raise ValueError(
@@ -80,12 +76,12 @@ def read_context(segmentor, item, dataset_meta):
 
     Args:
         segmentor (BaseSegmentor): In evaluation mode, with any decode head.
-        item (dict): What a test data set gives: ``inputs``, uint8 ``[3, H, W]``, and
+        item (dict): An item of a test data set: ``inputs``, uint8 ``[3, H, W]``, and
             ``data_samples``, a ``SegDataSample``, with the label if there is one.
-        dataset_meta (dict): ``classes`` and ``palette``, as data sets have them.
+        dataset_meta (dict): ``metainfo`` of the data set: ``classes`` and ``palette``.
 
     Returns:
-        Context: Of one forward pass.
+        Context: The results of one forward pass.
 
     Raises:
         ValueError: The label is not of the size of the image, or has values that are no class.
@@ -114,14 +110,15 @@ def draw_context(segmentor, item, dataset_meta):
 
     Args:
         segmentor (BaseSegmentor): See :func:`read_context`.
-        item (dict): Likewise.
-        dataset_meta (dict): Likewise.
+        item (dict): See :func:`read_context`.
+        dataset_meta (dict): See :func:`read_context`.
 
     Returns:
-        matplotlib.figure.Figure: To be saved with ``figure.savefig``.
+        matplotlib.figure.Figure: The sheet; ``figure.savefig`` saves it.
 
     Raises:
-        ValueError: The decode head is of no method of this package, or the label does not do.
+        ValueError: The decode head is no method of this package, the label is not of the size of
+            the image, or it has values that are no class.
 
     Example:
         >>> figure = draw_context(segmentor, dataset[0], dataset.metainfo)
@@ -147,7 +144,7 @@ def draw_context(segmentor, item, dataset_meta):
 
 
 def _draw_method(figure, method, context, scene):
-    """Draw a method's part of the sheet below its title and how to read it."""
+    """Draw a method's title, its explanation, and its context below them."""
     above, below = figure.subfigures(2, 1, height_ratios=(HEADER_HEIGHT, method.HEIGHT))
     above.text(0.5, 0.95, method.TITLE, ha='center', va='top', fontsize=12)
     style = dict(ha='center', va='bottom', fontsize=SMALL, color='0.35')

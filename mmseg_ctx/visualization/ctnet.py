@@ -1,4 +1,4 @@
-"""CTNet's context: the classes it expects in an image, and where it attends to them."""
+"""CTNet's context: the classes it predicts for an image, and where pixels attend to them."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ from mmseg_ctx.visualization.panels import NEUTRAL, PixelTable, add_colour_bar, 
 
 TITLE = 'CTNet: expected classes guide attention'
 EXPLANATION = (
-    'The class probabilities are those of the whole image. Each pixel attends to N vectors in '
-    'shares that add up to 1; a vector that stands for a class has its name.'
+    'The class probabilities are those of the whole image. Each pixel divides its attention among '
+    'N vectors; its shares add up to 1. A vector that stands for a class has the name of the class.'
 )
 BARS, MAPS = 12, 6
 HEIGHT = 4.6
@@ -18,16 +18,16 @@ NO_CONTEXT = 'Nothing to show: without its loss the class\nprobabilities are not
 
 
 class ClassAttention(NamedTuple):
-    """What the head computed for one image, as far as its ``mode`` has it.
+    """What the head computed for one image.
 
-    Entry n of ``probabilities`` stands for class n because the class probability loss ties it to
-    the class. The vector n that pixels attend to stands for class n where it is made from that
-    entry, so in the mode ``'tandem'`` with the loss. Otherwise a vector belongs to no class.
+    The class probability loss trains entry n of ``probabilities`` to be the probability of class n.
+    In the mode ``'tandem'``, vector n is made from that entry, so with the loss it stands for class
+    n. In all other cases the vectors stand for no classes.
 
     Attributes:
-        probabilities (Tensor | None): P_p, ``[N]``; None where the loss does not train it.
-        attention (Tensor | None): How much each place attends to each of the N vectors (Eq. 6),
-            ``[N, h, w]``; None without spatial context.
+        probabilities (Tensor | None): P_p, ``[N]``; None where no loss trains it.
+        attention (Tensor | None): How much each pixel attends to each of the N vectors (Eq. 6),
+            ``[N, h, w]``; None in the mode ``'channel'``, which has no spatial context.
         vectors_are_classes (bool): Whether vector n stands for class n.
     """
 
@@ -36,16 +36,16 @@ class ClassAttention(NamedTuple):
     vectors_are_classes: bool
 
     def vector_names(self, classes):
-        """Return what to call each of the vectors that pixels attend to."""
+        """Return a name for each of the vectors."""
         if self.vectors_are_classes:
             return list(classes)
         return [f'vector {index}' for index in range(len(classes))]
 
 
 def recorded_modules(head):
-    """Return the modules to record by name: channel context, and spatial context's query and key.
+    """Return the modules to record by name: channel context, and query and key of the attention.
 
-    Which of them a head has is a matter of its ``mode``.
+    The ``mode`` of the head decides which of them there are.
     """
     modules = {}
     if head.mode != 'spatial':
@@ -87,13 +87,13 @@ def _attention(head, records):
 
 
 def draw(figure, context, scene):
-    """Draw the class probabilities, and the attention to the vectors that matter most.
+    """Draw the class probabilities, and the attention to some vectors.
 
-    Where the vectors stand for classes these are the most probable ones, else those that get most
-    attention.
+    Where the vectors stand for classes, these are the most probable classes; otherwise, the vectors
+    that get most attention.
 
     Args:
-        figure (matplotlib.figure.SubFigure): Where.
+        figure (matplotlib.figure.SubFigure): The figure to draw in.
         context (ClassAttention): See :func:`read_context`.
         scene (Scene): The image.
     """
@@ -145,8 +145,8 @@ class AttentionHere(NamedTuple):
 
     Attributes:
         context (ClassAttention): See :func:`read_context`.
-        attention (Tensor | None): Its shares of attention at the cell of the feature map that
-            covers the pixel, ``[N]``; None without spatial context.
+        attention (Tensor | None): Its shares of attention ``[N]``, read at the cell of the feature
+            map that covers the pixel; None without spatial context.
     """
 
     context: ClassAttention
@@ -162,7 +162,7 @@ def read_pixel(context, scene, row, column):
 
 
 def describe_pixel(here, scene):
-    """Return attention and probabilities as a PixelTable of the panels."""
+    """Return them as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
     context, names = here.context, here.context.vector_names(scene.classes)
     columns = ('class or vector', 'attention here', 'probability in the image')
     attention = [None] * len(names) if here.attention is None else here.attention.tolist()
@@ -191,7 +191,7 @@ def pixel_height(here):
 
 
 def draw_pixel(figure, here, scene, row, column):
-    """Draw the shares of attention beside the classes' probabilities in the image."""
+    """Draw the shares of attention beside the class probabilities."""
     context = here.context
     if here.attention is None and context.probabilities is None:
         figure.text(0.5, 0.5, NO_CONTEXT, ha='center', va='center')

@@ -1,4 +1,4 @@
-"""DMNet's context: the filters it makes for an image, and how the features respond to them."""
+"""DMNet's context: the filters that it makes for an image, and their responses."""
 
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ from mmseg_ctx.visualization.panels import (
 
 TITLE = 'DMNet: filters made from the image'
 EXPLANATION = (
-    'Each channel is convolved with the k×k weights of a filter of its own. Its response is what '
-    'norm and activation make of the result, before channels are mixed.'
+    'Each channel is convolved with a k×k filter of its own. The response is the result after norm '
+    'and activation, before a 1×1 convolution mixes the channels.'
 )
 CHANNELS = 3
 PIXEL_CHANNELS = 4
@@ -34,9 +34,9 @@ class Scale(NamedTuple):
     Attributes:
         filter_size (int): k.
         origin (str): Where the filters come from.
-        filters (Tensor): ``[C, k, k]``; those that read all channels are averaged over them.
-        response (Tensor): The features after these filters, the norm and the activation, and
-            before the 1×1 fusion, which would mix the channels: ``[C, h, w]``.
+        filters (Tensor): ``[C, k, k]``; filters that read all channels are averaged over them.
+        response (Tensor): ``[C, h, w]``, the features after filters, norm and activation, before
+            the 1×1 fusion mixes the channels.
     """
 
     filter_size: int
@@ -81,10 +81,10 @@ def read_context(head, records, scene):
 
 
 def draw(figure, scales, scene):
-    """Draw each scale's mean response, and below it some channels with the filters that made them.
+    """Draw the mean response of each scale, and the responses and filters of some channels.
 
     Args:
-        figure (matplotlib.figure.SubFigure): Where.
+        figure (matplotlib.figure.SubFigure): The figure to draw in.
         scales (list[Scale]): See :func:`read_context`.
         scene (Scene): The image.
     """
@@ -121,15 +121,14 @@ def _draw_channels(figure, cells, scale, channels, scene):
 
 
 class ScalesHere(NamedTuple):
-    """How the scales respond at one pixel.
+    """How the scales respond at one pixel, read at the cell of the feature map that covers it.
 
     Attributes:
         scales (list[Scale]): See :func:`read_context`.
-        responses (Tensor): For each scale the mean of its channels' responses at the cell of the
-            feature map that covers the pixel, ``[len(scales)]``.
-        largest (int): Which scale's is largest.
-        channels (list[int]): The channels of that scale that respond most here.
-        channel_responses (Tensor): The responses of all its channels here, ``[C]``.
+        responses (Tensor): The mean response of each scale's channels, ``[len(scales)]``.
+        largest (int): Index of the scale with the largest mean response.
+        channels (list[int]): The channels of that scale with the largest responses.
+        channel_responses (Tensor): The responses of all channels of that scale, ``[C]``.
     """
 
     scales: list
@@ -168,7 +167,7 @@ def pixel_height(here):
 
 
 def draw_pixel(figure, here, scene, row, column):
-    """Draw the responses of the scales, the largest one's map and filters."""
+    """Draw the mean response of each scale, and the map and filters of the largest."""
     above, below = figure.subfigures(2, 1, height_ratios=(2.2, 1.5))
     left, right = above.subplots(1, 2, width_ratios=(1, 1.3))
     sizes = [f'{scale.filter_size}×{scale.filter_size}' for scale in here.scales]

@@ -1,4 +1,4 @@
-"""From image files, as a config's test pipeline prepares them, to files of sheets."""
+"""Read images through a config's test pipeline, and write the sheets about them."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ LOADS_IMAGE = ('LoadImageFromFile', 'RenderContextScene')
 
 
 def read_items(config, images, labels=None):
-    """Return functions that read images, each as a test data set gives it.
+    """Return a function for each image, which reads it as an item of a test data set.
 
     Args:
-        config (Config): With ``test_dataloader``, whose data set has a ``pipeline`` of its own.
-        images (Sequence[str]): Image files, or ``'test:3'`` for the image 3, counted from 0, of the
-            config's test data set, with its label.
-        labels (Sequence[str] | None): For each image file that of its ground truth, in the format
-            of the config's data set. Default: None.
+        config (Config): A config with ``test_dataloader.dataset.pipeline``.
+        images (Sequence[str]): Image files, or ``'test:3'`` for image 3 of the config's test data
+            set, counted from 0, with its label.
+        labels (Sequence[str] | None): The file of each image's ground truth, in the format of the
+            config's data set; None for no ground truth. Default: None.
 
     Returns:
         list[Callable[[], dict]]: Each returns ``inputs``, uint8 ``[3, H, W]``, and
@@ -37,7 +37,9 @@ def read_items(config, images, labels=None):
     """
     tests = [image for image in images if image.startswith(TEST_PREFIX)]
     if labels and tests:
-        raise ValueError(f'labels are for image files; {tests[0]} has one of its own or none')
+        raise ValueError(
+            f'labels must be for image files, but {tests[0]} is an image of the test data set'
+        )
     labels = [None] * len(images) if labels is None else labels
     if len(images) != len(labels):
         raise ValueError(
@@ -46,7 +48,7 @@ def read_items(config, images, labels=None):
     require(config, 'test_dataloader.dataset.pipeline')
     dataset_config = config.test_dataloader.dataset
     with value_errors('the test data set of the config cannot be read'):
-        # Files of one's own do not need what lies on the disk.
+        # For the user's own files, the data set's folder need not exist.
         dataset = DATASETS.build({**dataset_config, 'lazy_init': not tests})
     return [
         _reader(dataset, dataset_config.pipeline, image, label)
@@ -94,15 +96,16 @@ def _guarded(name, read):
 
 
 def build_transform(pipeline, load_image, with_label=False):
-    """Build a config's test pipeline for images that the config's data set does not have.
+    """Build a config's test pipeline for images that are not in the config's data set.
 
     Args:
-        pipeline (list[dict]): The test pipeline; where it renders its images, they are loaded.
-        load_image (str): The transform that loads an image.
-        with_label (bool): Whether it loads ``seg_map_path``, too. Default: False.
+        pipeline (list[dict]): The test pipeline, which loads or renders an image.
+        load_image (str): The transform that takes the place of that loading or rendering.
+        with_label (bool): Whether the pipeline also loads ``seg_map_path``. Default: False.
 
     Returns:
-        Callable: From what a data set lists to what it gives.
+        Callable: It takes the ``dict`` that the pipeline's first transform takes, and returns an
+        item of a data set.
 
     Raises:
         ValueError: The pipeline cannot be built.
@@ -113,18 +116,18 @@ def build_transform(pipeline, load_image, with_label=False):
         if transform['type'] != 'LoadAnnotations'
     ]
     if with_label:
-        # As in MMSegmentation's test pipelines: behind what resizes, so the label keeps its size.
+        # As in MMSegmentation's test pipelines: after the resizing, so the label keeps its size.
         transforms.insert(len(transforms) - 1, dict(type='LoadAnnotations'))
     with value_errors('the test pipeline of the config cannot be built'):
         return Compose(transforms)
 
 
 def sheet_paths(images, folder, force=False):
-    """Return the file of each image's sheet.
+    """Return the path of each image's sheet, and check that it can be written.
 
     Args:
-        images (Sequence[str]): As of :func:`read_items`.
-        folder (str | Path): Where the sheets are to be.
+        images (Sequence[str]): See :func:`read_items`.
+        folder (str | Path): The folder of the sheets.
         force (bool): Whether existing files may be replaced. Default: False.
 
     Returns:
@@ -132,14 +135,14 @@ def sheet_paths(images, folder, force=False):
 
     Raises:
         FileExistsError: A file exists, and ``force`` is False.
-        OSError: ``folder`` takes no files, or cannot be made, or one of the files is a folder.
-        ValueError: Two images have one name.
+        OSError: ``folder`` cannot be made or written to, or one of the paths is a folder.
+        ValueError: Two images have the same name.
     """
     check_folder(folder)
     paths = [Path(folder) / f'{Path(image.replace(":", "-")).stem}.png' for image in images]
     for path in paths:
         if paths.count(path) > 1:
-            raise ValueError(f'images must differ in their names, but {path} would be of several')
+            raise ValueError(f'images must differ in their names, but several would give {path}')
         if path.parent.is_dir():
             check_writable(path, force)
     return paths
@@ -151,8 +154,8 @@ def write_sheet(segmentor, item, path, force=False):
     Args:
         segmentor (BaseSegmentor): See :func:`mmseg_ctx.visualization.context.draw_context`; its
             ``dataset_meta`` has the classes.
-        item (dict): Likewise.
-        path (Path): The file; its folder is made if it is not there.
+        item (dict): See :func:`mmseg_ctx.visualization.context.draw_context`.
+        path (Path): The file. Its folder is made where it does not exist.
         force (bool): Whether an existing file may be replaced. Default: False.
     """
     figure = draw_context(segmentor, item, segmentor.dataset_meta)

@@ -1,4 +1,4 @@
-"""Label maps in their classes' colours, and the legends of colours."""
+"""Colour label maps by class, and make the entries of legends."""
 
 import numpy as np
 from matplotlib.patches import Patch
@@ -9,7 +9,7 @@ IGNORED_COLOUR = (255, 255, 255)
 
 
 def colour_label(label, palette):
-    """Paint a label map in its classes' colours, white where it has no class.
+    """Return a label map as a picture in the classes' colours, white where it is ignored.
 
     Args:
         label (np.ndarray): Integers ``[H, W]``.
@@ -24,24 +24,24 @@ def colour_label(label, palette):
 
 
 def classes_in(labels):
-    """Return the values that label maps hold, each once, in ascending order.
+    """Return the values in label maps, each once, in ascending order.
 
     Args:
-        labels (Iterable[np.ndarray | None]): Label maps of any shapes; a None is passed over.
+        labels (Iterable[np.ndarray | None]): Label maps of any shapes; None is skipped.
 
     Returns:
-        np.ndarray: Classes, and 255 where a pixel has none.
+        np.ndarray: Classes, and 255 if a pixel is ignored.
     """
     return np.unique(np.concatenate([np.ravel(label) for label in labels if label is not None]))
 
 
 def class_name(index, classes):
-    """Return the name of a class, and ``'ignored'`` for the pixels without one."""
+    """Return the name of a class, or ``'ignored'`` for a value above the last class."""
     return classes[index] if index < len(classes) else 'ignored'
 
 
 def class_entries(labels, classes, palette):
-    """Return a legend's entries for the classes that label maps show.
+    """Return the entries of a legend for the classes in label maps.
 
     Args:
         labels (Iterable[np.ndarray | None]): See :func:`classes_in`.
@@ -49,7 +49,7 @@ def class_entries(labels, classes, palette):
         palette (Sequence[Sequence[int]]): RGB in 0..255 of each class.
 
     Returns:
-        list[Patch]: A patch in the colour of each class, with its name.
+        list[Patch]: For each class, a patch in its colour with its name.
     """
     return [
         colour_entry(
@@ -61,5 +61,5 @@ def class_entries(labels, classes, palette):
 
 
 def colour_entry(name, colour):
-    """Return a legend's entry: a patch of one colour of Matplotlib's, and its name."""
+    """Return an entry of a legend: a patch in a Matplotlib colour, with a name."""
     return Patch(facecolor=colour, edgecolor='grey', linewidth=0.5, label=name)

@@ -1,4 +1,4 @@
-"""The pictures that sheets are made of, each drawn into axes of Matplotlib's."""
+"""The panels of a sheet: each function draws one picture into Matplotlib axes."""
 
 from typing import NamedTuple
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from mmseg_ctx.visualization.labels import colour_entry, colour_label
 
 PIXEL_WIDTH = 4.8
-"""Inches of what is drawn about one pixel: as wide as half a page, or as a telephone."""
+"""Width in inches of the drawing about one pixel: half a wide page, or a phone's screen."""
 SMALL = 8
-"""Points of the text on colour bars and axes; titles are a point larger."""
+"""Font size in points on colour bars and axes. Titles are one point larger."""
 SEQUENTIAL, DIVERGING = 'viridis', 'RdBu_r'
 NEUTRAL = '#9aa7b5'
-"""Colour of bars that stand for no class."""
+"""Colour of bars that do not stand for a class."""
 
 
 class PixelTable(NamedTuple):
     """What a method computed at one pixel, as text and numbers.
 
     Attributes:
-        sentence (str): The gist.
+        sentence (str): The main result in one sentence.
         columns (Sequence[str]): Names of the columns.
-        rows (list[list]): Strings and numbers; None where there is no value.
+        rows (list[list]): Strings and numbers, or None where there is no value.
     """
 
     sentence: str
@@ -47,24 +47,24 @@ def show_map(axes, values, title, frame=None, image=None, limits=None, cmap=SEQU
     """Show a map of numbers, over a grey image if one is given.
 
     Args:
-        axes (matplotlib.axes.Axes): Where.
+        axes (matplotlib.axes.Axes): The axes to draw in.
         values (Tensor | np.ndarray): ``[h, w]``.
-        title (str): Its title.
-        frame (Frame | None): How the map lies over the image, of which it shows the part without
-            padding; None for a map that is shown whole, a pixel a cell. Default: None.
-        image (np.ndarray | None): RGB image, uint8 ``[H, W, 3]``, which shows through; it needs
+        title (str): Title of the axes.
+        frame (Frame | None): Where the map lies over the padded image; the padding is cut off. None
+            shows the whole map, one pixel for each cell. Default: None.
+        image (np.ndarray | None): RGB image, uint8 ``[H, W, 3]``, to show below the map; it needs
             ``frame``. Default: None.
-        limits (tuple[float] | None): Values of the first and the last colour; by default the
-            smallest and the largest that are shown. Default: None.
-        cmap (str): Matplotlib's name of the colours. Default: ``'viridis'``.
+        limits (tuple[float] | None): Values of the first and the last colour; None for the smallest
+            and the largest visible value. Default: None.
+        cmap (str): Name of a Matplotlib colour map. Default: ``'viridis'``.
 
     Returns:
-        matplotlib.image.AxesImage: For a colour bar.
+        matplotlib.image.AxesImage: The image, for :func:`add_colour_bar`.
     """
     values = _array(values)
     (height, width), (bottom, right) = frame or (values.shape, values.shape)
     if image is not None:
-        # From mid-grey to white, or the colours above it would not be those of the colour bar.
+        # From mid-grey to white: a darker image would change the colours of the map above it.
         axes.imshow(image.mean(axis=2), cmap='gray', vmin=-255, vmax=255)
     visible = values if frame is None else frame.inside(values)
     low, high = limits or (visible.min(), visible.max())
@@ -84,10 +84,10 @@ def show_map(axes, values, title, frame=None, image=None, limits=None, cmap=SEQU
 
 
 def mark_pixel(axes, row, column):
-    """Mark a pixel of a picture by a white cross with a black edge.
+    """Mark a pixel by a white cross with a black edge.
 
     Args:
-        axes (matplotlib.axes.Axes): Where; its data coordinates are pixels.
+        axes (matplotlib.axes.Axes): The axes of the picture, whose data coordinates are pixels.
         row (float): The pixel's row.
         column (float): Its column.
     """
@@ -96,18 +96,18 @@ def mark_pixel(axes, row, column):
 
 
 def show_kernels(axes, kernels, title, columns=4, limit=None):
-    """Show kernels side by side, white at zero.
+    """Show kernels side by side; zero is white.
 
     Args:
-        axes (matplotlib.axes.Axes): Where.
+        axes (matplotlib.axes.Axes): The axes to draw in.
         kernels (Tensor): ``[n, k, k]``.
-        title (str): Its title.
-        columns (int): How many there are in a row. Default: 4.
-        limit (float | None): Value of the last colour; by default the largest magnitude.
+        title (str): Title of the axes.
+        columns (int): Number of kernels in a row. Default: 4.
+        limit (float | None): Value of the last colour; None for the largest magnitude.
             Default: None.
 
     Returns:
-        matplotlib.image.AxesImage: For a colour bar.
+        matplotlib.image.AxesImage: The image, for :func:`add_colour_bar`.
     """
     kernels = _array(kernels)
     count, side, _ = kernels.shape
@@ -127,12 +127,12 @@ def show_bars(axes, names, values, colours, title, unit):
     """Show numbers as horizontal bars, from top to bottom.
 
     Args:
-        axes (matplotlib.axes.Axes): Where.
-        names (Sequence[str]): What each bar is about.
-        values (Sequence[float]): Their lengths.
-        colours (Sequence): Matplotlib's colours.
-        title (str): Its title.
-        unit (str): What the lengths are.
+        axes (matplotlib.axes.Axes): The axes to draw in.
+        names (Sequence[str]): Name of each bar.
+        values (Sequence[float]): Length of each bar.
+        colours (Sequence): Matplotlib colour of each bar.
+        title (str): Title of the axes.
+        unit (str): Label of the axis of lengths.
     """
     places = np.arange(len(names))
     axes.barh(places, values, color=colours, edgecolor='grey', linewidth=0.5)
@@ -146,7 +146,7 @@ def show_bars(axes, names, values, colours, title, unit):
     axes.set_title(title, fontsize=SMALL + 1)
 
 
-# What a pixel's class may do from one prediction to another; the last two need a label.
+# How a pixel's class may change between two predictions; the last two need a ground truth.
 CHANGES = {
     'same class': '#eeeeee',
     'another class': '#9e79b8',
@@ -156,14 +156,14 @@ CHANGES = {
 
 
 def show_changes(axes, before, after, label, title):
-    """Show where two predictions differ, and with a label whether that is for the better.
+    """Show where two predictions differ and, if there is a ground truth, which one is right.
 
     Args:
-        axes (matplotlib.axes.Axes): Where.
+        axes (matplotlib.axes.Axes): The axes to draw in.
         before (np.ndarray): Classes ``[H, W]``.
         after (np.ndarray): Classes ``[H, W]``.
         label (np.ndarray | None): Ground truth ``[H, W]``.
-        title (str): Its title; shares of the pixels are put below it.
+        title (str): Title of the axes; the shares of changed pixels are added below it.
     """
     differ = before != after
     kinds = differ.astype(int)
@@ -178,21 +178,21 @@ def show_changes(axes, before, after, label, title):
 
 
 def changes_legend(with_label):
-    """Return the entries of a legend to :func:`show_changes`."""
+    """Return the entries of a legend for :func:`show_changes`."""
     shown = list(CHANGES.items())[: None if with_label else 2]
     return [colour_entry(name, colour) for name, colour in shown]
 
 
 def add_colour_bar(shown, label=None):
-    """Put a colour bar beside a picture, as high as the picture.
+    """Add a colour bar to the right of a picture, as high as the picture.
 
     Args:
-        shown (matplotlib.image.AxesImage): What drew the picture returned.
-        label (str | None): What the numbers are. Default: None.
+        shown (matplotlib.image.AxesImage): The result of :func:`show_map` or :func:`show_kernels`.
+        label (str | None): Label of the colour bar. Default: None.
     """
     axes = shown.axes
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    # A share of the longer side, or the bar of a tall picture would be a sliver.
+    # The width is a share of the longer side; the bar of a tall picture would be too thin.
     side = max(1, abs(top - bottom) / (right - left))
     place = axes.inset_axes((1 + 0.04 * side, 0, 0.06 * side, 1))
     bar = axes.figure.colorbar(shown, cax=place)
@@ -207,11 +207,11 @@ def add_colour_bar(shown, label=None):
 
 
 def most_varied(maps, count):
-    """Return the channels that differ most from place to place, the most varied first.
+    """Return the channels with the largest standard deviation over the pixels, largest first.
 
     Args:
         maps (Tensor): ``[C, h, w]``.
-        count (int): How many.
+        count (int): How many channels.
 
     Returns:
         list[int]: Indices of channels.

@@ -1,4 +1,4 @@
-"""Several models' predictions for one test set: their scores, and a sheet of them side by side."""
+"""Compare the predictions of several models for one test set: scores, and a sheet of pictures."""
 
 from pathlib import Path
 
@@ -17,20 +17,20 @@ from mmseg_ctx.visualization.sheet import draw_sheet
 
 
 def compare_predictions(config, folders, scenes=6):
-    """Evaluate what several models predicted for a config's test set, and draw some of it.
+    """Evaluate several models' predictions for a config's test set, and draw the first images.
 
     Args:
-        config (str | Path): Config file whose test data set and evaluator are used.
-        folders (dict[str, Path]): For each model's name the folder of its predictions, the label
-            maps that ``mim test ... --out FOLDER`` writes.
-        scenes (int): How many images are drawn at most, from the first on. Default: 6.
+        config (str | Path): Config file with the test data set and the evaluator.
+        folders (dict[str, Path]): Folder of predictions by the model's name: the label maps that
+            ``mim test ... --out FOLDER`` writes.
+        scenes (int): How many images are drawn at most. Default: 6.
 
     Returns:
-        tuple[Table, matplotlib.figure.Figure]: The mean IoUs in percent, a row a model; image,
-        ground truth and predictions side by side, a row an image.
+        tuple[Table, matplotlib.figure.Figure]: The mean IoUs in percent, one row for each model;
+        and image, ground truth and predictions side by side, one row for each image.
 
     Raises:
-        FileNotFoundError: There is no such config.
+        FileNotFoundError: The config does not exist.
         ValueError: The config has no test set with labels or no evaluator, or a prediction is
             missing, or is no label map of its image's size.
 
@@ -69,7 +69,7 @@ def _read_prediction(folder, sample):
     shape = tuple(sample.gt_sem_seg.shape)
     if label.shape != shape:
         raise ValueError(f'{path} must be a label map of shape {shape}, got {label.shape}')
-    # IoUMetric writes the classes of such a data set counted from one.
+    # For a data set with reduce_zero_label, IoUMetric writes classes counted from one.
     return label - 1 if sample.get('reduce_zero_label') else label
 
 
@@ -84,7 +84,7 @@ def _evaluate(evaluator, dataset, folder):
 
 
 def _sheet_row(item, folders):
-    """Return image, ground truth and each model's prediction of one item of the data set."""
+    """Return image, ground truth and each model's prediction for one item of the data set."""
     sample = item['data_samples']
     image = item['inputs'].numpy()[::-1].transpose(1, 2, 0)
     truth = sample.gt_sem_seg.data[0].numpy()
@@ -92,7 +92,7 @@ def _sheet_row(item, folders):
 
 
 def _scores(metrics):
-    """Return the mean IoUs of the models as a table, one line a model."""
+    """Return the mean IoUs of the models as a table, one row for each model."""
     names = [name for name in next(iter(metrics.values())) if name.startswith('mIoU')]
     groups = [
         Column(name, name.removeprefix('mIoU_').replace('mIoU', 'all classes'), '{:.1f}'.format)

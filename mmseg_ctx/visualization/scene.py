@@ -1,4 +1,4 @@
-"""One image as a model sees it: picture, prediction, and what the model's parts computed."""
+"""One image, a model's prediction for it, and what the model's modules computed."""
 
 import copy
 from contextlib import contextmanager
@@ -15,11 +15,12 @@ _PREPROCESSOR = 'data preprocessor'
 
 
 class Frame(NamedTuple):
-    """Where a feature map lies: over the image, and over the padding below and right of it.
+    """The sizes of an image without and with the padding below and to the right of it.
 
     Attributes:
         size (tuple[int, int]): Height and width of the image in pixels.
-        padded_size (tuple[int, int]): Those of the padded image, which feature maps cover.
+        padded_size (tuple[int, int]): Height and width of the padded image, which a feature map
+            covers.
     """
 
     size: tuple
@@ -40,15 +41,15 @@ class Scene(NamedTuple):
     """An image and what a model says about it.
 
     Attributes:
-        image (np.ndarray): RGB, uint8 ``[H', W', 3]``, as the model was given it.
+        image (np.ndarray): The model's input, RGB, uint8 ``[H', W', 3]``.
         frame (Frame): Where feature maps lie over ``image``.
-        prediction (np.ndarray): Classes ``[H, W]``, here and below of the original image's size.
+        prediction (np.ndarray): Classes ``[H, W]``; H and W are the size of the original image.
         label (np.ndarray | None): The ground truth ``[H, W]``, 255 where it is ignored, or None.
-        classes (Sequence[str]): The classes' names.
-        palette (Sequence[Sequence[int]]): Their colours, RGB in 0 to 255.
-        logits (Tensor): What the segmentor predicts with, ``[N, H, W]``; with one output channel
-            the probability of class 1, ``[1, H, W]``.
-        align_corners (bool): How the segmentor resizes logits.
+        classes (Sequence[str]): The names of the classes.
+        palette (Sequence[Sequence[int]]): The colours of the classes, RGB in 0 to 255.
+        logits (Tensor): The segmentor's logits ``[N, H, W]``; with one output channel, the
+            probability of class 1, ``[1, H, W]``.
+        align_corners (bool): ``align_corners`` of the segmentor's resizing of logits.
     """
 
     image: np.ndarray
@@ -65,15 +66,15 @@ class Scene(NamedTuple):
         return tuple(np.divide(self.palette[index], 255))
 
     def cell(self, row, column, shape):
-        """Return which cell of a feature map covers a pixel of the original image.
+        """Return the cell of a feature map that covers the centre of a pixel.
 
         Args:
-            row (int): The pixel's row, from 0 to H - 1.
-            column (int): Its column, from 0 to W - 1.
+            row (int): The pixel's row in the original image, from 0 to H - 1.
+            column (int): The pixel's column, from 0 to W - 1.
             shape (Sequence[int]): Height and width of the feature map.
 
         Returns:
-            tuple[int, int]: Row and column of the cell that holds the pixel's centre.
+            tuple[int, int]: Row and column of the cell.
         """
         return tuple(
             int((pixel + 0.5) / original * seen / padded * cells)
@@ -83,7 +84,7 @@ class Scene(NamedTuple):
         )
 
     def seen_pixel(self, row, column):
-        """Return where a pixel of the original image lies in ``image``: row and column, floats."""
+        """Return row and column, as floats, of a pixel of the original image in ``image``."""
         return tuple(
             (pixel + 0.5) / original * seen - 0.5
             for pixel, original, seen in zip(
@@ -92,13 +93,13 @@ class Scene(NamedTuple):
         )
 
     def resize(self, logits):
-        """Bring logits of the decode head to the original image's size, as the segmentor does.
+        """Resize logits of the decode head to the original image, as the segmentor does.
 
         Args:
             logits (Tensor): ``[N, h, w]``.
 
         Returns:
-            ResizedLogits: ``[N, H, W]``, of which any part can be had.
+            ResizedLogits: ``[N, H, W]``, computed in parts where they are read.
         """
         rows, columns = (
             Interpolation.identity(cells, logits)
@@ -116,12 +117,12 @@ class Scene(NamedTuple):
         return ResizedLogits([[logits]], [rows], [columns])
 
     def logits_at(self, logits, row, column):
-        """Return the values ``[N]`` that logits of the decode head have at one pixel.
+        """Return the resized logits ``[N]`` at one pixel of the original image.
 
         Args:
-            logits (Tensor): ``[N, h, w]``.
-            row (int): The pixel's row in the original image.
-            column (int): Its column.
+            logits (Tensor): Logits of the decode head, ``[N, h, w]``.
+            row (int): The pixel's row.
+            column (int): The pixel's column.
         """
         resized = self.resize(logits)
         row_weights, rows = resized.rows[0].tile(row, 1)
@@ -131,13 +132,13 @@ class Scene(NamedTuple):
 
 @contextmanager
 def recording(modules):
-    """Remember what modules last read and gave, by forward hooks.
+    """Record the inputs and output of modules' last calls, by forward hooks.
 
     Args:
         modules (dict[str, nn.Module]): The modules by name.
 
     Yields:
-        dict[str, tuple[tuple, object]]: Inputs and output of each that ran, by its name.
+        dict[str, tuple[tuple, object]]: Inputs and output of each module that ran, by its name.
 
     Example:
         >>> conv = torch.nn.Conv2d(3, 8, 1)
@@ -163,15 +164,15 @@ def recording(modules):
 
 @torch.no_grad()
 def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
-    """Let a segmentor predict one image, whole and in one forward pass, and record its modules.
+    """Let a segmentor predict one image in one forward pass, and record some of its modules.
 
     Args:
-        segmentor (BaseSegmentor): In evaluation mode.
-        item (dict): What a test data set gives: ``inputs``, uint8 ``[3, H', W']``, and
+        segmentor (BaseSegmentor): A segmentor in evaluation mode.
+        item (dict): An item of a test data set: ``inputs``, uint8 ``[3, H', W']``, and
             ``data_samples``, a ``SegDataSample``, with the label if there is one.
         dataset_meta (dict): ``classes`` and ``palette``.
         modules (dict[str, nn.Module]): See :func:`recording`.
-        ignore_index (int): What the label has where it is ignored. Default: 255.
+        ignore_index (int): Value of ignored pixels in the label. Default: 255.
 
     Returns:
         tuple[Scene, dict]: The scene, and the records of :func:`recording`.
@@ -204,7 +205,7 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
 
 
 def _checked(label, shape, num_classes, ignore_index):
-    """Return a label map with ``IGNORED`` for the ignored pixels."""
+    """Check a label map, and return it with ``IGNORED`` where pixels are ignored."""
     if label.shape != shape:
         raise ValueError(f'the label must be of the size of the image, {shape}, got {label.shape}')
     ignored = label == ignore_index
@@ -219,13 +220,13 @@ def _checked(label, shape, num_classes, ignore_index):
 
 def _rgb(image, preprocessor):
     array = image.cpu().numpy().transpose(1, 2, 0).clip(0, 255).astype(np.uint8)
-    # Images are read as BGR; a model that leaves the channels alone may have been given either.
+    # Data sets read images as BGR. Without a swap in the model, the pipeline may have swapped them.
     return array[..., ::-1] if swaps_channels(preprocessor) else array
 
 
 @contextmanager
 def _whole_images(segmentor):
-    """Let the head see each image once and not in windows, and keep its full-size logits."""
+    """Let a segmentor predict whole images, not windows, and keep the full-size logits."""
     test_cfg = segmentor.test_cfg
     segmentor.test_cfg = ConfigDict(test_cfg or {}, mode='whole', keep_logits=True)
     try:

@@ -1,30 +1,30 @@
-"""A sheet of pictures: image, ground truth and predictions side by side, one row a scene."""
+"""A sheet of pictures: image, ground truth and predictions side by side, a row for each image."""
 
 from matplotlib.figure import Figure
 
 from mmseg_ctx.visualization.labels import class_entries, colour_label
 
 TILE = 1.9
-"""Inches of a picture's side."""
+"""Width of a picture in inches."""
 
 
 def draw_sheet(rows, titles, classes, palette):
-    """Draw a sheet of pictures over a legend of the classes that they show.
+    """Draw a sheet of pictures, and below it a legend of the classes in them.
 
     Args:
-        rows (Sequence[Sequence[np.ndarray]]): For each row the RGB image, uint8 ``[H, W, 3]``, then
-            the label maps, integers ``[H, W]`` in 0..255.
-        titles (Sequence[str]): One title a column.
+        rows (Sequence[Sequence[np.ndarray]]): For each row, the RGB image, uint8 ``[H, W, 3]``, and
+            then the label maps, integers ``[H, W]`` in 0..255.
+        titles (Sequence[str]): Title of each column.
         classes (Sequence[str]): Name of each class.
         palette (Sequence[Sequence[int]]): RGB in 0..255 of each class.
 
     Returns:
-        matplotlib.figure.Figure: The sheet, to be saved with ``figure.savefig``.
+        matplotlib.figure.Figure: The sheet; ``figure.savefig`` saves it.
     """
     entries = class_entries([label for _, *labels in rows for label in labels], classes, palette)
     columns = 3 * len(titles) // 2
     legend_height = 0.25 * -(-len(entries) // columns)
-    # A row of wide images is lower.
+    # The height of a row follows from the shape of its image.
     height = TILE * sum(image.shape[0] / image.shape[1] for image, *_ in rows)
     size = (TILE * len(titles), height + 0.6 + legend_height)
     figure = Figure(figsize=size, layout='constrained')

@@ -69,11 +69,14 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
         free = '--port', free_port()
         cases = [
             ((config,), 'CHECKPOINT'),
-            ((config, checkpoint, '--port', port), f'127.0.0.1:{port} cannot be listened at: '),
-            ((config, broken, '--port', port), f'127.0.0.1:{port} cannot be listened at: '),
-            ((config, checkpoint, '--port', 70000), '127.0.0.1:70000 cannot be listened at: '),
+            ((config, checkpoint, '--port', port), f'no server can listen at 127.0.0.1:{port}: '),
+            ((config, broken, '--port', port), f'no server can listen at 127.0.0.1:{port}: '),
+            ((config, checkpoint, '--port', 70000), 'no server can listen at 127.0.0.1:70000: '),
             ((config, checkpoint, '--port', 0), "must be an integer >= 1, got '0'"),
-            ((config, checkpoint, '--host', '192.0.2.1', *free), 'cannot be listened at: '),
+            (
+                (config, checkpoint, '--host', '192.0.2.1', *free),
+                'no server can listen at 192.0.2.1:',
+            ),
             ((config, checkpoint, '--images', config, *free), 'config.py is not a folder'),
             ((config, checkpoint, '--images', 'absent', *free), 'absent is not a folder'),
             ((config, checkpoint, '--device', 'tpu'), "got 'tpu'"),

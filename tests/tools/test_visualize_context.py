@@ -128,7 +128,7 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
         ((config, checkpoint, image, '--labels', strange, *out), '0 to 13, or 255 where it'),
         (
             (config, checkpoint, 'test:1', '--labels', label, *out),
-            'labels are for image files; test:1 has',
+            'labels must be for image files, but test:1 is',
         ),
         ((config, checkpoint, image, '--out', label), 'label.png is not a folder'),
         ((config, checkpoint, image, '--out', label / 'new'), 'label.png is not a folder'),

@@ -1,4 +1,4 @@
-"""What the page asks: one model, images from several places, numbers at a pixel."""
+"""Answer the page: let one model predict images, and read its results at a pixel."""
 
 import threading
 from typing import NamedTuple
@@ -19,13 +19,13 @@ MOST_PROBABLE = 5
 
 
 class Inspection(NamedTuple):
-    """One image, what the model computed for it, and what the page asks about any of its pixels.
+    """One image and everything that the page can show about it.
 
     Attributes:
-        name (str): Which image it is.
+        name (str): The image's name on the page.
         scene (Scene): The image and the prediction.
         methods (list[tuple[module, object]]): See :class:`mmseg_ctx.visualization.context.Context`.
-        probable (Tensor): The most probable classes of each pixel, the first one most,
+        probable (Tensor): The most probable classes of each pixel, most probable first,
             ``[k, H, W]``.
         probabilities (Tensor): Their probabilities, ``[k, H, W]``.
     """
@@ -41,10 +41,10 @@ class PixelPrediction(NamedTuple):
     """What the model predicts at a pixel.
 
     Attributes:
-        predicted (str): The class.
-        label (str | None): That of the ground truth, ``'ignored'`` where it has none; None where
-            there is no ground truth.
-        probabilities (dict[str, float]): The most probable classes, the first one most.
+        predicted (str): The predicted class.
+        label (str | None): The class of the ground truth, or ``'ignored'``; None if the image has
+            no ground truth.
+        probabilities (dict[str, float]): Probabilities by class, most probable first.
     """
 
     predicted: str
@@ -53,17 +53,17 @@ class PixelPrediction(NamedTuple):
 
 
 def most_probable(logits, count=MOST_PROBABLE):
-    """Return the most probable classes of each pixel, and how probable they are.
+    """Return the most probable classes of each pixel, and their probabilities.
 
     Args:
         logits (Tensor): ``[N, H, W]``; where N is 1, the probability of class 1.
-        count (int): How many, or fewer where there are fewer classes. Default: 5.
+        count (int): How many classes, if there are as many. Default: 5.
 
     Returns:
         tuple[Tensor, Tensor]: Classes and probabilities, ``[k, H, W]``.
     """
     classes, probabilities = [], []
-    # By rows: a copy of the logits of an image may not fit into the memory.
+    # Row by row, since the memory may not hold a second copy of an image's logits.
     for row in logits.unbind(1):  # [N, W]
         binary = row.size(0) == 1
         every = torch.cat([1 - row, row]) if binary else row.float().softmax(dim=0)
@@ -87,19 +87,19 @@ def read_prediction(inspection, row, column):
 
 
 class Explorer:
-    """A model, and the images that it can be shown.
+    """A model, and the images that it can predict.
 
     Args:
-        segmentor (BaseSegmentor): As of :func:`mmseg_ctx.checkpoints.segmentor.load_segmentor`.
+        segmentor (BaseSegmentor): A model from
+            :func:`mmseg_ctx.checkpoints.segmentor.load_segmentor`.
         folder (str | Path | None): A folder of images. Default: None.
 
     Attributes:
-        test_count (int): How many images the config's test data has here; 0 where it cannot be
-            read.
-        test_problem (str | None): Why it cannot be read.
+        test_count (int): Number of images in the config's test data; 0 if it cannot be read.
+        test_problem (str | None): Why the test data cannot be read.
         methods (list[module]): The files of the context methods in the decode head; may be empty.
-        head_name (str): The decode head's class.
-        draws_scenes (bool): Whether the test data are context scenes, of which there are more.
+        head_name (str): Name of the decode head's class.
+        draws_scenes (bool): Whether the test data are context scenes; then new ones can be drawn.
         folder (ImageFolder | None): The folder of images.
 
     Raises:
@@ -126,7 +126,7 @@ class Explorer:
         self.test_count = 0 if self._dataset is None else len(self._dataset)
 
     def inspect_test_image(self, index):
-        """Show the model an image of the test data, counted from 0."""
+        """Return the :class:`Inspection` of an image of the test data, counted from 0."""
         if not 0 <= index < self.test_count:
             raise ValueError(
                 f'the test data has the images 0 to {self.test_count - 1}, got {index}'
@@ -136,7 +136,7 @@ class Explorer:
         return self._inspect(item, f'test image {index}')
 
     def inspect_scene(self, seed):
-        """Show the model the context scene of a seed of its own."""
+        """Return the :class:`Inspection` of a new context scene, drawn from a seed."""
         if not self.draws_scenes:
             raise ValueError('this model is not tested on context scenes')
         with value_errors(f'the scene of seed {seed} cannot be drawn'):
@@ -145,13 +145,13 @@ class Explorer:
         return self._inspect(item, f'scene of seed {seed}')
 
     def inspect_folder_image(self, name):
-        """Show the model an image of the folder."""
+        """Return the :class:`Inspection` of an image of the folder."""
         if self.folder is None:
             raise ValueError('no folder of images was given')
         return self._inspect_array(*self.folder.read(name), name)
 
     def inspect_upload(self, path):
-        """Show the model an uploaded file."""
+        """Return the :class:`Inspection` of an uploaded file."""
         return self._inspect_array(*read_image(path, 'the uploaded file'), 'uploaded image')
 
     def _inspect_array(self, image, size, name):
@@ -163,7 +163,7 @@ class Explorer:
         return self._inspect(item, name)
 
     def _inspect(self, item, name):
-        # The recording hooks are on the model, which serves one image at a time.
+        # The recording hooks are on the model, so it must predict one image at a time.
         with self._lock, value_errors(f'the model cannot predict {name}'):
             scene, methods = read_context(self._segmentor, item, self._segmentor.dataset_meta)
         probable = most_probable(scene.logits)

@@ -1,4 +1,4 @@
-"""What the server answers: the addresses that the page uses, and nothing else."""
+"""Let the server answer only the addresses that the page uses."""
 
 import re
 
@@ -7,27 +7,30 @@ NEEDED = re.compile(
     r'|/gradio_api/(info|startup-events|theme\.css|upload|upload_progress|queue/join|queue/data'
     r'|heartbeat/[^/]+|reset|cancel)'
 )
-"""Not Gradio's ``file=``, ``proxy=`` and ``stream``: the page holds its pictures itself."""
+"""Addresses that are answered.
+
+Gradio's ``file=``, ``proxy=`` and ``stream`` are not: the page contains its pictures itself.
+"""
 CONTENT_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
-"""A browser then fetches nothing from elsewhere, whatever the page holds."""
+"""Forbids the browser to fetch anything from another server, whatever the page contains."""
 
 
 class Guard:
-    """ASGI middleware that refuses addresses which the page does not use.
+    """ASGI middleware that answers 404 to addresses that the page does not use.
 
     Args:
-        app (Callable): The ASGI application behind it.
+        app (Callable): The ASGI application that answers the others.
     """
 
     def __init__(self, app):
         self.app = app
 
     async def __call__(self, scope, receive, send):
-        """Answer 404, or let the application answer under the content policy."""
+        """Answer 404, or let the application answer and add the content policy."""
 
         async def send_with_policy(message):
             if message['type'] == 'http.response.start':

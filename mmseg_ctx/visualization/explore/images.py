@@ -1,4 +1,4 @@
-"""Images from strangers: decoded as images and nothing else, within limits of size."""
+"""Read images of unknown origin: only as images, and within limits of size."""
 
 import warnings
 from pathlib import Path
@@ -12,21 +12,21 @@ FORMATS = {'JPEG': ('.jpg', '.jpeg'), 'PNG': ('.png',), 'WEBP': ('.webp',), 'BMP
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 MAX_FILE_BYTES = 20 * 1024**2
 MAX_PIXELS = 50_000_000
-"""Pixels of an image that is decoded; an image of 8 bits a channel then takes 150 MB."""
+"""An image with more pixels is refused. With 8 bits a channel, this many take 150 MB."""
 MAX_WORKING_PIXELS = 1024**2
-"""Pixels of an image that a model is given; a larger image is made smaller first."""
+"""An image with more pixels is made smaller before the model predicts it."""
 
 
 def read_image(path, name):
-    """Decode an image file, and make the image smaller where it has too many pixels.
+    """Decode an image file, and make the image smaller if it exceeds ``MAX_WORKING_PIXELS``.
 
     Args:
         path (Path): The file.
-        name (str): What messages call it.
+        name (str): Name of the file in messages.
 
     Returns:
-        tuple[np.ndarray, tuple[int, int]]: RGB, uint8 ``[H, W, 3]``, turned as the file's EXIF data
-        says, and the height and width that it had in the file.
+        tuple[np.ndarray, tuple[int, int]]: RGB, uint8 ``[H, W, 3]``, rotated by the file's EXIF
+        data; and height and width before the image was made smaller.
 
     Raises:
         ValueError: The file is too large, is no JPEG, PNG, WebP or BMP, is damaged, or has too many
@@ -39,7 +39,7 @@ def read_image(path, name):
                 f'{size / 1024**2:.0f} MB, more than {MAX_FILE_BYTES // 1024**2} MB'
             )
         with warnings.catch_warnings():
-            # Pillow warns of sizes that are allowed here.
+            # Pillow warns about sizes that are allowed here.
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
             with Image.open(path, formats=tuple(FORMATS)) as image:
                 return _decode(image)
@@ -50,12 +50,12 @@ def read_image(path, name):
     except Image.UnidentifiedImageError:
         raise ValueError(f'{name} is no JPEG, PNG, WebP or BMP image') from None
     except Exception as error:
-        # A decoder may raise anything for a file that was made to confuse it.
+        # A decoder may raise any exception for a malicious file.
         raise ValueError(f'{name} cannot be read as an image: {one_line(error)}') from error
 
 
 class _TooLargeError(Exception):
-    """What a file has too much of."""
+    """A file has too many bytes or pixels; the message says how many."""
 
 
 def _decode(image):
@@ -63,53 +63,53 @@ def _decode(image):
     if width * height > MAX_PIXELS:
         raise _TooLargeError(f'{width}×{height} pixels, more than {MAX_PIXELS // 10**6} million')
     if image.mode.startswith('I'):
-        # Of 16 bits Pillow would turn all but the darkest into white.
+        # From 16 bits, Pillow would turn all but the darkest values into white.
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     image = ImageOps.exif_transpose(image).convert('RGB')
     shrink = (MAX_WORKING_PIXELS / (width * height)) ** 0.5
     if shrink < 1:
-        # A side of one pixel is made no shorter, so the other one must be.
+        # A side of one pixel cannot shrink, so the other side is limited on its own.
         size = [max(1, min(int(side * shrink), MAX_WORKING_PIXELS)) for side in image.size]
         return np.asarray(image.resize(size)), image.size[::-1]
     return np.asarray(image), image.size[::-1]
 
 
 def _is_shown(name):
-    """Whether a part of a path is not hidden, and made of Unicode."""
+    """Return whether a part of a path is not hidden and is valid Unicode."""
     try:
         name.encode()
-    except UnicodeEncodeError:  # Python's way to hold bytes that are no UTF-8
+    except UnicodeEncodeError:  # Python keeps bytes that are no UTF-8 as surrogates
         return False
     return not name.startswith('.')
 
 
 class ImageFolder:
-    """The images below a folder, by names that cannot lead out of it.
+    """The images in a folder and its subfolders, read by names that cannot lead out of it.
 
-    Hidden files and folders are left out, and so are names that are no UTF-8, which no page can
-    show.
+    Hidden files and folders are left out. So are names that are no UTF-8, since no page can show
+    them.
 
     Args:
         root (str | Path): The folder.
 
     Raises:
-        NotADirectoryError: It is no folder.
+        NotADirectoryError: ``root`` is no folder.
     """
 
     def __init__(self, root):
-        if root == '':  # Path('') would be the folder that the process was started in
+        if root == '':  # Path('') is the current directory
             raise NotADirectoryError("'' is not a folder")
         if not Path(root).is_dir():
             raise NotADirectoryError(f'{root} is not a folder')
         self.root = Path(root).resolve()
 
     def names(self):
-        """Return the images' paths below the folder, sorted, with slashes between their parts."""
+        """Return the images' paths relative to the folder, sorted, with ``/`` between parts."""
         paths = filter(self._has, self.root.rglob('*'))
         return sorted(path.relative_to(self.root).as_posix() for path in paths)
 
     def _has(self, path):
-        """Whether a path is that of an image file which lies in the folder, links followed."""
+        """Return whether a path is an image file in the folder, also after links are followed."""
         return (
             path.suffix.lower() in SUFFIXES
             and path.is_relative_to(self.root)
@@ -119,10 +119,10 @@ class ImageFolder:
         )
 
     def read(self, name):
-        """Decode one of the images, see :func:`read_image`.
+        """Decode the image of a name in :meth:`names`; see :func:`read_image`.
 
         Raises:
-            ValueError: The name leads to no image in the folder, or the file cannot be read.
+            ValueError: The folder has no image of this name, or the file cannot be read.
         """
         path = self.root / name
         try:

@@ -1,4 +1,4 @@
-"""The page: Gradio's components, and what happens when they are used."""
+"""The page: its Gradio components, and the functions that answer their events."""
 
 import functools
 import re
@@ -31,10 +31,10 @@ CSS = """
 .entry { display: inline-flex; align-items: center; gap: 5px; }
 .patch { width: 14px; height: 14px; border: 1px solid #888; border-radius: 2px; }
 #picture img { cursor: crosshair; }
-/* After an error, which a message tells, the picture stays as it was. */
+/* An error is shown as a message; the picture stays. */
 #picture [data-testid="status-tracker"]:has(.error) { display: none; }
 @media (max-width: 600px) {
-  /* All tabs, and all columns of a table, side by side; the margins of the page are wide. */
+  /* On a phone, all tabs and all columns of a table stay side by side; margins are reduced. */
   #sides { margin: 0 -20px; width: calc(100% + 40px); }
   [role=tab] { padding: 0 8px !important; }
   [id$="-table"] * { font-size: 11px !important; }
@@ -45,7 +45,7 @@ CSS = """
 
 
 def one_message(function):
-    """Turn a wrong input, or an image that cannot be shown, into one message on the page."""
+    """Make a function show its ValueError or OSError as one message on the page."""
 
     @functools.wraps(function)
     def guarded(*arguments, **keywords):
@@ -58,7 +58,7 @@ def one_message(function):
 
 
 def plain(text):
-    """Return a text in which Markdown and HTML find nothing to interpret."""
+    """Escape a text, so that Markdown and HTML show it as it is."""
     return re.sub(r'([\\`*_{}\[\]()#+!|~$-])', r'\\\1', escape(str(text), quote=False))
 
 
@@ -67,11 +67,11 @@ class Page:
 
     Args:
         explorer (Explorer): The model and its images.
-        model_name (str): What the page calls the model.
+        model_name (str): Name of the model on the page.
 
     Attributes:
-        blocks (gradio.Blocks): To be served by
-            :func:`mmseg_ctx.visualization.explore.server.serving`.
+        blocks (gradio.Blocks): The page for
+            :func:`mmseg_ctx.visualization.explore.server.serving` to serve.
     """
 
     def __init__(self, explorer, model_name):
@@ -97,7 +97,7 @@ class Page:
             self._connect()
 
     def _build_sources(self):
-        """Add a tab for each place that images come from; the first one is open."""
+        """Add a tab for each source of images; the first one is open."""
         explorer = self.explorer
         with gr.Tabs():
             if explorer.test_count:
@@ -128,7 +128,8 @@ class Page:
         self.legend = gr.HTML()
         with gr.Row():
             self.cover = gr.Radio(
-                # Those of an image are fewer; a visitor who was forgotten may ask for any.
+                # An image without a label has fewer. But a browser whose session has expired may
+                # send any of these, and gets a message then.
                 [PREDICTION, TRUTH, ERRORS, NOTHING],
                 value=PREDICTION,
                 label='Over the image (errors are red)',
@@ -165,7 +166,7 @@ class Page:
             )
 
     def _connect(self):
-        """Say which function answers which event."""
+        """Connect events of components to the functions that answer them."""
         image = [self.inspection, self.caption, self.picture, self.legend]
         image += [self.cover, self.column, self.row]
         pixel = [self.place, self.probable, *self.panels]
@@ -231,7 +232,7 @@ class Page:
 
     @one_message
     def list_folder(self):
-        """Return the choices of the folder's images."""
+        """Return the names of the folder's images as choices."""
         return gr.Dropdown(choices=self.explorer.folder.names())
 
     @one_message
@@ -254,7 +255,7 @@ class Page:
 
     @one_message
     def show_upload(self, path, cover, opacity, progress=PROGRESS):
-        """Show an uploaded image, and remove its file."""
+        """Show an uploaded image, and delete its file."""
         if path is None:
             raise ValueError('no file was uploaded')
         progress(0.2, desc='The model reads the image')
@@ -286,7 +287,7 @@ class Page:
 
     @one_message
     def show_clicked(self, inspection, cover, opacity, event: gr.SelectData):
-        """Show the pixel that was clicked, and its numbers."""
+        """Show the results at the pixel that was clicked."""
         _require_image(inspection)
         factor = magnification(inspection.scene)
         column, row = (int(place) // factor for place in event.index)
@@ -294,7 +295,7 @@ class Page:
 
     @one_message
     def show_pixel(self, inspection, column, row, cover, opacity):
-        """Show what the model did with a pixel."""
+        """Show the results at a pixel."""
         _require_image(inspection)
         column, row = _check_place(inspection, column, row)
         return [
@@ -304,7 +305,7 @@ class Page:
 
     @one_message
     def draw_picture(self, inspection, column, row, cover, opacity):
-        """Show the image under another label map, or under more or less of it."""
+        """Show the image with another label map over it, or with another opacity."""
         _require_image(inspection)
         column, row = _check_place(inspection, column, row)
         return self._picture(inspection, column, row, cover, opacity)
@@ -317,7 +318,7 @@ class Page:
         return show_place(picture, magnification(scene), row, column)
 
     def _answer(self, inspection, column, row):
-        """Return what stands beside the image: place, bars, and a panel for each method."""
+        """Return the components beside the image: text, bars, and a panel for each method."""
         scene = inspection.scene
         prediction = read_prediction(inspection, row, column)
         text = f'### Column {column}, row {row}: predicted {plain(prediction.predicted)}'
@@ -336,9 +337,9 @@ class Page:
 
 
 def inline_image(**options):
-    """Return an image component whose pictures travel with the answer.
+    """Return an image component that sends its pictures within the answer.
 
-    Gradio's own would write each picture into a file, and serve that.
+    Gradio's component writes each picture to a file and serves the file.
     """
     image = gr.Image(interactive=False, **options)
 
@@ -350,10 +351,10 @@ def inline_image(**options):
 
 
 def upload_button(text):
-    """Return a button that gives its function the path of the file that was uploaded.
+    """Return a button that passes the path of the uploaded file to its function.
 
-    Gradio's own would fetch the file from any address that a request names, and leave an empty file
-    beside it.
+    Gradio's button also fetches files from any address that a request names, and leaves an empty
+    file behind.
     """
     button = gr.UploadButton(text, file_types=list(SUFFIXES))
     move = button.async_move_resource_to_block_cache

@@ -1,4 +1,4 @@
-"""What the page shows: an image under a label map, a legend, figures, as browsers read them."""
+"""The pictures of the page: an image with a label map over it, a legend, and figures."""
 
 import base64
 import io
@@ -20,9 +20,9 @@ FIGURE_DPI = 150
 
 
 def data_url(picture):
-    """Return an RGB picture, uint8 ``[H, W, 3]``, as a PNG that is its own address.
+    """Return an RGB picture, uint8 ``[H, W, 3]``, as a ``data:`` URL of a PNG.
 
-    A picture that the page holds lies in no file and is served from no path.
+    The page contains the picture then; the server needs no file for it.
     """
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, 'PNG', compress_level=1)
@@ -30,7 +30,7 @@ def data_url(picture):
 
 
 def magnification(scene):
-    """Return how many pixels of the page's picture each pixel of the original image gets."""
+    """Return the factor by which the page enlarges the original image, an integer."""
     return max(1, -(-SMALLEST_SIDE // max(scene.prediction.shape)))
 
 
@@ -39,9 +39,9 @@ def cover_image(scene, cover, opacity):
 
     Args:
         scene (Scene): The image.
-        cover (str): ``'prediction'``, ``'ground truth'``, ``'errors'``, the pixels whose prediction
-            is not the label, or ``'nothing'``.
-        opacity (float): From 0, the image alone, to 1, the label map alone.
+        cover (str): ``'prediction'``, ``'ground truth'``, ``'errors'`` (the pixels whose prediction
+            differs from the label) or ``'nothing'``.
+        opacity (float): 0 shows the image alone, 1 the label map alone.
 
     Returns:
         np.ndarray: RGB, uint8 ``[H, W, 3]``, of the original image's size.
@@ -61,13 +61,13 @@ def cover_image(scene, cover, opacity):
 
 
 def show_place(picture, factor, row, column):
-    """Enlarge a picture and mark one of its pixels by a cross.
+    """Enlarge a picture, and mark one of its pixels by a cross.
 
     Args:
         picture (np.ndarray): RGB, uint8 ``[H, W, 3]``.
         factor (int): See :func:`magnification`.
         row (int): The pixel's row in ``picture``.
-        column (int): Its column.
+        column (int): The pixel's column in ``picture``.
 
     Returns:
         np.ndarray: RGB, uint8 ``[factor * H, factor * W, 3]``.
@@ -86,22 +86,22 @@ def show_place(picture, factor, row, column):
     for colour, width in (((0, 0, 0), 2 * unit), ((255, 255, 255), unit)):
         picture[around(length, width)] = colour
         picture[around(width, length)] = colour
-    # The pixel itself stays to be seen.
+    # The cross does not cover the pixel itself.
     picture[pixel] = beneath
     return picture
 
 
 def legend(scene):
-    """Return the classes of prediction and label as HTML: a patch of colour and a name each.
+    """Return the classes of prediction and label as HTML, each with a patch of its colour.
 
-    Pixels that are ignored have no colour: nothing lies over the image there.
+    The patch of ignored pixels is transparent, since the label map does not cover the image there.
     """
     entries = []
     for index in classes_in([scene.prediction, scene.label]).tolist():
         colour = 'transparent'
         if index != IGNORED:
             colour = f'rgb({",".join(str(int(value)) for value in scene.palette[index])})'
-        # Names come from a checkpoint, which may be anybody's.
+        # Names come from the checkpoint, which may be malicious.
         entries.append(
             f'<span class="entry"><span class="patch" style="background:{colour}"></span>'
             f'{escape(class_name(index, scene.classes))}</span>'
@@ -110,7 +110,7 @@ def legend(scene):
 
 
 def draw_pixel(method, here, scene, row, column):
-    """Return a method's drawing about a pixel as an RGB picture, uint8 ``[H, W, 3]``."""
+    """Return a method's drawing for a pixel as an RGB picture, uint8 ``[H, W, 3]``."""
     figure = Figure(figsize=(PIXEL_WIDTH, method.pixel_height(here)), layout='constrained')
     method.draw_pixel(figure, here, scene, row, column)
     return to_picture(figure, FIGURE_DPI)

@@ -1,4 +1,4 @@
-"""Serving the page: to whom, how long, and what of it is left."""
+"""Serve the page at one address, and delete its temporary files."""
 
 import os
 import signal
@@ -14,19 +14,19 @@ from mmseg_ctx.visualization.explore.guard import Guard
 from mmseg_ctx.visualization.explore.images import MAX_FILE_BYTES
 
 SESSIONS = 8
-"""Visitors whose image is remembered; the next one's takes the place of the oldest."""
+"""Number of browser sessions whose image is kept. A further one replaces the oldest."""
 SECONDS_KEPT = 60
-"""How long a file stays that was uploaded and never asked for, or whose upload broke off."""
+"""Seconds until an uploaded file is deleted that no event read, or whose upload broke off."""
 
 
 def require_gradio():
-    """Raise an ImportError that says how to install Gradio where it is missing."""
+    """Raise an ImportError that says how to install Gradio, if it is missing."""
     if find_spec('gradio') is None:
         raise ImportError("the page needs Gradio, which `pip install 'gradio>=6.31'` gives")
 
 
 def require_free(host, port):
-    """Raise an OSError where a server cannot listen at an address."""
+    """Raise an OSError if no server can listen at an address."""
     try:
         if port > 65535:
             raise OSError('ports end at 65535')
@@ -35,12 +35,12 @@ def require_free(host, port):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
     except OSError as error:
-        raise OSError(f'{host}:{port} cannot be listened at: {error}') from error
+        raise OSError(f'no server can listen at {host}:{port}: {error}') from error
 
 
 @contextmanager
 def private_folder():
-    """Let Gradio put its files into a folder that this user alone may read, and remove it."""
+    """Let Gradio put its files in a folder that only this user can read; delete it at the end."""
     before = os.environ.get('GRADIO_TEMP_DIR')
     with tempfile.TemporaryDirectory(prefix='mmseg-ctx-') as folder, _removing_old(folder):
         os.environ['GRADIO_TEMP_DIR'] = folder
@@ -54,16 +54,16 @@ def private_folder():
 
 @contextmanager
 def _removing_old(folder):
-    """Remove what is below a folder and was not written to for ``SECONDS_KEPT``, again and again.
+    """While the context lasts, delete files in a folder that are older than ``SECONDS_KEPT``.
 
-    Gradio's own ``delete_cache`` knows nothing of an upload that broke off.
+    Gradio's ``delete_cache`` does not delete the file of an upload that broke off.
     """
     ended = threading.Event()
 
     def remove():
         while not ended.wait(SECONDS_KEPT / 2):
             for path in Path(folder).rglob('*'):
-                with suppress(OSError):  # folders, and a file that is gone already
+                with suppress(OSError):  # a folder, or a file that is deleted already
                     if time.time() - path.stat().st_mtime > SECONDS_KEPT:
                         path.unlink()
 
@@ -82,19 +82,19 @@ def serving(explorer, model_name, host='127.0.0.1', port=7860):
 
     Args:
         explorer (Explorer): The model and its images.
-        model_name (str): What the page calls the model.
-        host (str): The address to listen at. Default: ``'127.0.0.1'``, this machine alone.
-        port (int): The port. Default: 7860.
+        model_name (str): Name of the model on the page.
+        host (str): Address to listen at. Default: ``'127.0.0.1'``, which only this machine reaches.
+        port (int): Port to listen at. Default: 7860.
 
     Yields:
-        str: The page's address.
+        str: The address of the page.
 
     Raises:
-        OSError: It cannot listen there.
+        OSError: The server cannot listen at this address.
     """
     require_free(host, port)
     with private_folder():
-        # Gradio makes folders when it is imported, too.
+        # Imported here, since importing Gradio already makes folders.
         from starlette.middleware import Middleware
 
         from mmseg_ctx.visualization.explore.page import CSS, Page
@@ -123,7 +123,7 @@ def serving(explorer, model_name, host='127.0.0.1', port=7860):
 
 
 def serve(explorer, model_name, host, port):
-    """Serve the page until the process is told to end; see :func:`serving`."""
+    """Serve the page until the process gets SIGINT or SIGTERM; see :func:`serving`."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with serving(explorer, model_name, host, port) as address:

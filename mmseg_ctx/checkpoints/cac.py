@@ -14,7 +14,7 @@ from mmseg_ctx.checkpoints.conversion import (
     restrict_to_model,
     save,
 )
-from mmseg_ctx.checkpoints.loading import load_checkpoint
+from mmseg_ctx.checkpoints.loading import class_colours, class_names, load_checkpoint
 from mmseg_ctx.utils.files import writing
 
 # Their name of a projector, and ours. A cascade's heads have a number, as OCRNet's decode_head.1.
@@ -39,15 +39,17 @@ def convert_state_dict(state_dict):
         missing.
 
     Raises:
-        ValueError: There are no projectors, or those of a checkpoint of ours.
+        ValueError: There are no projectors, or those of a checkpoint of ours, also beside theirs.
     """
     converted, targets, left_over = {}, {}, []
     for source, value in state_dict.items():
         if not source.startswith(PARTS):
             left_over.append(source)
             continue
-        targets[source] = PROJECTOR.sub(lambda m: f'{m[1]}{PROJECTORS[m[2]]}.', source)
-        converted[targets[source]] = value
+        target = PROJECTOR.sub(lambda m: f'{m[1]}{PROJECTORS[m[2]]}.', source)
+        if target in converted:
+            raise ValueError(f'the checkpoint has {target} by their name and by ours')
+        targets[source], converted[target] = target, value
     prefixes = {match[1] for match in map(PROJECTOR.match, state_dict) if match}
     if not prefixes:
         raise ValueError(_why_not(state_dict))
@@ -99,7 +101,10 @@ def convert_cac(source, destination, config=None, force=False, partial=False):
         if not partial:
             refuse_partial(conversion, source)
         # MMSegmentation 1.x keeps the names and colours of the classes under other names.
-        names = {'classes': meta.get('CLASSES'), 'palette': meta.get('PALETTE')}
+        names = {
+            'classes': class_names(meta.get('CLASSES')),
+            'palette': class_colours(meta.get('PALETTE')),
+        }
         known = {name: value for name, value in names.items() if value is not None}
         save(conversion, temporary, meta={'dataset_meta': known} if known else {})
     return conversion

@@ -17,6 +17,7 @@ from mmseg_ctx.checkpoints.conversion import (
 )
 from mmseg_ctx.checkpoints.paddle import load_pdparams
 from mmseg_ctx.utils.configs import config_path
+from mmseg_ctx.utils.errors import one_line
 from mmseg_ctx.utils.files import writing
 from mmseg_ctx.utils.models import build
 
@@ -131,7 +132,8 @@ def convert_arrays(arrays):
     targets = {source: folded.get(name, name) for source, name in targets.items()}
     if f'{SCALE_MERGE}.weight' in state_dict:
         # Paddle multiplies by the weight itself, PyTorch by its transpose.
-        state_dict[f'{SCALE_MERGE}.weight'] = state_dict[f'{SCALE_MERGE}.weight'].T.contiguous()
+        weight = state_dict[f'{SCALE_MERGE}.weight']
+        state_dict[f'{SCALE_MERGE}.weight'] = weight.transpose(0, 1).contiguous()
     _reorder_levels(state_dict)
     return Conversion(state_dict, targets, left_over, [])
 
@@ -217,9 +219,8 @@ def released_model(arrays):
     base = 'ctnet_r50v1d_jpu.py' if jpu else 'ctnet_r50v1d-d8.py'
     model = Config.fromfile(config_path(f'_base_/models/{base}')).model
     model.backbone.depth = depths[0]
-    model.decode_head.num_classes = model.auxiliary_head.num_classes = len(
-        arrays['head.cls_head.weight']
-    )
+    num_classes = arrays['head.cls_head.weight'].shape[0]
+    model.decode_head.num_classes = model.auxiliary_head.num_classes = num_classes
     return build(model)
 
 
@@ -244,8 +245,13 @@ def convert_ctnet(source, destination, config=None, force=False, partial=False):
     """
     with writing(destination, force) as temporary:
         arrays = load_pdparams(source)
-        model = released_model(arrays) if config is None else build_model(config)
-        conversion = restrict_to_model(convert_arrays(arrays), model)
+        try:
+            model = released_model(arrays) if config is None else build_model(config)
+            conversion = restrict_to_model(convert_arrays(arrays), model)
+        except (IndexError, RuntimeError) as error:
+            raise ValueError(
+                f'{source} holds arrays whose shapes do not fit each other: {one_line(error)}'
+            ) from error
         if not partial:
             refuse_partial(conversion, source)
         save(conversion, temporary, meta={})

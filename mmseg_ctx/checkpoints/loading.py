@@ -1,10 +1,13 @@
 """Reading a checkpoint without running what is in it."""
 
 import re
+import warnings
 
+import numpy as np
 import torch
 
 from mmseg_ctx.checkpoints.stand_ins import shown
+from mmseg_ctx.utils.arguments import is_int
 
 # What DataParallel puts before every name.
 PARALLEL_PREFIX = 'module.'
@@ -27,7 +30,10 @@ def load_checkpoint(path):
     """
     open(path, 'rb').close()  # an error of a file that cannot be read names it
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        with warnings.catch_warnings():
+            # What PyTorch warns of first, such as another protocol, the error says.
+            warnings.simplefilter('ignore')
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # A damaged file may raise anything.
         raise ValueError(
             f'{path} is no checkpoint that is safe to load: {_reason(str(error))}'
@@ -41,10 +47,9 @@ def load_checkpoint(path):
             raise ValueError(
                 f'{path} is no checkpoint: {shown(name)} in its state dict is no tensor'
             )
+    prefix = PARALLEL_PREFIX if all(name.startswith(PARALLEL_PREFIX) for name in state_dict) else ''
     # Without what a file can give a tensor beside its values, such as hooks.
-    state_dict = {
-        name.removeprefix(PARALLEL_PREFIX): value.detach() for name, value in state_dict.items()
-    }
+    state_dict = {name.removeprefix(prefix): value.detach() for name, value in state_dict.items()}
     return state_dict, _items(content.get('meta')) if 'state_dict' in content else {}
 
 
@@ -72,4 +77,28 @@ def _is_dense(value):
         and not value.is_quantized
         and not value.is_nested
         and not value.is_meta
+    )
+
+
+def class_names(value):
+    """Return a value from a file if it is a list or tuple of names, and None for anything else."""
+    is_list = isinstance(value, (list, tuple)) and len(value) > 0
+    return value if is_list and all(isinstance(name, str) for name in value) else None
+
+
+def class_colours(value):
+    """Return a value from a file if it is a list or tuple of colours, and None for anything else.
+
+    An array becomes a list: MMSegmentation 0.x draws the colours of classes that have none.
+    """
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    is_list = isinstance(value, (list, tuple)) and len(value) > 0
+    return value if is_list and all(map(_is_colour, value)) else None
+
+
+def _is_colour(value):
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(is_int(channel) and 0 <= channel <= 255 for channel in value)
     )

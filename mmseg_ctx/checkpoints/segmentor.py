@@ -4,8 +4,7 @@ from mmengine.dataset import BaseDataset
 from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 
-from mmseg_ctx.checkpoints.loading import load_checkpoint
-from mmseg_ctx.utils.arguments import is_int
+from mmseg_ctx.checkpoints.loading import class_colours, class_names, load_checkpoint
 from mmseg_ctx.utils.configs import read_config
 from mmseg_ctx.utils.errors import first_names, value_errors
 
@@ -63,22 +62,8 @@ def _has_classes(meta):
     """Whether a value from a file has a name and a colour for each class."""
     if type(meta) is not dict:
         return False
-    classes, palette = meta.get('classes'), meta.get('palette')
-    return (
-        isinstance(classes, (list, tuple))
-        and isinstance(palette, (list, tuple))
-        and len(classes) == len(palette) > 0
-        and all(isinstance(name, str) for name in classes)
-        and all(map(_is_colour, palette))
-    )
-
-
-def _is_colour(value):
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) == 3
-        and all(is_int(channel) and 0 <= channel <= 255 for channel in value)
-    )
+    names, colours = class_names(meta.get('classes')), class_colours(meta.get('palette'))
+    return names is not None and colours is not None and len(names) == len(colours)
 
 
 def _dataset_meta(config):

@@ -1,12 +1,14 @@
 import copy
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import load_checkpoint
 
 from mmseg_ctx.checkpoints.cac import convert_cac, convert_state_dict
@@ -172,6 +174,42 @@ def test_a_file_becomes_a_checkpoint_that_loads(small, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ('meta', 'expected'),
+    [
+        ({'CLASSES': ('a', 'b')}, {'classes': ('a', 'b')}),
+        # MMSegmentation 0.x draws colours for classes that have none.
+        (
+            {'CLASSES': ['a'], 'PALETTE': np.array([[1, 2, 3]])},
+            {'classes': ['a'], 'palette': [[1, 2, 3]]},
+        ),
+        ({'CLASSES': None, 'PALETTE': [[1, 2, 300]]}, None),
+        ({'CLASSES': HistoryBuffer(), 'PALETTE': np.dtype('f4')}, None),
+        ({'CLASSES': 'ab', 'PALETTE': torch.ones(3)}, None),
+    ],
+)
+def test_takes_names_and_colours_of_classes_alone(meta, expected, small, tmp_path):
+    _, source, state_dict = small
+    torch.save({'state_dict': state_dict, 'meta': meta}, source)
+    convert_cac(source, tmp_path / 'ours.pth')
+    saved = torch.load(tmp_path / 'ours.pth', weights_only=True)['meta']
+    assert saved == ({} if expected is None else {'dataset_meta': expected})
+
+
+def test_what_cannot_be_saved_again_is_left_behind(small, tmp_path):
+    _, source, state_dict = small
+    torch.save({'state_dict': state_dict, 'meta': {'CLASSES': '@@@'}}, source)
+    # A tuple that is nested deeper than Python's pickler goes.
+    nested = b')' + 5000 * b'\x85'
+    with zipfile.ZipFile(source) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(source, 'w') as archive:
+        for name, content in files.items():
+            archive.writestr(name, content.replace(b'X\x03\x00\x00\x00@@@', nested))
+    convert_cac(source, tmp_path / 'ours.pth')
+    assert torch.load(tmp_path / 'ours.pth', weights_only=True)['meta'] == {}
+
+
 def test_a_bare_state_dict_will_do(small, tmp_path):
     config, source, state_dict = small
     torch.save(state_dict, source)
@@ -251,6 +289,13 @@ def without_projectors(state_dict):
                 'decode_head.estimate_projector.0.weight': state['decode_head.proj.0.weight']
             },
             'has our names already',
+        ),
+        (
+            lambda state: {
+                **state,
+                'decode_head.estimate_projector.0.weight': state['decode_head.proj.0.weight'],
+            },
+            r'has decode_head\.estimate_projector\.0\.weight by their name and by ours',
         ),
         (lambda state: {'state_dict': {}}, 'has no state dict'),
         (lambda state: [1, 2], 'has no state dict'),

@@ -386,3 +386,27 @@ def test_refuses_what_is_no_released_ctnet(change, message, write, tmp_path):
     assert '\n' not in str(caught.value)
     assert not (tmp_path / 'model.pth').exists()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+# What is folded or put in another order is computed with before shapes are compared with a model's.
+WRONG_SHAPES = {
+    'head.cls_head.weight': (),
+    'head.ccm.ccm_layer.line.weight': (4,),
+    'head.ccm.fc1.0._batch_norm._mean': (0, 7),
+    'head.ccm.fc1.0._conv.weight': (),
+    'head.conv3x3._conv.bias': (2, 3),
+    'backbone.JPU.dilation1.0.bn.weight': (),
+    'backbone.JPU.dilation1.0.pointwise.weight': (9,),
+}
+
+
+@pytest.mark.parametrize('name', WRONG_SHAPES)
+def test_refuses_arrays_that_do_not_fit_each_other(name, write, tmp_path):
+    arrays = small_arrays(50, True)
+    arrays[name] = np.ones(WRONG_SHAPES[name], 'float32')
+    source = write(arrays)
+    with pytest.raises(ValueError, match='shapes do not fit each other') as caught:
+        convert_ctnet(source, tmp_path / 'model.pth')
+    assert str(caught.value).startswith(str(source))
+    assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'model.pth').exists()

@@ -143,8 +143,8 @@ def test_what_stands_in_for_a_function_cannot_be_changed(name, write):
     ('content', 'reason'),
     [
         (b'', 'Ran out of input'),
-        (b'weights', ''),
-        (pickle.dumps(ARRAYS)[:-40], ''),
+        (b'weights', 'is not a dictionary of Paddle weights: '),
+        (pickle.dumps(ARRAYS)[:-40], 'is not a dictionary of Paddle weights: '),
         (pickle.dumps([1, 2]), 'but a list'),
         (pickle.dumps(dict(ARRAYS, epoch=3)), "'epoch' is no numeric array"),
         (pickle.dumps({**ARRAYS, 1: ARRAYS['head.steps']}), '1 is no numeric array'),

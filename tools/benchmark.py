@@ -6,7 +6,6 @@ from mmseg_ctx.analysis.benchmark import (
     DTYPES,
     MEMORY_FORMATS,
     Setting,
-    count_steps,
     run_comparison,
     select_cases,
 )
@@ -39,11 +38,13 @@ def main(arguments):
 def measure_suite(arguments):
     """Return the tables of a suite."""
     setting = Setting(arguments.device, arguments.dtype, arguments.memory_format, arguments.sizes)
-    comparisons = SUITES[arguments.suite](setting)
+    comparisons = list(SUITES[arguments.suite](setting))
     if arguments.cases:
         comparisons = select_cases(comparisons, arguments.cases)
+    # A case runs once to warm up, once for its memory, and then in each round.
+    steps = (arguments.repeats + 2) * sum(len(each.cases) for each in comparisons)
     with progress_bar() as bar:
-        task = bar.add_task('', total=count_steps(comparisons, arguments.repeats))
+        task = bar.add_task('', total=steps)
 
         def progress(case):
             bar.update(task, advance=1, description=case)

@@ -7,14 +7,15 @@ them. The result is the ratio within a round: its median, and its quartiles as s
 import json
 import os
 import platform
-import statistics
+import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -51,7 +52,9 @@ class Setting(NamedTuple):
         return torch.device(self.device).type == 'cuda'
 
     def place(self, item):
-        """Return a module or a tensor on the device and in the memory format."""
+        """Return a module, a tensor or a list of tensors on the device, in the memory format."""
+        if isinstance(item, list | tuple):
+            return [self.place(each) for each in item]
         if self.memory_format == 'contiguous' or getattr(item, 'ndim', 4) != 4:
             return item.to(self.device)
         return item.to(self.device, memory_format=torch.channels_last)
@@ -94,8 +97,8 @@ class Comparison(NamedTuple):
     """
 
     title: str
-    cases: tuple
-    against: tuple
+    cases: Sequence
+    against: Sequence
     facts: tuple = ()
 
 
@@ -110,18 +113,10 @@ def select_cases(comparisons, names):
         if name not in known:
             raise ValueError(f'cases must be among {", ".join(known)}, got {name!r}')
     chosen = [
-        each._replace(
-            cases=tuple(case for case in each.cases if case.name in names),
-            against=tuple(name for name in each.against if name in names),
-        )
+        each._replace(cases=[case for case in each.cases if case.name in names])
         for each in comparisons
     ]
     return [each for each in chosen if each.cases]
-
-
-def count_steps(comparisons, repeats):
-    """Return how many steps :func:`run_comparison` takes at most: the rounds and two more."""
-    return (repeats + 2) * sum(len(each.cases) for each in comparisons)
 
 
 def run_comparison(comparison, setting, repeats, progress=lambda case: None):
@@ -141,10 +136,11 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
         the same for each case of ``against`` by name, ``peak_bytes``, ``rounds``, the seconds of
         each, and ``error``.
     """
-    rows = {case.name: _empty_row(case) for case in comparison.cases}
-    steps = {}
+    rows, steps = {}, {}
     for case in comparison.cases:
-        row = rows[case.name]
+        costs = case.complexity._asdict() if case.complexity else {}
+        row = dict(case=case.name, seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
+        rows[case.name] = row = {**row, **costs}
         try:
             _check_memory(case, setting)
             progress(case.name)
@@ -163,17 +159,11 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
         row = rows[name]
         row['seconds'] = quartiles(row['rounds'])
         for other in comparison.against:
-            if other != name and rows[other]['rounds']:
-                pairs = zip(row['rounds'], rows[other]['rounds'], strict=True)
-                row['ratios'][other] = quartiles([mine / theirs for mine, theirs in pairs])
+            if other in steps and other != name:
+                row['ratios'][other] = quartiles(np.divide(row['rounds'], rows[other]['rounds']))
     notes = [case.note for case in comparison.cases if case.note]
     facts = (*notes, *comparison.facts, *describe(setting, repeats), *_doubts(rows))
-    return Table(comparison.title, _columns(comparison, rows.values()), list(rows.values()), facts)
-
-
-def _empty_row(case):
-    row = dict(case=case.name, seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
-    return {**row, **case.complexity._asdict()} if case.complexity else row
+    return Table(comparison.title, _columns(comparison, rows), list(rows.values()), facts)
 
 
 def _check_memory(case, setting):
@@ -187,11 +177,16 @@ def _available_bytes(setting):
     """Return the device's free memory; the host's includes the cache of files."""
     if setting.is_cuda:
         return torch.cuda.mem_get_info(setting.device)[0]
-    try:
-        lines = Path('/proc/meminfo').read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if 'MemAvailable' in line)
-    except (OSError, StopIteration):
-        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    if available := _first_match('/proc/meminfo', r'MemAvailable: *(\d+) kB'):
+        return 1024 * int(available)
+    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+
+
+def _first_match(path, pattern):
+    """Return the first group where a pattern is first found; None without the file or the text."""
+    path = Path(path)
+    match = re.search(pattern, path.read_text()) if path.exists() else None
+    return match and match[1]
 
 
 def time_step(step, setting):
@@ -249,14 +244,12 @@ def peak_memory(step, device='cpu'):
 
 def quartiles(values):
     """Return the lower quartile, the median and the upper quartile of at least one number."""
-    if len(values) == 1:
-        return [values[0]] * 3
-    return statistics.quantiles(values, n=4, method='inclusive')
+    return np.quantile(values, (0.25, 0.5, 0.75)).tolist()
 
 
 def _columns(comparison, rows):
     columns = [Column('case', 'case')]
-    if any('parameters' in row for row in rows):
+    if any('parameters' in row for row in rows.values()):
         columns += COLUMNS
     columns.append(Column('seconds', 'time [ms]', lambda values: spread(values, 1000, 1)))
     columns += [
@@ -266,9 +259,10 @@ def _columns(comparison, rows):
             lambda ratios, name=name: spread(ratios[name], 1, 3) if name in ratios else '',
         )
         for name in comparison.against
+        if name in rows
     ]
     columns.append(Column('peak_bytes', 'peak memory [MiB]', mib))
-    if any(row['error'] for row in rows):
+    if any(row['error'] for row in rows.values()):
         columns.append(Column('error', 'not measured'))
     return tuple(columns)
 
@@ -286,7 +280,8 @@ def mib(value):
 
 def describe(setting, repeats):
     """Return the lines below every table: machine and packages, settings, what the figures are."""
-    machine = f'{_processor()}, {torch.get_num_threads()} threads'
+    processor = _first_match('/proc/cpuinfo', r'model name\s*: (.+)') or platform.machine()
+    machine = f'{processor}, {torch.get_num_threads()} threads'
     if setting.is_cuda:
         machine = torch.cuda.get_device_name(setting.device)
     dtype = setting.dtype + (' by autocast' if setting.dtype != 'float32' else '')
@@ -310,11 +305,3 @@ def _doubts(rows):
                     'quartiles; the machine was busy, measure more rounds.'
                 )
     return tuple(lines)
-
-
-def _processor():
-    cpuinfo = Path('/proc/cpuinfo')
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
-        if line.startswith('model name'):
-            return line.split(':')[1].strip()
-    return platform.machine()

@@ -36,32 +36,11 @@ def _stage_channels(channels):
     return [channels // 8, channels // 4, channels // 2, channels]
 
 
-def backbone_features(batch=1, image=512, channels=2048, strides=STRIDES, device='meta'):
-    """Make random features like those of a ResNet's four stages.
-
-    Args:
-        batch (int): B. Default: 1.
-        image (int): Side of the images, in pixels. Default: 512.
-        channels (int): C of the last stage. Default: 2048.
-        strides (Sequence[int]): Pixels between neighbours in each stage's map. Default: those of
-            output stride 8.
-        device (str | torch.device): Where the features are. Default: ``'meta'``.
-
-    Returns:
-        list[Tensor]: ``[B, C / 8, h, w]`` … ``[B, C, h, w]``, finest first.
-    """
-    return [
-        torch.rand(batch, width, -(-image // stride), -(-image // stride), device=device)
-        for width, stride in zip(_stage_channels(channels), strides, strict=True)
-    ]
-
-
 def head_config(name, channels=2048, width=512, classes=CLASSES, **options):
     """Return the config of a head on the last stage, with the settings of its paper.
 
     Args:
-        name (str): The head's name in the registry, one of ``COMPARED`` or another head that reads
-            one map.
+        name (str): One of ``COMPARED``, or another head that reads one map.
         channels (int): C of the backbone's last stage. Default: 2048.
         width (int): Width of the head. Default: 512.
         classes (int): N. Default: 60.
@@ -71,7 +50,18 @@ def head_config(name, channels=2048, width=512, classes=CLASSES, **options):
         dict: For MMSegmentation's ``MODELS``.
     """
     stages = _stage_channels(channels)
-    settings = dict(
+    widths = (width, width * 7 // 8, width // 2)
+    own = dict(
+        EncHead=dict(in_channels=stages[1:], in_index=(1, 2, 3)),
+        OCRHead=dict(ocr_channels=width // 2),
+        AdaptiveContextHead=dict(
+            in_channels=[stages[0], stages[1], stages[3]],
+            in_index=(0, 1, 3),
+            block_channels=widths,
+            channels=widths[-1],
+        ),
+    )
+    common = dict(
         type=name,
         in_channels=channels,
         in_index=3,
@@ -81,35 +71,33 @@ def head_config(name, channels=2048, width=512, classes=CLASSES, **options):
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     )
-    if name == 'EncHead':
-        settings.update(in_channels=stages[1:], in_index=(1, 2, 3))
-    if name == 'OCRHead':
-        settings.update(ocr_channels=width // 2)
-    if name == 'AdaptiveContextHead':
-        widths = (width, width * 7 // 8, width // 2)
-        settings.update(
-            in_channels=[stages[0], stages[1], stages[3]],
-            in_index=(0, 1, 3),
-            block_channels=widths,
-            channels=widths[-1],
-        )
-    return {**settings, **options}
+    return {**common, **own.get(name, {}), **options}
 
 
-def previous_output(config, features):
-    """Return what a head of a cascade reads beside the features.
+def head_inputs(config, batch=1, image=512, channels=2048, strides=STRIDES, device='meta'):
+    """Make what a head reads, at random.
 
     Args:
         config (dict): The head's config.
-        features (list[Tensor]): The backbone's features.
+        batch (int): B. Default: 1.
+        image (int): Side of the images, in pixels. Default: 512.
+        channels (int): C of the backbone's last stage. Default: 2048.
+        strides (Sequence[int]): Pixels between neighbours in each stage's map. Default: those of
+            output stride 8.
+        device (str | torch.device): Where the inputs are. Default: ``'meta'``.
 
     Returns:
-        tuple[Tensor]: The earlier head's logits ``[B, N, h, w]``; empty for any other head.
+        tuple: Features like those of a ResNet's four stages, ``[B, C / 8, h, w]`` …
+        ``[B, C, h, w]``, and for a head of a cascade the earlier head's logits ``[B, N, h, w]``.
     """
+    sides = [-(-image // stride) for stride in strides]
+    features = [
+        torch.rand(batch, width, side, side, device=device)
+        for width, side in zip(_stage_channels(channels), sides, strict=True)
+    ]
     if config['type'] != 'OCRHead':
-        return ()
-    last = features[-1]
-    return (last.new_empty(last.size(0), config['num_classes'], *last.shape[2:]).normal_(),)
+        return (features,)
+    return features, torch.randn(batch, config['num_classes'], sides[-1], sides[-1], device=device)
 
 
 def mmseg_model(name):

@@ -12,10 +12,9 @@ from mmseg_ctx.analysis.complexity import COLUMNS, count
 from mmseg_ctx.analysis.models import (
     COMPARED,
     HEAD_NOTES,
-    backbone_features,
     head_config,
+    head_inputs,
     mmseg_model,
-    previous_output,
     with_cac,
 )
 from mmseg_ctx.utils.models import build
@@ -35,7 +34,7 @@ def papers_table(path=PAPERS):
         paper has no figures.
     """
     rows = [
-        _count_row({'source': source, **table['common'], **row})
+        _count_row(source, {**table['common'], **row})
         for source, table in yaml.safe_load(path.read_text()).items()
         for row in table['rows']
     ]
@@ -59,27 +58,25 @@ def papers_table(path=PAPERS):
     )
 
 
-def _count_row(row):
+def _count_row(source, row):
+    image, strides = row['image'], row.get('strides')
     config = _config(row)
-    if row.get('strides'):
-        features = backbone_features(image=row['image'], strides=row['strides'])
-        inputs = (features, *previous_output(config, features))
+    if strides:
+        inputs = head_inputs(config, image=image, strides=strides)
     else:
-        inputs = (torch.empty(1, 3, row['image'], row['image'], device='meta'),)
-    cost = count(build(config), *inputs, without=row.get('without', ()))
+        inputs = (torch.empty(1, 3, image, image, device='meta'),)
+    units = dict(parameters=1e6, multiply_adds=1e9)
     return dict(
-        source=row['source'],
+        source=source,
         model=row['model'],
         counted=row['counted'],
-        input=[row['image'], row['image']],
-        **cost._asdict(),
-        paper_parameters=_rounded(row.get('parameters'), 1e6),
-        paper_multiply_adds=_rounded(row.get('multiply_adds'), 1e9),
+        input=[image, image],
+        **count(build(config), *inputs, without=row.get('without', ()))._asdict(),
+        **{
+            f'paper_{key}': round(row[key] * unit) if key in row else None
+            for key, unit in units.items()
+        },
     )
-
-
-def _rounded(value, unit):
-    return None if value is None else round(value * unit)
 
 
 def _config(row):
@@ -96,12 +93,11 @@ def heads_table():
     Returns:
         Table: Of ``COMPARED``, for ``[1, 2048, 64, 64]`` and the stages before it.
     """
-    features = backbone_features()
-    rows = []
-    for name in COMPARED:
-        config = head_config(name)
-        cost = count(build(config), features, *previous_output(config, features))
-        rows.append(dict(model=name, **cost._asdict()))
+    configs = [head_config(name) for name in COMPARED]
+    rows = [
+        dict(model=config['type'], **count(build(config), *head_inputs(config))._asdict())
+        for config in configs
+    ]
     columns = (Column('model', 'head'), *COLUMNS)
     return Table(
         'Heads on [1, 2048, 64, 64], 60 classes', columns, rows, tuple(HEAD_NOTES.values())

@@ -29,9 +29,8 @@ def test_every_head_runs_forward_and_training():
 
 def test_a_head_that_refuses_channels_last_says_so():
     setting = Setting(sizes=(8,), memory_format='channels-last', dtype='bfloat16')
-    _, training = select_cases(
-        heads(setting, channels=64, width=40), ['DMHead', 'DynamicMultiScaleHead']
-    )
+    comparisons = list(heads(setting, channels=64, width=40))
+    _, training = select_cases(comparisons, ['DMHead', 'DynamicMultiScaleHead'])
     theirs, ours = run_comparison(training, setting, repeats=1).rows
     assert 'view' in theirs['error']
     assert ours['error'] is None
@@ -95,7 +94,7 @@ def test_cosines_with_a_backward_pass_of_their_own_hold_less():
 
 
 def test_losses_hold_less_than_those_of_mmsegmentation():
-    comparisons = losses(Setting(sizes=(16,)))
+    comparisons = list(losses(Setting(sizes=(16,))))
     assert len(comparisons) == 4
     for comparison in select_cases(comparisons[2:], [STOCK, OURS]):  # of 150 classes
         stock, ours = run_comparison(comparison, Setting(), repeats=1).rows
@@ -112,12 +111,11 @@ def test_inference_with_and_without_cac():
 
 
 def test_too_large_a_non_local_block_is_not_tried():
-    comparison = ctnet_linear(Setting(sizes=(4096,)))[0]
-    (comparison,) = select_cases([comparison], ['NonLocal2d'])
+    (comparison,) = select_cases(list(ctnet_linear(Setting(sizes=(4096,)))), ['NonLocal2d'])
     (row,) = run_comparison(comparison, Setting(), repeats=1).rows
     assert row['error'].startswith('needs')
 
 
 def test_selecting_an_unknown_case_names_the_known_ones():
     with pytest.raises(ValueError, match=r"FCNHead, PSPHead.*got 'fcn'"):
-        select_cases(heads(Setting(sizes=(8,)), channels=64, width=40), ['fcn'])
+        select_cases(list(heads(Setting(sizes=(8,)), channels=64, width=40)), ['fcn'])

@@ -21,7 +21,6 @@ LOSSES = {
 
 def losses(setting, batch=2):
     """Losses of a decode head, and the gradients of its small logits."""
-    comparisons = []
     for size in setting.sizes or (64,):
         for classes in (19, 150):
             for name, sampler in LOSSES.items():
@@ -33,8 +32,7 @@ def losses(setting, batch=2):
                 shape = [batch, classes, size, size]
                 title = f'Losses: {name}, {shape}, labels {STRIDE * size}²'
                 facts = (f'Small logits have {mib(4 * batch * classes * size**2)} MiB.',)
-                comparisons.append(Comparison(title, tuple(cases), (STOCK,), facts))
-    return comparisons
+                yield Comparison(title, cases, (STOCK,), facts)
 
 
 def _step(setting, batch, size, classes, sampler, case):

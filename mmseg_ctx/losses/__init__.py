@@ -1,4 +1,4 @@
-"""Losses of the papers, registered in ``mmseg.registry.MODELS``, and any head's at less memory."""
+"""The papers' losses, registered in ``MODELS``, and any head's losses with less memory."""
 
 from mmseg_ctx.losses.class_entropy_kl import ClassEntropyKLLoss
 from mmseg_ctx.losses.class_probability import ClassProbabilityLoss

@@ -1,4 +1,4 @@
-"""Entropy-aware, class-wise distillation of the context-aware classifier (CAC)."""
+"""Entropy-aware, class-wise distillation loss of the context-aware classifier (CAC)."""
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,10 @@ from mmseg_ctx.utils.arguments import check_bool, check_choice, check_number
 
 
 def _soft_cross_entropy(logits, soft_logits, label, soft_ratio):
-    """Return the inner sum of Eqs. 7, 10 and 11, ``[B, h, w]``: cross-entropy with a soft label.
+    """Return the inner sum of Eqs. 7, 10 and 11, ``[B, h, w]``: cross-entropy with a soft target.
 
-    The label is ``soft_ratio`` of the softmax of ``soft_logits``, the rest one-hot.
+    The target is ``soft_ratio`` times the softmax of ``soft_logits``, plus ``1 - soft_ratio`` times
+    the one-hot label.
     """
     target = soft_ratio * soft_logits.softmax(dim=1)  # [B, N, h, w]
     hard = torch.full_like(label[:, None], 1 - soft_ratio, dtype=target.dtype)
@@ -28,14 +29,15 @@ def _entropy(logits):
 
 
 def _mean_of_groups(values, weight, group, num_groups, scope):
-    """Average ``values`` over each group of pixels by ``weight``, then over groups, then images.
+    """Return the weighted mean of ``values`` in each group of pixels, averaged over the groups.
 
     Args:
         values (Tensor): ``[B, h, w]``.
-        weight (Tensor): ``[B, h, w]``.
+        weight (Tensor): Weight of each pixel in the mean of its group, ``[B, h, w]``.
         group (Tensor): The group of each pixel, 1 to ``num_groups``, or 0 for none, ``[B, h, w]``.
         num_groups (int): G. Groups without a pixel do not count.
-        scope (str): Whether a group is of one ``'image'`` or of the ``'batch'``.
+        scope (str): ``'batch'`` forms groups over all images. ``'image'`` forms groups in each
+            image, and averages over the images at the end.
     """
     images = len(values) if scope == 'image' else 1
     slots = num_groups + 1
@@ -51,23 +53,23 @@ def _mean_of_groups(values, weight, group, num_groups, scope):
 
 @MODELS.register_module()
 class ClassEntropyKLLoss(nn.Module):
-    """Teach the estimated context-aware classifier what the oracle one predicts.
+    """L_KL of CAC: the refined classifier learns to predict what the oracle predicts.
 
-    Source: Tian et al., "Learning Context-aware Classifier for Semantic Segmentation", AAAI 2023:
-    Eq. 7 (``entropy_weighting=False, class_wise=False``), Eq. 10 (``class_wise=False``) and Eq. 11
-    (both). A class without a labelled pixel has no mean in Eq. 11, so the mean is over classes that
-    are present. Ignored pixels count nowhere, and no gradient reaches the oracle or the weights.
+    Source: Tian et al., "Learning Context-aware Classifier for Semantic Segmentation", AAAI 2023.
+    The default is Eq. 11. ``class_wise=False`` gives Eq. 10, and with ``entropy_weighting=False``
+    besides, Eq. 7. The mean over classes leaves out classes without a labelled pixel. Ignored
+    pixels do not count. No gradient reaches the oracle or the entropy weights.
 
     Args:
         loss_weight (float): Factor of the loss. Default: 1.0.
-        entropy_weighting (bool): Weigh each pixel by the entropy of its prediction.
+        entropy_weighting (bool): Whether the entropy of each pixel's prediction is its weight.
             Default: True.
-        class_wise (bool): Average in each class, then over classes, so that large classes do not
-            drown small ones. Default: True.
-        soft_target_ratio (float): Share of the oracle's probabilities in the target, the rest
-            being the one-hot label: 0.5 in the released code, 1.0 in the paper. Default: 0.5.
-        entropy_source (str): Whose prediction gives the entropy, ``'oracle'``, ``'estimate'`` or
-            ``'prior'`` (Table 3). Default: ``'oracle'``.
+        class_wise (bool): Whether to average within each class first and then over classes, so
+            that small classes count as much as large ones. Default: True.
+        soft_target_ratio (float): Share of the oracle's probabilities in the target; the one-hot
+            label makes up the rest. It is 0.5 in the released code, 1.0 in the paper. Default: 0.5.
+        entropy_source (str): Whose prediction gives the entropy: ``'oracle'``, ``'estimate'`` (the
+            refined classifier) or ``'prior'`` (Table 3). Default: ``'oracle'``.
 
     Example:
         >>> loss = ClassEntropyKLLoss()
@@ -96,20 +98,20 @@ class ClassEntropyKLLoss(nn.Module):
         )
 
     def forward(self, prior, estimate, oracle, label, ignore_index=255, scope='batch'):
-        """Return the loss of the estimated classifier's logits.
+        """Return the loss of the refined classifier's logits.
 
         Args:
-            prior (Tensor): Logits p of the original classifier, ``[B, N, h, w]``.
-            estimate (Tensor): Logits p_p of the estimated context-aware classifier, likewise.
-            oracle (Tensor): Logits p_y of the oracle classifier, likewise.
+            prior (Tensor): p, logits of the original classifier, ``[B, N, h, w]``.
+            estimate (Tensor): p_p, logits of the refined classifier, ``[B, N, h, w]``.
+            oracle (Tensor): p_y, logits of the oracle classifier, ``[B, N, h, w]``.
             label (Tensor): Classes at the logits' size, int64, ``[B, h, w]``.
             ignore_index (int | None): Value of pixels without a label. Default: 255.
-            scope (str): Average over the pixels of the whole ``'batch'``, or of each ``'image'``
-                (Eq. 11) and then over images. Default: ``'batch'``.
+            scope (str): ``'batch'`` averages over the pixels of all images; ``'image'`` averages
+                over each image (Eq. 11), then over the images. Default: ``'batch'``.
 
         Returns:
-            Tensor: A scalar, float32 or wider; zero, with a gradient of zeros, where nothing is
-            labelled.
+            Tensor: A scalar, float32 or wider. If no pixel is labelled, it is zero and so is its
+            gradient.
         """
         logits = dict(
             prior=at_least_float32(prior),

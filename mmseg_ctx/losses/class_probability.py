@@ -18,10 +18,10 @@ def class_shares(label, num_classes, ignore_index=255):
     Args:
         label (Tensor): Class indices ``[B, H, W]``.
         num_classes (int): N.
-        ignore_index (int | None): Label of the pixels that do not count. Default: 255.
+        ignore_index (int | None): Value of pixels without a label. Default: 255.
 
     Returns:
-        Tensor: Float32 ``[B, N]``. Rows add up to 1, or to 0 where no pixel is labelled.
+        Tensor: Float32 ``[B, N]``. Each row adds up to 1, or to 0 if no pixel is labelled.
 
     Raises:
         ValueError: See :func:`mmseg_ctx.ops.check_labels`.
@@ -35,8 +35,8 @@ def class_shares(label, num_classes, ignore_index=255):
 
 
 def _binary_cross_entropy(probabilities, target):
-    """Return the binary cross-entropy of each entry, not a number where a probability is none."""
-    # Autocast refuses it, and on a GPU it ends the process where a probability is not a number.
+    """Return the binary cross-entropy of each entry, or NaN where the probability is NaN."""
+    # PyTorch's function raises under autocast, and on a GPU a NaN makes it end the process.
     with autocast_off(probabilities):
         entropy = F.binary_cross_entropy(
             probabilities.nan_to_num(), target.to(probabilities.dtype), reduction='none'
@@ -48,15 +48,11 @@ def _binary_cross_entropy(probabilities, target):
 class ClassProbabilityLoss(nn.Module):
     """CP-Loss: binary cross-entropy between P_p and the share of each class in the image (Eq. 4).
 
-    It is the mean over all B·N entries, computed in float32 also under autocast. An image without a
-    labelled pixel contributes zero.
+    The loss is the mean over all B·N entries, computed in float32 even under autocast. An image
+    without a labelled pixel adds zero to the sum.
 
     Args:
         loss_weight (float): β of Eq. 8. Default: 0.1.
-
-    Raises:
-        TypeError: ``loss_weight`` is not a number.
-        ValueError: ``loss_weight`` is negative or not finite.
 
     Example:
         >>> loss = ClassProbabilityLoss(loss_weight=1.0)
@@ -75,9 +71,9 @@ class ClassProbabilityLoss(nn.Module):
         """Return the weighted loss, a scalar.
 
         Args:
-            class_probabilities (Tensor): P_p ``[B, N]``, within 0 and 1.
+            class_probabilities (Tensor): P_p ``[B, N]``, between 0 and 1.
             label (Tensor): Class indices ``[B, H, W]``.
-            ignore_index (int | None): Label of the pixels that do not count. Default: 255.
+            ignore_index (int | None): Value of pixels without a label. Default: 255.
 
         Raises:
             ValueError: See :func:`mmseg_ctx.ops.check_labels`.

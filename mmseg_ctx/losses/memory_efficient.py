@@ -1,8 +1,8 @@
 """The losses of any decode head without full-size logits.
 
 ``BaseDecodeHead.loss_by_feat`` resizes the logits to the label's size, and each of its losses keeps
-tensors of that size for the backward pass. Where all of them are softmax cross-entropies, the
-resizing and the cross-entropy are one operation here, which works tile by tile.
+tensors of that size for the backward pass. If all losses are softmax cross-entropies, this file
+computes resizing and cross-entropy as one operation, tile by tile.
 """
 
 import torch
@@ -22,19 +22,19 @@ from mmseg_ctx.utils.classes import combined_class
 
 
 class MemoryEfficientLosses(BaseDecodeHead):
-    """Takes the place of ``BaseDecodeHead.loss_by_feat`` in a class that also inherits from a head.
+    """Mixin that replaces ``BaseDecodeHead.loss_by_feat`` in a class that inherits from a head.
 
-    It stands behind the head's class and before ``BaseDecodeHead`` in the order of inheritance. So
-    a head whose own ``loss_by_feat`` adds a loss to what ``super().loss_by_feat`` returns, as
-    ``EncHead`` does, or calls it for several maps, as ``DAHead`` does, gets it there.
+    It comes after the head's class and before ``BaseDecodeHead`` in the order of inheritance. So it
+    also serves a head whose own ``loss_by_feat`` calls ``super().loss_by_feat``: ``EncHead`` adds a
+    loss to its result, ``DAHead`` calls it for several maps.
     """
 
     def loss_by_feat(self, seg_logits, batch_data_samples):
-        """Return what ``BaseDecodeHead.loss_by_feat`` returns.
+        """Return the same losses as ``BaseDecodeHead.loss_by_feat``.
 
         Args:
             seg_logits (Tensor): ``[B, N, h, w]``.
-            batch_data_samples (list[SegDataSample]): With the labels ``gt_sem_seg``.
+            batch_data_samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
 
         Returns:
             dict[str, Tensor]: The entries of ``loss_decode``, and ``acc_seg``.
@@ -45,19 +45,17 @@ class MemoryEfficientLosses(BaseDecodeHead):
 
 
 def use_memory_efficient_losses(head):
-    """Let a head compute its losses without full-size logits, where that is possible.
+    """Make a head compute its losses without full-size logits, where that is possible.
 
-    The head's class becomes one that inherits from it and from ``MemoryEfficientLosses``, and has
-    its name. Losses, gradients, weights and state dict stay what they were. So do those of a head
-    for which it is not possible. A head that trains with the losses of a head inside it, as
-    ``IterativeDecodeHead`` does, computes those without full-size logits.
+    The head gets a class of the same name that inherits from its class and from
+    ``MemoryEfficientLosses``. Losses, gradients, weights and state dict do not change. The same is
+    done to each head inside the head, such as those of ``IterativeDecodeHead``.
 
     Args:
         head (nn.Module): A decode or auxiliary head.
 
     Returns:
-        str | None: Why the head, or a part of it, still makes full-size logits; None if it does
-        not.
+        str | None: Why the head's losses still make full-size logits; None if they do not.
 
     Example:
         >>> head = FCNHead(in_channels=32, channels=16, num_classes=5)
@@ -70,28 +68,28 @@ def use_memory_efficient_losses(head):
     for part in heads:
         keep_class_weights(part)
         if not isinstance(part, MemoryEfficientLosses):
-            # Whoever holds the head, its sampler for one, holds it still.
+            # The class changes in place, since others refer to the head (its sampler, for example).
             part.__class__ = memory_efficient_class(type(part).__name__, type(part))
     if own not in (BaseDecodeHead.loss_by_feat, MemoryEfficientLosses.loss_by_feat):
         return (
-            'it has a loss_by_feat of its own; only what that leaves to '
-            "BaseDecodeHead's is computed without full-size logits"
+            'it has a loss_by_feat of its own; only its calls of '
+            "BaseDecodeHead's loss_by_feat are computed without full-size logits"
         )
     return why_full_size(head)
 
 
 def memory_efficient_class(name, *bases):
-    """Return a class of the given name and bases, the last a head's, with these losses."""
+    """Return a class with these losses; the last of ``bases`` is a head's class."""
     return combined_class(name, *bases, MemoryEfficientLosses)
 
 
 def losses_without_accuracy(head, seg_logits, batch_data_samples):
-    """Return the entries of a head's ``loss_decode`` on any logits.
+    """Return the losses of a head's ``loss_decode`` for any logits, without ``acc_seg``.
 
     Args:
-        head (BaseDecodeHead): Of a memory-efficient class.
+        head (BaseDecodeHead): A head that is also a ``MemoryEfficientLosses``.
         seg_logits (Tensor): ``[B, N, h, w]``.
-        batch_data_samples (list[SegDataSample]): With the labels ``gt_sem_seg``.
+        batch_data_samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
 
     Returns:
         dict[str, Tensor]: The losses by name.
@@ -104,16 +102,16 @@ def losses_without_accuracy(head, seg_logits, batch_data_samples):
 
 
 def why_full_size(head):
-    """Return why the losses of a head need full-size logits, or None."""
+    """Return why the losses of a head need full-size logits, or None if they do not."""
     if head.ignore_index is None:
         return 'its ignore_index is None'
     if head.sampler is not None and type(head.sampler) is not OHEMPixelSampler:
-        return f'its sampler is {type(head.sampler).__name__}, and no OHEMPixelSampler'
+        return f'its sampler is {type(head.sampler).__name__}, not OHEMPixelSampler'
     for criterion in loss_modules(head):
         if type(criterion) is not CrossEntropyLoss:
-            return f'its loss is {type(criterion).__name__}, and no CrossEntropyLoss'
+            return f'its loss is {type(criterion).__name__}, not CrossEntropyLoss'
         if criterion.use_sigmoid or criterion.use_mask:
-            return 'its loss is a CrossEntropyLoss of sigmoids, and not of a softmax'
+            return 'its loss is a CrossEntropyLoss of sigmoids, not of a softmax'
         if criterion.reduction not in ('mean', 'sum'):
             return f'the reduction of its loss is {criterion.reduction!r}'
     return None
@@ -128,7 +126,7 @@ def loss_modules(head):
 def _tiled_losses(head, seg_logits, batch_data_samples, with_accuracy):
     label = head._stack_batch_gt(batch_data_samples).squeeze(1).long()  # [B, H, W]
     check_labels(label, seg_logits.size(1), head.ignore_index)
-    seg_logits = at_least_float32(seg_logits)  # once, for all that reads it
+    seg_logits = at_least_float32(seg_logits)  # converted once for everything below
     options = dict(ignore_index=head.ignore_index, align_corners=head.align_corners)
     pixel_weight = None
     if head.sampler is not None:
@@ -156,8 +154,9 @@ def _tiled_losses(head, seg_logits, batch_data_samples, with_accuracy):
 def _hard_pixels(head, seg_logits, label, options):
     """Return 1 where ``OHEMPixelSampler`` keeps a pixel and 0 elsewhere, ``[B, H, W]``.
 
-    It keeps the labelled pixels whose probability of the right class is below ``thresh``, and at
-    least about ``min_kept`` an image; without ``thresh`` those ``min_kept`` of the largest loss.
+    With ``thresh``, it keeps the labelled pixels whose probability of the right class is below
+    ``thresh``, and at least about ``min_kept`` pixels an image. Without ``thresh``, it keeps the
+    ``min_kept`` pixels an image with the largest losses.
     """
     sampler = head.sampler
     labelled = label != head.ignore_index
@@ -174,15 +173,15 @@ def _hard_pixels(head, seg_logits, label, options):
     else:
         probability = losses.neg().exp()
         ranked = probability.masked_fill(~labelled, torch.inf).flatten().sort().values
-        # The one after ``kept`` others, or the last one that there is.
-        place = (labelled.sum() - 1).clamp(min=0, max=kept)
-        threshold = ranked.index_select(0, place[None]).clamp(min=sampler.thresh)  # [1]
+        # The pixel that comes after ``kept`` others, or the last labelled one.
+        rank = (labelled.sum() - 1).clamp(min=0, max=kept)
+        threshold = ranked.index_select(0, rank[None]).clamp(min=sampler.thresh)  # [1]
         chosen = (probability < threshold).to(losses.dtype)
     return chosen * labelled
 
 
 def _pixel_factor(criterion, seg_logits, label, labelled):
-    """Return what a loss multiplies each pixel's cross-entropy by, ``[B, H, W]`` or a number."""
+    """Return a loss's factor of each pixel's cross-entropy, ``[B, H, W]`` or a number."""
     weight = _class_weight(criterion, seg_logits)
     if weight is None:
         return criterion.loss_weight
@@ -190,10 +189,10 @@ def _pixel_factor(criterion, seg_logits, label, labelled):
 
 
 def keep_class_weights(head):
-    """Keep the class weights of a head's losses where its weights are, and not in its state dict.
+    """Keep the class weights of a head's losses in buffers, which are not in the state dict.
 
-    ``CrossEntropyLoss`` has them as a list, which it copies to the device in each step. Those of
-    losses that need full-size logits stay what they are.
+    ``CrossEntropyLoss`` has them as a list, which it copies to the device in each step; a buffer
+    stays on the device. Losses that need full-size logits keep their list.
     """
     if not hasattr(head, 'loss_decode') or why_full_size(head) is not None:
         return
@@ -214,6 +213,6 @@ def _class_weight(criterion, like):
     """Return the class weights ``[N]`` on the device of a tensor, or None."""
     if criterion.class_weight is None:
         return None
-    if list(criterion.class_weight) != getattr(criterion, 'kept_values', None):  # or set since
+    if list(criterion.class_weight) != getattr(criterion, 'kept_values', None):  # changed since
         _keep_class_weight(criterion, like.dtype, like.device)
     return criterion.kept_class_weight.to(like.device)

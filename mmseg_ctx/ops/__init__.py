@@ -1,6 +1,6 @@
-"""Pure functions, tensor in, tensor out.
+"""Pure functions of tensors.
 
-Shape letters, used by every docstring of the package:
+Every docstring of the package uses these letters for shapes:
 
 ====  =====================================
 B     images in a batch

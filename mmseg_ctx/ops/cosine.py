@@ -1,4 +1,4 @@
-"""Logits of a classifier that differs from image to image."""
+"""Logits of a classifier whose weights may differ between images."""
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -7,16 +7,16 @@ from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 
 def cosine_logits(features, classifier, temperature):
-    """Compare each pixel's feature with each class's weights by their angle.
+    """Return the cosines between each pixel's feature and each class's weights, times a factor.
 
-    Source: context-aware classifier, Eqs. 3 and 6. The product is divided by the features' norms,
-    which costs a pass over the logits, where normalising the features would cost one over them.
+    Source: context-aware classifier, Eqs. 3 and 6. The product is divided by the norms of the
+    features, since dividing the features first would take another pass over them and more memory.
     Computed in float32 or wider.
 
     Args:
-        features (Tensor): ``[B, d, h, w]``. One of zeros has logits and gradients of zero.
+        features (Tensor): ``[B, d, h, w]``. A feature of zeros has logits and gradients of zero.
         classifier (Tensor): Weights of the classes, ``[B, N, d]``, or ``[1, N, d]`` for all images.
-        temperature (float): Logits are in ``[-temperature, temperature]``.
+        temperature (float): The factor. Logits are in ``[-temperature, temperature]``.
 
     Returns:
         Tensor: ``[B, N, h, w]``.
@@ -26,7 +26,7 @@ def cosine_logits(features, classifier, temperature):
     direction = classifier * (temperature / _infinite_where_zero(norm))  # [B, N, d]
     direction = direction.expand(features.size(0), -1, -1)
     with autocast_off(features):
-        # A trace could not be saved with a Python function in it.
+        # A trace that contains a Python function cannot be saved.
         if torch.is_grad_enabled() and not torch.jit.is_tracing():
             return _DividedByNorm.apply(features, direction)
         return _divided_by_norm(features, direction)[0]
@@ -48,22 +48,22 @@ def dot_logits(features, classifier):
 
 
 def _infinite_where_zero(norm):
-    # Then nothing is divided by zero, where a clamp to something small would blow gradients up.
+    # Division by infinity gives zeros. Division by a small number would make gradients explode.
     return norm.masked_fill(norm == 0, torch.inf)
 
 
 def _divided_by_norm(features, direction):
-    # A quarter of the channels at a time: on the CPU ten times as fast as PyTorch's own norm over
-    # channels, and without a tensor of the features' size.
+    # The squares are summed over a quarter of the channels at a time: on the CPU this is ten times
+    # as fast as PyTorch's norm over channels, and needs no tensor of the features' size.
     squares = sum(part.square().sum(dim=1, keepdim=True) for part in features.chunk(4, dim=1))
     norm = _infinite_where_zero(squares.sqrt())  # [B, 1, h, w]
     return dot_logits(features, direction).div_(norm), norm  # [B, N, h, w]
 
 
 class _DividedByNorm(torch.autograd.Function):
-    """``direction @ features / |features|``; its backward makes one tensor of the features' size.
+    """``direction @ features / |features|`` with a backward pass that needs less memory.
 
-    Differentiating the three steps one by one would make three of them.
+    The backward pass makes one tensor of the features' size. Autograd would make three.
     """
 
     @staticmethod

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 def dynamic_depthwise_conv2d(x, kernels, dilation=1):
     """Convolve each channel of each image with a kernel of its own.
 
-    The batch is folded into the channels of one grouped convolution. The output has the size of
-    the input: zeros are padded around it, and where an even kernel needs an odd number of them,
-    the extra one comes first (top and left).
+    The batch is folded into the channels of one grouped convolution. Zero padding keeps the size;
+    if an even kernel needs an odd number of zeros, the extra one is at the top and at the left.
 
-    ONNX fixes the number of groups of a convolution: exported with a batch of any size this is a
-    ``Scan`` over the images, each a convolution of C groups, which costs onnxruntime no more.
+    ONNX fixes the number of groups of a convolution. So an export with a batch of any size loops
+    over the images with ``Scan``, a convolution of C groups for each image. In onnxruntime this is
+    not slower.
 
     Args:
         x (Tensor): ``[B, C, h, w]``, any memory format.
@@ -37,7 +37,8 @@ def dynamic_depthwise_conv2d(x, kernels, dilation=1):
         )
     if kernels.size(2) < 1 or dilation < 1:
         raise ValueError(
-            f'kernels and dilation must be of at least 1, got {tuple(kernels.shape)} and {dilation}'
+            'the size of kernels and dilation must be at least 1, got '
+            f'{tuple(kernels.shape)} and {dilation}'
         )
     if torch.onnx.is_in_onnx_export() and isinstance(x.size(0), torch.SymInt):
         return _image_by_image(x, kernels, dilation)
@@ -59,12 +60,12 @@ def _grouped_convolution(x, kernels, dilation):
 
 
 def _image_by_image(x, kernels, dilation):
-    # Imported here, since it is needed for export alone and PyTorch calls it a prototype.
+    # Imported here, since only the export needs it and PyTorch calls it a prototype.
     from torch._higher_order_ops.scan import scan
 
     def convolve(carry, image):
         x, kernels = image  # [C, h, w], [C, k, k]
         return carry.clone(), _grouped_convolution(x[None], kernels[None], dilation)[0]
 
-    nothing = x.new_zeros(())  # what a scan must carry from one image to the next
+    nothing = x.new_zeros(())  # a scan must carry something from one image to the next
     return scan(convolve, nothing, (x, kernels))[1]

@@ -1,4 +1,4 @@
-"""Linear interpolation along one side of an image, as matrices that are taken tile by tile."""
+"""Linear interpolation along one side of an image, as matrices for one tile at a time."""
 
 from typing import NamedTuple
 
@@ -6,27 +6,28 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-# How much is worked on at a time. On the CPU a tile stays in the cache, and few columns and rows
-# keep the interpolation's matrix products small; an accelerator wants few, large kernels.
+# Size of a tile. On the CPU, a tile fits in the cache, and few rows and columns keep the matrix
+# products of the interpolation small. On an accelerator, few large kernels are faster.
 CPU_TILE_VALUES, CPU_TILE_ROWS, CPU_TILE_COLUMNS = 2**18, 128, 64
 DEVICE_TILE_VALUES = 2**24
 
 
 class Interpolation(NamedTuple):
-    """A linear map along one side: which sources each target reads, and with what weights.
+    """A linear map along one side: each target is a weighted sum of K sources.
 
-    It begins as :meth:`identity`. Each other method but :meth:`tile` returns the map that is
-    followed by one more step, so that a chain of steps is one map. K is 1, and doubles with each
-    resizing.
+    :meth:`identity` makes the first map. :meth:`resize`, :meth:`crop`, :meth:`flip`, :meth:`place`
+    and :meth:`scale` return the map with one more step, so that any chain of steps is one map. K is
+    1 in the identity, and each :meth:`resize` doubles it. :meth:`tile` returns a matrix for some of
+    the targets.
 
     Attributes:
         size (int): Number of sources.
-        index (Tensor): Sources of each target, ``[target, K]``.
-        weights (Tensor): Their weights, ``[target, K]``.
-        first (ndarray): The first source that each target may read, ``[target]``. What a tile reads
-            is known by these without a look at the tensors, for which a device would have to be
-            waited for.
-        last (ndarray): The last one, ``[target]``; before the first where there is none.
+        index (Tensor): Sources of each target, ``[targets, K]``.
+        weights (Tensor): Weights of these sources, ``[targets, K]``.
+        first (ndarray): The first source that each target reads, ``[targets]``. It is an array on
+            the host, so that :meth:`tile` need not wait for a device.
+        last (ndarray): The last source that each target reads, ``[targets]``; smaller than
+            ``first`` if the target reads no source.
 
     Example:
         >>> rows = Interpolation.identity(4, torch.zeros(())).resize(8, align_corners=False)
@@ -43,11 +44,11 @@ class Interpolation(NamedTuple):
 
     @classmethod
     def identity(cls, size, like):
-        """Return the map that leaves values as they are.
+        """Return the map that does not change values.
 
         Args:
             size (int): Number of sources and of targets.
-            like (Tensor): Whose type and device the weights have.
+            like (Tensor): A tensor with the type and device of the weights.
 
         Returns:
             Interpolation: The map.
@@ -57,19 +58,19 @@ class Interpolation(NamedTuple):
         return cls(size, index, torch.ones_like(index, dtype=like.dtype), first, first)
 
     def resize(self, length, align_corners):
-        """Interpolate the targets as ``torch.nn.functional.interpolate`` does.
+        """Resize the targets bilinearly, as ``torch.nn.functional.interpolate`` does.
 
         Args:
             length (int): New number of targets.
-            align_corners (bool): As there.
+            align_corners (bool): As in ``torch.nn.functional.interpolate``.
 
         Returns:
-            Interpolation: The longer chain.
+            Interpolation: The map with this step added.
         """
         current = len(self.first)
 
-        # A target's position among the current ones, as a fraction of integers, which has a whole
-        # part without rounding.
+        # Position of a new target among the current ones, as a fraction of two integers: the
+        # integer part is then exact.
         def fraction(target):
             if align_corners:
                 return target * (current - 1), max(length - 1, 1)
@@ -91,24 +92,24 @@ class Interpolation(NamedTuple):
         )
 
     def crop(self, start, stop):
-        """Return the map to the targets from ``start`` to before ``stop``."""
+        """Return the map to the targets ``start`` to ``stop - 1``."""
         part = slice(start, stop)
         return Interpolation(self.size, *(each[part] for each in self[1:]))
 
     def flip(self):
-        """Return the map to the targets in the opposite order."""
+        """Return the map to the targets in reverse order."""
         tensors = self.index.flip(0), self.weights.flip(0)
         return Interpolation(self.size, *tensors, self.first[::-1], self.last[::-1])
 
     def place(self, start, length):
-        """Return the map to ``length`` targets, of which these are some; the others are zero.
+        """Pad the targets with zeros to ``length`` targets.
 
         Args:
-            start (int): Where these begin.
+            start (int): Index of the first current target among the new ones.
             length (int): New number of targets.
 
         Returns:
-            Interpolation: The longer chain.
+            Interpolation: The map with this step added.
         """
         around = start, length - start - len(self.first)
         return self._replace(
@@ -119,19 +120,19 @@ class Interpolation(NamedTuple):
         )
 
     def scale(self, factors):
-        """Return the map to the targets times ``factors`` ``[target]``."""
+        """Return the map to the targets multiplied by ``factors`` ``[targets]``."""
         return self._replace(weights=self.weights * factors[:, None])
 
     def tile(self, start, length):
-        """Return what makes ``length`` targets, fewer at the end.
+        """Return the matrix that computes the targets ``start`` to ``start + length - 1``.
 
         Args:
-            start (int): The first of them.
-            length (int): Their number.
+            start (int): Index of the first of these targets.
+            length (int): Number of targets. At the end of the side there may be fewer.
 
         Returns:
-            tuple[Tensor, slice]: A matrix ``[length, sources]``, and the sources that it reads, if
-            any.
+            tuple[Tensor, slice]: A matrix ``[length, sources]``, and the slice of its sources;
+            both are empty if the targets read no source.
         """
         targets = slice(start, start + length)
         first, last = int(self.first[targets].min()), int(self.last[targets].max())
@@ -139,23 +140,23 @@ class Interpolation(NamedTuple):
         weights = self.weights[targets]
         matrix = weights.new_zeros(len(weights), sources.stop - first)
         if matrix.numel():
-            # What has no weight may point elsewhere.
+            # An entry with the weight zero may point outside these sources.
             index = (self.index[targets] - first).clamp(0, matrix.size(1) - 1)
             matrix.scatter_add_(1, index, weights)
         return matrix, sources
 
 
 def tile_size(depth, height, width, device):
-    """Return the rows and columns of the tiles in which an image is worked on.
+    """Return the number of rows and columns of a tile.
 
     Args:
-        depth (int): Values at each pixel.
-        height (int): H, of the image.
-        width (int): W.
-        device (torch.device): Where.
+        depth (int): Number of values at each pixel.
+        height (int): H, height of the image.
+        width (int): W, width of the image.
+        device (torch.device): Device of the image.
 
     Returns:
-        tuple[int, int]: Both in pixels, at least 1.
+        tuple[int, int]: Rows and columns, at least 1 each.
     """
     if device.type == 'cpu':
         rows = CPU_TILE_VALUES // (depth * CPU_TILE_COLUMNS)

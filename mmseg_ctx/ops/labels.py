@@ -1,10 +1,10 @@
-"""Label maps: checking their values and bringing them to the size of a feature map."""
+"""Check label maps, and resize them to the size of a feature map."""
 
 import torch
 import torch.nn.functional as F
 
 IGNORED = 255
-"""Value of a label map's pixels that have no class, in data sets and in pictures."""
+"""Value of a label map's ignored pixels, in data sets and in pictures."""
 
 
 def check_labels(label, num_classes, ignore_index):
@@ -13,11 +13,12 @@ def check_labels(label, num_classes, ignore_index):
     Args:
         label (Tensor): Integers of any shape.
         num_classes (int): Classes are ``0`` to ``num_classes - 1``.
-        ignore_index (int | None): Value of pixels without a label; None where there are none.
+        ignore_index (int | None): Value of pixels without a label; None if all pixels have one.
 
     Raises:
-        ValueError: On the CPU, naming the value. An accelerator, and a compiled graph, raise a
-            RuntimeError from an asynchronous assertion with the same message less the value.
+        ValueError: On the CPU, if a label is neither. The message has the value.
+        RuntimeError: On an accelerator or in a compiled graph, if a label is neither. An
+            asynchronous assertion raises it later, without the value in the message.
     """
     valid = (label >= 0) & (label < num_classes)
     if ignore_index is not None:
@@ -26,17 +27,17 @@ def check_labels(label, num_classes, ignore_index):
     try:
         torch._assert_async(valid.all(), message)
     except RuntimeError:
-        # Only the CPU gets here, since it alone knows the outcome at once.
+        # Only the CPU gets here, since the assertion is asynchronous elsewhere.
         raise ValueError(f'{message}, got {label[~valid][0].item()}') from None
 
 
 def mask_ignored(label, ignore_index):
-    """Return ``label`` with -1, which is no class, where it is ``ignore_index``."""
+    """Return ``label`` with -1 in place of ``ignore_index``."""
     return label if ignore_index is None else label.masked_fill(label == ignore_index, -1)
 
 
 def resize_labels(label, size):
-    """Resize labels to the nearest pixel, as ``torch.nn.functional.interpolate`` does.
+    """Resize labels by nearest neighbour, as ``torch.nn.functional.interpolate`` does.
 
     Args:
         label (Tensor): Integers below 2**24, ``[B, H, W]``.

@@ -1,4 +1,4 @@
-"""Average pooling to a grid of regions, in a form that ONNX can express for maps of any size."""
+"""Average pooling to a grid of regions, which can be exported to ONNX for maps of any size."""
 
 import torch
 import torch.nn.functional as F
@@ -7,14 +7,14 @@ import torch.nn.functional as F
 def adaptive_avg_pool2d(x, output_size):
     """Average features over a grid of regions, as ``F.adaptive_avg_pool2d`` does.
 
-    ONNX has no such operation. While a model is exported to ONNX the regions are rows of two
-    matrices, made from the size of the map at hand; PyTorch's own way out freezes the number of
-    pixels a region has, and is silently wrong for maps of another size.
+    ONNX has no such operation. PyTorch's export of it fixes the number of pixels in a region, and
+    is silently wrong for maps of another size. So in an export to ONNX, this function multiplies
+    the map by two matrices, which the graph computes from the size of the map.
 
     Args:
         x (Tensor): ``[B, C, h, w]``.
-        output_size (int | Sequence[int | None]): k of a grid of k×k regions, or its height and
-            width, where None is the size of the map.
+        output_size (int | Sequence[int | None]): k of a grid of k×k regions, or the height and
+            width of the grid; None in their place keeps the size of the map.
 
     Returns:
         Tensor: ``[B, C, k, k]``.
@@ -35,14 +35,14 @@ def adaptive_avg_pool2d(x, output_size):
 
 
 def _regions(count, length, like):
-    """Return the weights ``[count, length]`` with which regions average the places of an axis.
+    """Return a matrix ``[count, length]`` that averages an axis over regions.
 
-    Region i reaches from the floor of i * length / count to the ceiling of (i + 1) * length /
-    count, so neighbours may overlap.
+    Region i is from the floor of i * length / count to the ceiling of (i + 1) * length / count, so
+    neighbouring regions may overlap.
     """
-    places = torch.arange(length, device=like.device)  # [length]
+    position = torch.arange(length, device=like.device)  # [length]
     region = torch.arange(count, device=like.device)[:, None]  # [count, 1]
-    # Multiplied by the count, so that nothing is rounded.
-    inside = ((places + 1) * count > region * length) & (places * count < (region + 1) * length)
+    # Both sides are multiplied by the count: integers are compared without rounding.
+    inside = ((position + 1) * count > region * length) & (position * count < (region + 1) * length)
     inside = inside.to(like.dtype)
     return inside / inside.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Computing in float32 where autocast's types are too coarse."""
+"""Compute in float32 where the types of autocast are not precise enough."""
 
 from contextlib import nullcontext
 
@@ -6,15 +6,15 @@ import torch
 
 
 def autocast_off(tensor):
-    """Return a context in which autocast leaves operations on the device of ``tensor`` alone.
+    """Return a context manager that turns autocast off on the device of ``tensor``.
 
-    Where autocast is off already nothing is entered, which keeps exported graphs flat.
+    Where autocast is off already, it does nothing, so that exported graphs have no subgraph for it.
 
     Args:
-        tensor (Tensor): Any tensor, one on the meta device included.
+        tensor (Tensor): Any tensor, also on the meta device.
 
     Returns:
-        ContextManager: To be entered by ``with``.
+        ContextManager: The context manager, for ``with``.
     """
     if tensor.is_meta or not torch.is_autocast_enabled(tensor.device.type):
         return nullcontext()
@@ -22,10 +22,10 @@ def autocast_off(tensor):
 
 
 def at_least_float32(tensor):
-    """Return ``tensor`` in float32, or as it is where its type is at least as wide.
+    """Return ``tensor`` in float32, or unchanged if its type is float32 or wider.
 
     Args:
-        tensor (Tensor): Any floating-point type.
+        tensor (Tensor): A tensor of any floating-point type.
 
     Returns:
         Tensor: The same values and shape.

@@ -4,17 +4,17 @@ import torch
 
 from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
-# Against a division by zero where a class has no pixel, or a probability that underflows.
+# Added to a divisor that is zero for a class without a pixel, or if its probabilities underflow.
 EPSILON = 1e-12
 
 
 def one_hot(label, num_classes, dtype=torch.float32):
-    """Return one mask for each class; a label that is no class is in none of them.
+    """Return a mask of each class. A pixel whose label is no class is in no mask.
 
     Args:
         label (Tensor): Integers, ``[B, h, w]``.
         num_classes (int): N.
-        dtype (torch.dtype): That of the masks. Default: float32.
+        dtype (torch.dtype): Type of the masks. Default: float32.
 
     Returns:
         Tensor: Ones and zeros, ``[B, N, h, w]``.
@@ -24,16 +24,17 @@ def one_hot(label, num_classes, dtype=torch.float32):
 
 
 def class_prototypes(features, membership, absent=None, scope='image'):
-    """Average features over the pixels of each class, weighted by how much they belong to it.
+    """Return the mean feature of each class, weighted by the pixels' membership in the class.
 
     Source: context-aware classifier, Eq. 1 (masks of the ground truth) and Eq. 4 (softmax
     probabilities). Computed in float32 or wider.
 
     Args:
         features (Tensor): ``[B, d, h, w]``.
-        membership (Tensor): Non-negative weights of each pixel in each class, ``[B, N, h, w]``.
-        absent (Tensor | None): What a class without any weight gets, ``[N, d]``. Default: zeros.
-        scope (str): Average over each ``'image'`` or over the whole ``'batch'``.
+        membership (Tensor): Weight of each pixel in each class, at least 0, ``[B, N, h, w]``.
+        absent (Tensor | None): Prototypes of classes whose weights are all zero, ``[N, d]``; None
+            for zeros. Default: None.
+        scope (str): Whether to average over each ``'image'`` or over the whole ``'batch'``.
             Default: ``'image'``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Labels of an image from logits that never exist at its size."""
+"""Labels of an image without logits of the image's size."""
 
 from functools import reduce
 from itertools import product
@@ -11,19 +11,19 @@ from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 
 class ResizedLogits:
-    """Logits of one image at some size, made tile by tile from small ones.
+    """Logits of one image, computed tile by tile from small logits.
 
-    Resizing, cropping, flipping, and adding up the windows of a grid act on rows and on columns
-    separately and linearly. So whatever chain of them there is, it is one matrix for the rows of a
-    window and one for its columns. Computed in float32 or wider, without gradients.
+    Resizing, cropping, flipping, and averaging over windows are linear and act on rows and columns
+    separately. So any chain of them is two matrices for each window, one for its rows and one for
+    its columns. Tiles are computed in float32 or wider, without gradients.
 
     Args:
-        windows (Sequence[Sequence[Tensor]]): Small logits of each window of a grid, ``[N, h, w]``.
-            A whole image is a grid of one.
-        rows (Sequence[Interpolation]): From a window's rows to the image's, for each row of the
-            grid.
-        columns (Sequence[Interpolation]): From a window's columns to the image's, for each column
-            of the grid.
+        windows (Sequence[Sequence[Tensor]]): Small logits ``[N, h, w]`` of each window in a grid,
+            row by row. A whole image is a grid of one window.
+        rows (Sequence[Interpolation]): For each row of the grid, the map from the rows of a
+            window's logits to the rows of the image.
+        columns (Sequence[Interpolation]): For each column of the grid, the map from the columns of
+            a window's logits to the columns of the image.
 
     Example:
         >>> logits = torch.randn(6, 8, 8)
@@ -42,18 +42,18 @@ class ResizedLogits:
 
     @property
     def device(self):
-        """torch.device: Where the small logits are."""
+        """torch.device: Device of the small logits."""
         return self.windows[0][0].device
 
     def tiles(self, height, width):
-        """Make the image part by part, in the order of the lines of a text.
+        """Compute the image tile by tile, from left to right and from top to bottom.
 
         Args:
-            height (int): Number of rows of a part, fewer at the end of the image.
-            width (int): Number of columns of a part, likewise.
+            height (int): Number of rows of a tile. The last tiles may have fewer.
+            width (int): Number of columns of a tile. The last tiles may have fewer.
 
         Yields:
-            Tensor: A part, ``[height, N, width]``.
+            Tensor: A tile, ``[height, N, width]``.
         """
         _, image_height, image_width = self.shape
         lefts = [_crossing(self.columns, left, width) for left in range(0, image_width, width)]
@@ -69,7 +69,7 @@ class ResizedLogits:
 
 
 def _crossing(sides, start, length):
-    """Return the windows that a part crosses, and what it takes of them along a side."""
+    """Return, for each window that a tile reads, its index, matrix and sources along a side."""
     tiles = ((index, *side.tile(start, length)) for index, side in enumerate(sides))
     return [tile for tile in tiles if tile[1].size(1)]
 
@@ -77,9 +77,9 @@ def _crossing(sides, start, length):
 def _mix(window, row_matrix, rows, column_matrix, columns):
     """Multiply a part of ``window`` ``[N, h, w]`` by both matrices; return ``[H, N, W]``.
 
-    Of infinite logits, such as those of a class that is left out, a pixel that does not read them
-    would get a NaN, from its weight of 0. So they are large here, and NaN is the largest, as for
-    ``argmax``. That is below the largest number, since a pixel's weights may add up to more than 1.
+    Infinity times a weight of 0 would be NaN, also at pixels that do not read the infinite logit.
+    So infinite logits become large finite numbers here, and NaN the largest, as in ``argmax``.
+    These are half of the type's maximum, since a pixel's weights may add up to more than 1.
     """
     pixels = at_least_float32(window[:, rows, columns].transpose(0, 1)).contiguous()  # [h, N, w]
     largest = torch.finfo(pixels.dtype).max / 2
@@ -89,42 +89,44 @@ def _mix(window, row_matrix, rows, column_matrix, columns):
 
 
 def _best_classes(scores):
-    """Return the best class of scores ``[H, N, W]``, of equals the first; ``[H, W]``."""
+    """Return the class ``[H, W]`` of the largest score ``[H, N, W]``; of equal ones, the first."""
     if scores.device.type != 'cpu':
         return scores.max(1).indices
-    # With the columns as channels, the last in memory, PyTorch pools several at a time; its
-    # reductions with indices do not.
+    # max_pool2d, with the columns as channels and last in memory, is vectorised; max with indices
+    # is not.
     pixels = scores[:, :, None].permute(0, 3, 1, 2)  # [H, W, N, 1]
     return F.max_pool2d(pixels, (scores.size(1), 1), return_indices=True)[1][..., 0, 0]
 
 
 def predicted_labels(logits, threshold=None):
-    """Return the best class of each pixel.
+    """Return the class of each pixel.
 
     Args:
-        logits (ResizedLogits): Of ``N`` classes; or of one, then a pixel is of it where the sigmoid
-            is above the threshold.
-        threshold (float | None): For one class. Default: None.
+        logits (ResizedLogits): Logits of N classes. If N is 1, a pixel belongs to the class where
+            the sigmoid of its logit is above ``threshold``.
+        threshold (float | None): Required if N is 1. Default: None.
 
     Returns:
-        Tensor: Classes, int64; or for one class zeros and ones, float32; ``[1, H, W]``.
+        Tensor: ``[1, H, W]``: classes, int64; if N is 1, zeros and ones, float32.
     """
     return _labels([logits], threshold, next, lambda tiles: next(tiles).sigmoid())
 
 
 def averaged_labels(passes, threshold=None):
-    """Return the best class of each pixel by the mean probability of several passes.
+    """Return the class of each pixel by the mean probability of several passes.
+
+    If N is 1, MMSegmentation's test-time augmentation applies the sigmoid twice; so does this
+    function.
 
     Args:
-        passes (Sequence[ResizedLogits]): All of one shape.
-        threshold (float | None): For one class, whose probability is the sigmoid of its sigmoid, as
-            MMSegmentation's test-time augmentation has it. Default: None.
+        passes (Sequence[ResizedLogits]): The logits of each pass, all of the same shape.
+        threshold (float | None): Required if N is 1. Default: None.
 
     Returns:
-        Tensor: As of :func:`predicted_labels`.
+        Tensor: See :func:`predicted_labels`.
 
     Raises:
-        ValueError: The passes' shapes differ.
+        ValueError: The passes differ in shape.
     """
     shapes = sorted({each.shape for each in passes})
     if len(shapes) > 1:
@@ -139,7 +141,14 @@ def averaged_labels(passes, threshold=None):
 
 @torch.no_grad()
 def _labels(passes, threshold, score_classes, score_one_class):
-    """Return the label map; the last two arguments turn the passes' tiles into scores of one."""
+    """Return the label map.
+
+    Args:
+        passes (Sequence[ResizedLogits]): The logits of each pass.
+        threshold (float | None): See :func:`predicted_labels`.
+        score_classes (Callable): Merges the passes' tiles into one tile of scores, for N > 1.
+        score_one_class (Callable): Merges them into probabilities, for N = 1.
+    """
     classes, height, width = passes[0].shape
     device = passes[0].device
     label = torch.empty(height, width, dtype=torch.long if classes > 1 else None, device=device)
@@ -147,7 +156,7 @@ def _labels(passes, threshold, score_classes, score_one_class):
     with autocast_off(label):
         parts = [each.tiles(rows, columns) for each in passes]
         for top, left in product(range(0, height, rows), range(0, width, columns)):
-            tiles = map(next, parts)  # one at a time
+            tiles = map(next, parts)  # lazy: one tile in memory at a time
             if classes > 1:
                 best = _best_classes(score_classes(tiles))
             else:

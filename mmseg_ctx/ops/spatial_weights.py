@@ -1,4 +1,4 @@
-"""Weights that differ from place to place and channel to channel (CaC-Net, Section 3.2)."""
+"""Weights that vary over pixels and channels (CaC-Net, Section 3.2)."""
 
 import functools
 
@@ -11,11 +11,11 @@ from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 def spatially_varying_weights(x, kernels, dilations=(1, 2, 3)):
     """Sum the sigmoids of depthwise convolutions with one kernel at several dilations (Eq. 2).
 
-    The convolutions run in float32 at least: a sigmoid turns on differences of about one, which
-    half precision cannot tell apart in large features.
+    The convolutions run in float32 or wider. A sigmoid depends on differences of about one, which
+    half precision cannot represent in large sums.
 
     Args:
-        x (Tensor): Features ``[B, C, h, w]``, any memory format and floating-point type.
+        x (Tensor): Features ``[B, C, h, w]``, of any memory format and floating-point type.
         kernels (Tensor): ``[B, C, k, k]``, a kernel for each image and channel.
         dilations (Sequence[int]): The dilations. Default: ``(1, 2, 3)``.
 
@@ -28,7 +28,7 @@ def spatially_varying_weights(x, kernels, dilations=(1, 2, 3)):
     """
     with autocast_off(x):
         features, kernels = at_least_float32(x).contiguous(), at_least_float32(kernels)
-        # In place, since the gradient of a sigmoid needs its output and not its input.
+        # In place: the gradient of a sigmoid needs only its output.
         maps = (dynamic_depthwise_conv2d(features, kernels, d).sigmoid_() for d in dilations)
         weights = functools.reduce(torch.add, maps)
     return weights.to(x.dtype)

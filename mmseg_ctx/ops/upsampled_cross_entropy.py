@@ -1,4 +1,4 @@
-"""Upsampling and cross-entropy as one operation that never holds a full-size tensor."""
+"""Upsampling and cross-entropy as one operation, without logits of the label's size."""
 
 import torch
 
@@ -19,9 +19,9 @@ def upsampled_cross_entropy(
 ):
     """Compute the cross-entropy of logits that are resized bilinearly to the label's size.
 
-    Equals MMSegmentation's ``resize`` followed by its ``CrossEntropyLoss``. The gradient with
-    respect to the small logits is taken in the same pass, tile by tile, so that memory does not
-    grow with the label. Computed in float32 or wider; differentiable once.
+    The result equals that of MMSegmentation's ``resize`` and ``CrossEntropyLoss``. The same pass
+    computes the gradient of the small logits, tile by tile, so memory for logits does not grow with
+    the label. Computed in float32 or wider. It can be differentiated once.
 
     Args:
         logits (Tensor): ``[B, N, h, w]``.
@@ -29,24 +29,24 @@ def upsampled_cross_entropy(
         class_weight (Tensor | Sequence[float] | None): Weights of the classes, ``[N]``.
             Default: None.
         ignore_index (int): Value of pixels without a label. Default: 255.
-        avg_non_ignore (bool): Divide by the number of labelled pixels, not of all. With class
-            weights the divisor is always the weights' sum over labelled pixels. (MMSegmentation
-            1.2.2 adds an ignored pixel's, if the ignore index is one of the classes, and else
-            stops; later versions do not.) Default: False.
-        align_corners (bool): That of the resizing. Default: False.
-        with_accuracy (bool): Also find each pixel's best class. Default: False.
-        pixel_weight (Tensor | None): A factor of each pixel's loss, ``[B, H, W]``, which the
-            divisor leaves out, as MMSegmentation's does. Default: None.
-        reduction (str): ``'mean'`` or ``'sum'``, which divides by nothing. Default: ``'mean'``.
+        avg_non_ignore (bool): Whether to divide by the number of labelled pixels, not of all
+            pixels. With class weights, the divisor is always the sum of the labelled pixels'
+            weights. (MMSegmentation 1.2.2 adds the weights of ignored pixels if the ignore index
+            is a class, and fails if it is none; later versions do neither.) Default: False.
+        align_corners (bool): ``align_corners`` of the resizing. Default: False.
+        with_accuracy (bool): Whether to compute the accuracy, too. Default: False.
+        pixel_weight (Tensor | None): Factor of each pixel's loss, ``[B, H, W]``. As in
+            MMSegmentation, the divisor does not depend on it. Default: None.
+        reduction (str): ``'mean'``, or ``'sum'``, which does not divide. Default: ``'mean'``.
 
     Returns:
-        tuple[Tensor, Tensor | None]: The loss, a scalar, and the share of labelled pixels that
-        are right, in percent, ``[1]``, or None.
+        tuple[Tensor, Tensor | None]: The loss, a scalar; and with ``with_accuracy`` the accuracy
+        over labelled pixels in percent, ``[1]``, otherwise None.
 
     Raises:
-        RuntimeError: ``class_weight`` has another length than N, or the gradient is asked for with
-            ``create_graph``.
-        ValueError: ``label`` has another batch size than ``logits``.
+        RuntimeError: ``class_weight`` does not have N entries, or the backward pass is run with
+            ``create_graph=True``.
+        ValueError: ``label`` and ``logits`` differ in their number of images.
 
     Example:
         >>> logits = torch.randn(2, 6, 8, 8, requires_grad=True)
@@ -54,7 +54,7 @@ def upsampled_cross_entropy(
         >>> loss.backward()
     """
     if len(label) != len(logits):
-        raise ValueError(f'label must be of {len(logits)} images, as logits, got {len(label)}')
+        raise ValueError(f'label must have {len(logits)} images like logits, got {len(label)}')
     logits = at_least_float32(logits)
     labelled = label != ignore_index
     weights = labelled.to(logits.dtype)  # [B, H, W]
@@ -79,47 +79,47 @@ def upsampled_cross_entropy(
 
 
 def upsampled_pixel_losses(logits, label, ignore_index=255, align_corners=False):
-    """Compute each pixel's cross-entropy, of logits that are resized to the label's size.
+    """Compute each pixel's cross-entropy for logits that are resized to the label's size.
 
     Args:
         logits (Tensor): ``[B, N, h, w]``.
         label (Tensor): Classes of any size, int64, ``[B, H, W]``.
         ignore_index (int): Value of pixels without a label. Default: 255.
-        align_corners (bool): That of the resizing. Default: False.
+        align_corners (bool): ``align_corners`` of the resizing. Default: False.
 
     Returns:
-        Tensor: ``[B, H, W]``, float32 or wider, without a gradient. Where there is no label the
-        value is that of class 0.
+        Tensor: ``[B, H, W]``, float32 or wider, without a gradient. Pixels without a label have the
+        loss of class 0.
     """
     label = label.masked_fill(label == ignore_index, 0)
     return _tiled_pixel_losses(at_least_float32(logits.detach()), label, align_corners)
 
 
 def class_weights_of_pixels(class_weight, logits, label, labelled):
-    """Look up the weight of each pixel's class.
+    """Return the weight of each pixel's class.
 
     Args:
         class_weight (Tensor | Sequence[float]): Weights of the classes, ``[N]``.
-        logits (Tensor): ``[B, N, h, w]``, whose type and device the result has.
+        logits (Tensor): ``[B, N, h, w]``. The result has their type and device.
         label (Tensor): Classes of any size, int64, ``[B, H, W]``.
-        labelled (Tensor): Whether a pixel has one of the classes, bool, ``[B, H, W]``.
+        labelled (Tensor): Whether each pixel has a label, bool, ``[B, H, W]``.
 
     Returns:
-        Tensor: ``[B, H, W]``; of a pixel without a label that of class 0.
+        Tensor: ``[B, H, W]``. Pixels without a label have the weight of class 0.
 
     Raises:
-        RuntimeError: ``class_weight`` has another length than N.
+        RuntimeError: ``class_weight`` does not have N entries.
     """
     class_weight = torch.as_tensor(class_weight, dtype=logits.dtype, device=logits.device)
     if len(class_weight) != logits.size(1):
-        # PyTorch's own loss refuses them, in its own words.
+        # Let PyTorch's cross_entropy raise its own error.
         pixel = logits.detach()[:, :, :1, :1]
         torch.nn.functional.cross_entropy(pixel, label.new_zeros(len(label), 1, 1), class_weight)
     return class_weight.take(label.masked_fill(~labelled, 0))
 
 
 class _UpsampledCrossEntropy(torch.autograd.Function):
-    """The weighted sum over pixels, whose gradient exists before it is asked for."""
+    """The weighted sum over pixels. The forward pass computes the gradient, too."""
 
     @staticmethod
     def forward(ctx, *arguments):
@@ -131,13 +131,15 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_total, _):
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            # The gradient is a constant to autograd, so that its own would silently be missing.
-            raise RuntimeError('upsampled_cross_entropy is differentiable once: no create_graph')
+            # To autograd the gradient is a constant, so a second derivative would silently be zero.
+            raise RuntimeError(
+                'upsampled_cross_entropy can be differentiated once: no create_graph'
+            )
         (gradient,) = ctx.saved_tensors
         return grad_total * gradient, None, None, None, None, None
 
 
-# Operations of their own, so that a compiled graph holds one node and not one for each tile.
+# These are custom operations so that a compiled graph has one node for all tiles.
 @torch.library.custom_op('mmseg_ctx::tiled_cross_entropy', mutates_args=())
 def _tiled_cross_entropy(
     logits: torch.Tensor,
@@ -147,9 +149,9 @@ def _tiled_cross_entropy(
     with_accuracy: bool,
     with_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the weighted sum, the number of right pixels ``[1]`` and the logits' gradient.
+    """Return the weighted sum, the number of right pixels ``[1]``, and the gradient of the logits.
 
-    A label of -1 is of no class; its weight is 0.
+    Pixels without a label have the label -1 and the weight 0.
     """
     total, correct = logits.new_zeros(()), label.new_zeros(1)
 
@@ -203,24 +205,25 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
     """Call ``visit`` with each tile of the resized logits.
 
     Args:
-        visit (Callable): Called with the tile's place in ``[B, H, W]`` and its logits
-            ``[B, R, S, N]``. For the gradient it leaves that of the tile's logits in them.
+        visit (Callable): Called with the tile's index into ``[B, H, W]`` and the tile's logits
+            ``[B, R, S, N]``. If ``with_gradient``, it replaces the logits in place by their
+            gradient.
         logits (Tensor): ``[B, N, h, w]``.
         size (tuple[int, int]): H and W.
-        align_corners (bool): That of the resizing.
-        with_gradient (bool): Whether to return the gradient of the small logits.
+        align_corners (bool): ``align_corners`` of the resizing.
+        with_gradient (bool): Whether to return the gradient of ``logits``. Default: False.
 
     Returns:
-        Tensor | None: ``[B, N, h, w]``.
+        Tensor | None: The gradient ``[B, N, h, w]``.
     """
     with autocast_off(logits):
         batch, classes, height, width = logits.shape
         rows = Interpolation.identity(height, logits).resize(size[0], align_corners)
         columns = Interpolation.identity(width, logits).resize(size[1], align_corners)
         tile_rows, tile_columns = tile_size(batch * classes, *size, logits.device)
-        # A copy, since without a resize a tile is a part of it, and visit writes to tiles. Of minus
-        # infinity a pixel that does not read it would get a NaN, from its weight of 0. Infinity and
-        # NaN stay, for whoever skips a step by them.
+        # A copy, since visit writes to tiles, which are views of it where nothing is resized. Minus
+        # infinity times a weight of 0 would be NaN, so it becomes a large negative number. Infinity
+        # and NaN stay, since gradient scaling recognises a bad step by them.
         smallest = torch.finfo(logits.dtype).min / 2
         pixels = logits.clamp(min=smallest).permute(0, 2, 3, 1).contiguous()
         gradient = torch.zeros_like(pixels) if with_gradient else None  # [B, h, w, N]
@@ -241,7 +244,7 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
 
 
 def _tile(side, start, length):
-    """Return a tile of an interpolation, whose matrix is None where nothing is resized."""
+    """Return an interpolation's matrix and sources for a tile; no matrix if nothing is resized."""
     if side.size == len(side.first):
         return None, slice(start, start + length)
     return side.tile(start, length)

@@ -86,5 +86,7 @@ def test_kernels_of_a_wrong_shape(shape):
 
 @pytest.mark.parametrize(('size', 'dilation'), [(0, 1), (3, 0), (3, -1)])
 def test_sizes_that_are_not_positive(size, dilation):
-    with pytest.raises(ValueError, match='kernels and dilation must be of at least 1, got'):
+    with pytest.raises(
+        ValueError, match='the size of kernels and dilation must be at least 1, got'
+    ):
         dynamic_depthwise_conv2d(torch.rand(2, 4, 5, 5), torch.rand(2, 4, size, size), dilation)

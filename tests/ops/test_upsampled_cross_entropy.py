@@ -49,13 +49,13 @@ def test_of_logits_that_leave_a_class_out(value, place):
 def test_second_derivatives_are_refused():
     logits, label = case()
     loss, _ = upsampled_cross_entropy(logits, label)
-    with pytest.raises(RuntimeError, match='differentiable once'):
+    with pytest.raises(RuntimeError, match='can be differentiated once'):
         torch.autograd.grad(loss, logits, create_graph=True)
 
 
 def test_labels_of_another_number_of_images_are_refused():
     logits, label = case()
-    with pytest.raises(ValueError, match='must be of 2 images, as logits, got 1'):
+    with pytest.raises(ValueError, match='must have 2 images like logits, got 1'):
         upsampled_cross_entropy(logits, label[:1])
 
 

@@ -85,7 +85,7 @@ def test_one_line_says_which_head_trains_as_before_and_why(monkeypatch):
     stock, ours = pair(STILL, [STILL, DICE])
     assert lines == [
         'MemoryEfficientEncoderDecoder: losses of auxiliary_head[1], FCNHead, are made with '
-        'full-size logits, since its loss is DiceLoss, and no CrossEntropyLoss'
+        'full-size logits, since its loss is DiceLoss, not CrossEntropyLoss'
     ]
     expected, actual = (losses_and_gradients(model)[0] for model in (stock, ours))
     torch.testing.assert_close(actual['aux_1.loss_dice'], expected['aux_1.loss_dice'])

@@ -8,6 +8,7 @@ from mmseg_ctx.analysis.models import COMPARED
 from mmseg_ctx.analysis.suites.cac import cac_cosine, cac_inference, cac_loss
 from mmseg_ctx.analysis.suites.ctnet import ctnet_linear
 from mmseg_ctx.analysis.suites.heads import heads
+from mmseg_ctx.analysis.suites.labels import labels, labels_augmented, labels_slide
 from mmseg_ctx.analysis.suites.losses import OURS, STOCK, losses
 from mmseg_ctx.analysis.suites.steps import labelled_samples, training_step
 
@@ -100,6 +101,18 @@ def test_losses_hold_less_than_those_of_mmsegmentation():
         stock, ours = run_comparison(comparison, Setting(), repeats=1).rows
         assert stock['error'] is ours['error'] is None
         assert ours['peak_bytes'] < 0.5 * stock['peak_bytes']
+
+
+@pytest.mark.parametrize(
+    ('suite', 'size', 'number'),
+    [(labels, 256, 4), (labels_slide, 320, 2), (labels_augmented, 96, 3)],
+)
+def test_labels_hold_less_than_those_of_mmsegmentation(suite, size, number):
+    comparisons = select_cases(list(suite(Setting(sizes=(size,)))), [STOCK, OURS])
+    assert len(comparisons) == number
+    stock, ours = run_comparison(comparisons[-1], Setting(), repeats=1).rows
+    assert stock['error'] is ours['error'] is None
+    assert ours['peak_bytes'] < 0.5 * stock['peak_bytes']
 
 
 def test_inference_with_and_without_cac():

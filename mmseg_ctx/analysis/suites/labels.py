@@ -1,6 +1,8 @@
 """From the network's logits to labels: memory-efficient segmentors beside MMSegmentation's."""
 
-from functools import partial
+import math
+from functools import cache, partial
+from itertools import product
 
 import torch
 from mmengine.config import ConfigDict
@@ -20,81 +22,50 @@ FLIPS = (dict(), dict(flip=True, flip_direction='horizontal'))
 
 def labels(setting, classes=(19, 150)):
     """Labels of one whole image, at the size of the network's input and at another one."""
-    comparisons = []
     for size in setting.sizes or (512, 2560):
         for number in classes:
             for original in (size, size * 9 // 10):
-                steps = dict.fromkeys((STOCK, OURS), _predicting)
                 title = f'{number} classes, {size}×{size}, labels {original}×{original}'
-                comparisons.append(
-                    _comparison(
-                        title,
-                        {**steps, COMPILED: _compiled},
-                        setting,
-                        classes=number,
-                        size=(size, size),
-                        original=(original, original),
-                    )
-                )
-    return comparisons
+                sizes = dict(size=(size, size), original=(original, original))
+                yield _comparison(title, _predicting, setting, number, **sizes, compiled=True)
 
 
 def labels_slide(setting):
     """Labels of one image from 7×7 windows that overlap by a third."""
-    comparisons = []
     for size in setting.sizes or (1280,):
         crop = size // 5 // STRIDE * STRIDE
         windows = dict(mode='slide', crop_size=(crop, crop), stride=(-(-(size - crop) // 6),) * 2)
         for number in (19, 150):
-            comparisons.append(
-                _comparison(
-                    f'{number} classes, {size}×{size}, 7×7 windows of {crop}×{crop}',
-                    dict.fromkeys((STOCK, OURS), _predicting),
-                    setting,
-                    classes=number,
-                    size=(size, size),
-                    original=(size, size),
-                    test_cfg=windows,
-                )
-            )
-    return comparisons
+            title = f'{number} classes, {size}×{size}, 7×7 windows of {crop}×{crop}'
+            yield _comparison(title, _predicting, setting, number, (size, size), test_cfg=windows)
 
 
 def labels_augmented(setting):
     """Labels of one image of twice the width by 1, 4 and 12 passes of test-time augmentation."""
-    comparisons = []
     for height in setting.sizes or (1024,):
-        for scales, flips in ((1, 1), (2, 2), (6, 2)):
-            comparisons.append(
-                _comparison(
-                    f'19 classes, {height}×{2 * height}, passes: {scales * flips}',
-                    dict.fromkeys((STOCK, OURS), _augmented),
-                    setting,
-                    classes=19,
-                    size=(height, 2 * height),
-                    original=(height, 2 * height),
-                    scales=SCALES[-scales:] if scales < 6 else SCALES,
-                    flips=FLIPS[:flips],
-                )
-            )
-    return comparisons
+        for scales, flips in ((SCALES[-1:], FLIPS[:1]), (SCALES[-2:], FLIPS), (SCALES, FLIPS)):
+            passes = list(product(scales, flips))
+            title = f'19 classes, {height}×{2 * height}, passes: {len(passes)}'
+            yield _comparison(title, _augmented, setting, 19, (height, 2 * height), passes=passes)
 
 
-def _comparison(title, steps, setting, classes, size, original, **options):
-    """Return the comparison of steps by name; of MMSegmentation's the memory is known before."""
-    full = 4 * classes * size[0] * size[1]
-    cases = tuple(
+def _comparison(title, step, setting, classes, size, original=None, compiled=False, **options):
+    """Return the comparison of a step; of MMSegmentation's the memory is known before."""
+    original = original or size
+    full = 4 * classes * math.prod(size)
+    steps = {STOCK: step, OURS: step, **({COMPILED: _compiled} if compiled else {})}
+    cases = [
         Case(
             name,
             partial(step, name, setting, classes, size, original, **options),
             needed_bytes=0 if name == OURS else 2 * full,
         )
         for name, step in steps.items()
-    )
-    small = full // STRIDE**2
+    ]
     facts = (
-        f'What follows the network: small logits, which have {mib(small)} MiB for the whole image, '
-        f'are copied in its place. The label map has {mib(8 * original[0] * original[1])} MiB.',
+        f'What follows the network: small logits, which have {mib(full // STRIDE**2)} MiB for the '
+        f'whole image, are copied in its place. The label map has {mib(8 * math.prod(original))} '
+        'MiB.',
     )
     return Comparison(f'Labels: {title}', cases, (STOCK,), facts)
 
@@ -112,17 +83,17 @@ def _segmentor(name, setting, classes, test_cfg):
         ),
         setting.device,
     ).eval()
-    known = {}
 
-    def logits(features):
-        size = tuple(-(-side // STRIDE) for side in features[0].shape[2:])
-        if size not in known:
-            dtype = getattr(torch, setting.dtype)
-            known[size] = setting.place(torch.randn(1, classes, *size)).to(dtype)
-        return known[size].clone()
+    @cache
+    def logits(size):
+        values = setting.place(torch.randn(1, classes, *size))
+        return values.to(getattr(torch, setting.dtype))
+
+    def copy_logits(features):
+        return logits(tuple(-(-side // STRIDE) for side in features[0].shape[2:])).clone()
 
     model.extract_feat = lambda inputs: [inputs]
-    model.decode_head.forward = logits
+    model.decode_head.forward = copy_logits
     return model
 
 
@@ -143,7 +114,7 @@ def _predicting(name, setting, classes, size, original, test_cfg=None):
     return step
 
 
-def _augmented(name, setting, classes, size, original, scales, flips):
+def _augmented(name, setting, classes, size, original, passes):
     module = _segmentor(name, setting, classes, None)
     kind = 'SegTTAModel' if name == STOCK else MemoryEfficientSegTTAModel
     module.test_step = lambda data: module.predict(**data)  # without preprocessing
@@ -151,12 +122,11 @@ def _augmented(name, setting, classes, size, original, scales, flips):
 
     @torch.no_grad()
     def step():
-        passes = [
+        images = [
             _image(setting, tuple(int(scale * side) for side in size), original, **flip)
-            for scale in scales
-            for flip in flips
+            for scale, flip in passes
         ]
-        model.test_step({key: [each[key] for each in passes] for key in passes[0]})
+        model.test_step({key: [image[key] for image in images] for key in images[0]})
 
     return step
 

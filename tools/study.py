@@ -45,16 +45,15 @@ def main(arguments):
         out.mkdir(parents=True, exist_ok=True)
         return show(write_report(suite, rows, results, out), out)
     runs = plan(rows, out, seeds, iterations, arguments.force)
+    failed = False
     with progress_bar() as bar:
         task = bar.add_task('runs', total=len(runs))
-
-        def progress(ended, error):
+        for ended, error in execute(runs, arguments.jobs, arguments.device):
             if error:
+                failed = True
                 bar.console.print(f'{ended.name}, seed {ended.seed}: {error}', markup=False)
             bar.update(task, advance=1)
             write_report(suite, rows, finished_results(out), out, picture=False)
-
-        failed = execute(runs, arguments.jobs, arguments.device, progress)
     show(write_report(suite, rows, finished_results(out), out), out)
     return 1 if failed else 0
 

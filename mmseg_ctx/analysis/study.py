@@ -28,19 +28,17 @@ class Run(NamedTuple):
         seed (int): Seed of everything random.
         folder (Path): Has ``settings.py``, ``log.txt``, ``work_dir`` and, at the end,
             ``result.json``.
-        start_from (str | None): Name of the row that gives the run its first weights.
-            Default: None.
+        start (Run | None): The run that gives this one its first weights. Default: None.
     """
 
     name: str
     seed: int
     folder: Path
-    start_from: str | None = None
+    start: 'Run | None' = None
 
-    def result(self):
-        """Return the content of ``result.json``; None where the run has not ended."""
-        path = self.folder / 'result.json'
-        return json.loads(path.read_text()) if path.exists() else None
+    def is_finished(self):
+        """Whether the run has a result."""
+        return (self.folder / 'result.json').exists()
 
 
 def run_config(row, seed, iterations=None):
@@ -111,22 +109,25 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f'rows must differ in their names, got several called {name!r}')
-    planned = {
-        Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}', row.start_from): row
-        for row in rows
-        for seed in seeds or row.seeds
-    }
-    runs = sorted(planned, key=lambda run: run.seed)
-    for run in runs:
-        if run.start_from and not start_of(run, runs):
+    runs, texts = {}, {}
+    planned = [(row, seed) for row in rows for seed in dict.fromkeys(seeds or row.seeds)]
+    for row, seed in sorted(planned, key=lambda each: each[1]):
+        start = runs.get((row.start_from, seed))
+        if row.start_from and not start:
             raise ValueError(
-                f'row {run.name!r} starts from {run.start_from!r}, which is not trained with seed '
-                f'{run.seed}'
+                f'row {row.name!r} starts from {row.start_from!r}, which is not trained with seed '
+                f'{seed}'
             )
-    texts = {run: _text(run_config(planned[run], run.seed, iterations)) for run in runs}
+        run = Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}', start)
+        runs[row.name, seed] = run
+        # MMEngine's own formatting takes a second a config.
+        entries = run_config(row, seed, iterations).to_dict().items()
+        lines = [f'{name} = {pprint.pformat(value, width=100)}\n' for name, value in entries]
+        texts[run] = ''.join(lines)
     other = []
-    for run in runs:
-        if _differs(run, texts[run]) or start_of(run, other):
+    for run, text in texts.items():
+        path = run.folder / 'settings.py'
+        if (path.exists() and path.read_text() != text) or run.start in other:
             other.append(run)
     if other and not force:
         raise ValueError(
@@ -135,16 +136,11 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
         )
     for run in other:
         shutil.rmtree(run.folder, ignore_errors=True)
-    for run in runs:
+    for run, text in texts.items():
         run.folder.mkdir(parents=True, exist_ok=True)
         with writing(run.folder / 'settings.py', force=True) as temporary:
-            temporary.write_text(texts[run])
-    return runs
-
-
-def start_of(run, runs):
-    """Return the run, among these, that gives a run its first weights; None if there is none."""
-    return next((each for each in runs if each[:2] == (run.start_from, run.seed)), None)
+            temporary.write_text(text)
+    return list(texts)
 
 
 def finished_results(out):
@@ -161,18 +157,7 @@ def finished_results(out):
     return sorted(results, key=lambda result: (result['row'], result['seed']))
 
 
-def _text(config):
-    """Return a config as Python; MMEngine's own formatting takes a second a config."""
-    entries = config.to_dict().items()
-    return ''.join(f'{name} = {pprint.pformat(value, width=100)}\n' for name, value in entries)
-
-
-def _differs(run, text):
-    path = run.folder / 'settings.py'
-    return path.exists() and path.read_text() != text
-
-
-def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
+def execute(runs, jobs=1, device='cpu'):
     """Train and test the runs that have no result yet, each in a process of its own.
 
     A run writes what it prints to its ``log.txt``. A run that fails does not stop the others.
@@ -181,49 +166,38 @@ def execute(runs, jobs=1, device='cpu', progress=lambda run, error: None):
         runs (Sequence[Run]): From :func:`plan`.
         jobs (int): How many run at a time; they share the processor cores. Default: 1.
         device (str): ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. Default: ``'cpu'``.
-        progress (Callable[[Run, str | None], None]): Called when a run has ended, with the reason
-            if it failed.
 
-    Returns:
-        dict[Run, str]: The runs that failed, and why.
+    Yields:
+        tuple[Run, str | None]: Each run when it has ended, and why it failed.
     """
-    failed = {}
-    environment = dict(
-        os.environ, OMP_NUM_THREADS=str(max(len(os.sched_getaffinity(0)) // jobs, 1))
-    )
-    environment |= _visible(device)
+    threads = str(max(len(os.sched_getaffinity(0)) // jobs, 1))
+    environment = {**os.environ, 'OMP_NUM_THREADS': threads, **_visible(device)}
     executor = ThreadPoolExecutor(jobs)
     try:
         futures = {}
         for run in runs:
-            start = futures.get(start_of(run, runs))
+            start = futures.get(run.start)
             futures[run] = executor.submit(_execute, run, environment, start)
         ended = {future: run for run, future in futures.items()}
         for future in as_completed(ended):
-            run, error = ended[future], future.result()
-            if error:
-                failed[run] = error
-            progress(run, error)
+            yield ended[future], future.result()
     finally:
         executor.shutdown(cancel_futures=True)
-    return failed
 
 
 def _visible(device):
     """Return the environment variable that leaves a process one GPU, none or all it has."""
-    if device == 'cpu':
-        return dict(CUDA_VISIBLE_DEVICES='')
     if device == 'cuda':
         return {}
-    number = device.removeprefix('cuda:')
-    if visible := os.environ.get('CUDA_VISIBLE_DEVICES'):
+    number = '' if device == 'cpu' else device.removeprefix('cuda:')
+    if number and (visible := os.environ.get('CUDA_VISIBLE_DEVICES')):
         number = visible.split(',')[int(number)]
     return dict(CUDA_VISIBLE_DEVICES=number)
 
 
 def _execute(run, environment, start):
     """Do a run once the run that it starts from has ended; return None, or why it failed."""
-    if run.result():
+    if run.is_finished():
         return None
     # The executor began that run earlier, so it never waits for this one.
     if start and start.result():

@@ -150,20 +150,20 @@ def test_a_folder_of_other_settings_is_refused_and_forced(tmp_path):
     assert plan([row], tmp_path, seeds=[0], iterations=2) == [run]
     with pytest.raises(ValueError, match=r'other settings.*--force'):
         plan([row], tmp_path, seeds=[0], iterations=3)
-    assert run.result() == {}
+    assert run.is_finished()
     plan([row], tmp_path, seeds=[0], iterations=3, force=True)
-    assert run.result() is None
+    assert not run.is_finished()
 
 
 def test_a_run_that_starts_from_one_that_changes_is_trained_anew(tmp_path):
     rows = [Row('fcn', FCN), Row('cac-fcn', CAC_FCN, start_from='fcn')]
     runs = plan(rows, tmp_path, seeds=[0])
-    assert runs[1].start_from == 'fcn'
+    assert runs[1].start == runs[0]
     for run in runs:
         (run.folder / 'result.json').write_text('{}')
     rows[0] = Row('fcn', FCN, {'model.decode_head.channels': 8})
     plan(rows, tmp_path, seeds=[0], force=True)
-    assert [run.result() for run in runs] == [None, None]
+    assert not any(run.is_finished() for run in runs)
 
 
 def test_a_row_starts_from_one_with_its_seed(tmp_path):
@@ -222,7 +222,7 @@ def test_two_stages_with_curves(tmp_path, monkeypatch):
     for run in runs:
         monkeypatch.setattr(study_run.sys, 'argv', ['study_run', str(run.folder)])
         main()
-    first, second = (run.result() for run in runs)
+    first, second = finished_results(tmp_path)
     assert [point['iteration'] for point in first['curve']] == [2, 3]
     assert first['curve'][-1]['mIoU'] == first['metrics']['model']['mIoU']
     before, after = (
@@ -235,12 +235,10 @@ def test_two_stages_with_curves(tmp_path, monkeypatch):
 
 
 def test_a_run_waits_for_the_one_that_it_starts_from(tmp_path, monkeypatch):
-    runs = [
-        Run('head', 0, tmp_path / 'head'),
-        Run('two', 0, tmp_path / 'two', start_from='head'),
-        Run('broken', 0, tmp_path / 'broken'),
-        Run('none', 0, tmp_path / 'none', start_from='broken'),
-    ]
+    head = Run('head', 0, tmp_path / 'head')
+    broken = Run('broken', 0, tmp_path / 'broken')
+    two = Run('two', 0, tmp_path / 'two', start=head)
+    none = Run('none', 0, tmp_path / 'none', start=broken)
     ended = []
 
     def call(command, stdout, stderr, env):
@@ -250,13 +248,14 @@ def test_a_run_waits_for_the_one_that_it_starts_from(tmp_path, monkeypatch):
         ended.append(folder.name)
         return int(folder.name == 'broken')
 
-    for run in runs:
+    for run in (head, two, broken, none):
         run.folder.mkdir()
     monkeypatch.setattr(study.subprocess, 'call', call)
-    failed = execute(runs, jobs=4)
+    errors = dict(execute([head, two, broken, none], jobs=4))
     assert ended.index('head') < ended.index('two')
-    assert sorted(run.name for run in failed) == ['broken', 'none']
-    assert failed[runs[3]] == 'the run that it starts from failed'
+    assert errors[head] is errors[two] is None
+    assert 'exit status 1' in errors[broken]
+    assert errors[none] == 'the run that it starts from failed'
     assert 'none' not in ended
 
 
@@ -282,13 +281,11 @@ def test_a_run_that_fails_does_not_lose_the_others(tmp_path, monkeypatch):
         return 0
 
     monkeypatch.setattr(study.subprocess, 'call', call)
-    ended = []
-    failed = execute(runs, jobs=2, progress=lambda run, error: ended.append(run))
-    assert sorted(run.name for run in ended) == ['broken', 'done', 'fine']
-    assert list(failed) == [runs[0]]
-    assert failed[runs[0]].endswith('log.txt: ValueError: no such head')
-    assert 'exit status 1' in failed[runs[0]]
-    assert runs[1].result() == {'kept': 1}
+    errors = dict(execute(runs, jobs=2))
+    assert errors[runs[1]] is errors[runs[2]] is None
+    assert errors[runs[0]].endswith('log.txt: ValueError: no such head')
+    assert 'exit status 1' in errors[runs[0]]
+    assert (runs[1].folder / 'result.json').read_text() == '{"kept": 1}'
 
 
 def _result(folder, metrics, parameters=1_000_000, **entries):

@@ -6,6 +6,8 @@ computes resizing and cross-entropy as one operation, tile by tile.
 """
 
 import torch
+from mmseg.models.decode_heads import DAHead, EncHead, IterativeDecodeHead, STDCHead
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.structures import OHEMPixelSampler
@@ -19,6 +21,17 @@ from mmseg_ctx.ops import (
     upsampled_pixel_losses,
 )
 from mmseg_ctx.utils.classes import combined_class
+
+# Heads whose loss and loss_by_feat make no full-size logits themselves, but call BaseDecodeHead's
+# loss_by_feat. The heads of this package do the same.
+DELEGATING_HEADS = (
+    BaseDecodeHead,
+    BaseCascadeDecodeHead,
+    DAHead,
+    EncHead,
+    IterativeDecodeHead,
+    STDCHead,
+)
 
 
 class MemoryEfficientLosses(BaseDecodeHead):
@@ -64,18 +77,26 @@ def use_memory_efficient_losses(head):
     heads = [part for part in head.modules() if isinstance(part, BaseDecodeHead)]
     if head not in heads:
         return 'it is no BaseDecodeHead'
-    own = type(head).loss_by_feat
+    reasons = [_own_losses(part) or why_full_size(part) for part in heads]
     for part in heads:
         keep_class_weights(part)
         if not isinstance(part, MemoryEfficientLosses):
             # The class changes in place, since others refer to the head (its sampler, for example).
             part.__class__ = memory_efficient_class(type(part).__name__, type(part))
-    if own not in (BaseDecodeHead.loss_by_feat, MemoryEfficientLosses.loss_by_feat):
-        return (
-            'it has a loss_by_feat of its own; only its calls of '
-            "BaseDecodeHead's loss_by_feat are computed without full-size logits"
-        )
-    return why_full_size(head)
+    return next(filter(None, reasons), None)
+
+
+def _own_losses(head):
+    """Return why a head may compute losses without ``BaseDecodeHead.loss_by_feat``, or None."""
+    for name in ('loss', 'loss_by_feat'):
+        for cls in type(head).__mro__:
+            delegates = cls in DELEGATING_HEADS or cls.__module__.startswith('mmseg_ctx.')
+            if name in vars(cls) and not delegates:
+                return (
+                    f"it has a {name} of its own; only its calls of BaseDecodeHead's loss_by_feat "
+                    'are computed without full-size logits'
+                )
+    return None
 
 
 def memory_efficient_class(name, *bases):
@@ -103,24 +124,34 @@ def losses_without_accuracy(head, seg_logits, batch_data_samples):
 
 def why_full_size(head):
     """Return why the losses of a head need full-size logits, or None if they do not."""
+    if not loss_modules(head):
+        return None
     if head.ignore_index is None:
         return 'its ignore_index is None'
     if head.sampler is not None and type(head.sampler) is not OHEMPixelSampler:
         return f'its sampler is {type(head.sampler).__name__}, not OHEMPixelSampler'
     for criterion in loss_modules(head):
-        if type(criterion) is not CrossEntropyLoss:
-            return f'its loss is {type(criterion).__name__}, not CrossEntropyLoss'
-        if criterion.use_sigmoid or criterion.use_mask:
-            return 'its loss is a CrossEntropyLoss of sigmoids, not of a softmax'
-        if criterion.reduction not in ('mean', 'sum'):
-            return f'the reduction of its loss is {criterion.reduction!r}'
+        reason = _why_not_tiled(criterion)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _why_not_tiled(criterion):
+    """Return why a loss needs full-size logits, or None if it does not."""
+    if type(criterion) is not CrossEntropyLoss:
+        return f'its loss is {type(criterion).__name__}, not CrossEntropyLoss'
+    if criterion.use_sigmoid or criterion.use_mask:
+        return 'its loss is a CrossEntropyLoss of sigmoids, not of a softmax'
+    if criterion.reduction not in ('mean', 'sum'):
+        return f'the reduction of its loss is {criterion.reduction!r}'
     return None
 
 
 def loss_modules(head):
-    """Return the modules of ``loss_decode`` as a list."""
-    losses = head.loss_decode
-    return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
+    """Return the modules of ``loss_decode`` as a list, empty where a head has none."""
+    losses = getattr(head, 'loss_decode', [])
+    return list(losses) if isinstance(losses, (list, nn.ModuleList)) else [losses]
 
 
 def _tiled_losses(head, seg_logits, batch_data_samples, with_accuracy):
@@ -194,10 +225,8 @@ def keep_class_weights(head):
     ``CrossEntropyLoss`` has them as a list, which it copies to the device in each step; a buffer
     stays on the device. Losses that need full-size logits keep their list.
     """
-    if not hasattr(head, 'loss_decode') or why_full_size(head) is not None:
-        return
     for criterion in loss_modules(head):
-        if criterion.class_weight is not None:
+        if _why_not_tiled(criterion) is None and criterion.class_weight is not None:
             _keep_class_weight(criterion, torch.get_default_dtype(), None)
 
 

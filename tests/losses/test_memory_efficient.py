@@ -46,13 +46,32 @@ class MarginHead(FCNHead):
 
 
 @MODELS.register_module(force=True)
-class OwnLossHead(FCNHead):
+class MarginLossHead(FCNHead):
+    """The same by another method."""
+
+    def loss(self, inputs, batch_data_samples, train_cfg):
+        losses = super().loss(inputs, batch_data_samples, train_cfg)
+        return {**losses, 'loss_margin': (0.5 - self(inputs)).relu().mean()}
+
+
+@MODELS.register_module(force=True)
+class OwnLossByFeatHead(FCNHead):
     """A user's head that computes its losses itself."""
 
     def loss_by_feat(self, seg_logits, batch_data_samples):
         label = self._stack_batch_gt(batch_data_samples)
         target = nn.functional.interpolate(label.float(), seg_logits.shape[2:])[:, 0].long()
         return dict(loss_own=self.loss_decode(seg_logits, target, ignore_index=255))
+
+
+@MODELS.register_module(force=True)
+class OwnLossHead(OwnLossByFeatHead):
+    """The same by another method."""
+
+    loss_by_feat = FCNHead.loss_by_feat
+
+    def loss(self, inputs, batch_data_samples, train_cfg):
+        return OwnLossByFeatHead.loss_by_feat(self, self(inputs), batch_data_samples)
 
 
 @MODELS.register_module(force=True)
@@ -84,11 +103,12 @@ HEADS = {
         type='IterativeDecodeHead', num_stages=0, kernel_update_head=[], kernel_generate_head=FCN
     ),
     'user': dict(FCN, type='MarginHead'),
+    'user, loss': dict(FCN, type='MarginLossHead'),
     'CTNet': dict(COMMON, type='ContextTandemHead', key_channels=4, kernel_sizes=(3, 5)),
     'ACNet': dict(BOTH, type='AdaptiveContextHead', block_channels=(10, 8)),
     'CAC': dict(type='ContextAwareClassifierHead', head=FCN),
 }
-OWN = ('Enc', 'DA', 'STDC', 'KNet', 'user')
+OWN = {'user': 'loss_by_feat', 'user, loss': 'loss'}
 
 OHEM = dict(type='OHEMPixelSampler')
 WEIGHTED = dict(type='CrossEntropyLoss', class_weight=CLASS_WEIGHT)
@@ -164,7 +184,7 @@ def assert_same_step(stock, efficient, label):
 def test_any_head(name, monkeypatch):
     stock, efficient, reason = pair(HEADS[name])
     assert (reason is None) == (name not in OWN)
-    assert reason is None or 'a loss_by_feat of its own' in reason
+    assert reason is None or f'a {OWN[name]} of its own; only its calls' in reason
     label = labels(classes=stock.num_classes)
     if name == 'STDC':
         label = label.masked_fill(label == 255, 0)  # which reads boundaries from labels alone
@@ -228,15 +248,37 @@ def test_another_loss_is_left_alone(name):
     torch.testing.assert_close(step(efficient, label), step(stock, label), rtol=0, atol=0)
 
 
-def test_another_sampler_loss_by_feat_or_module_is_left_alone():
+@pytest.mark.parametrize('method', ['loss', 'loss_by_feat'])
+def test_losses_of_its_own_are_left_alone(method):
+    name = dict(loss='OwnLossHead', loss_by_feat='OwnLossByFeatHead')[method]
+    stock, efficient, reason = pair(dict(FCN, type=name))
+    assert f'a {method} of its own' in reason
+    label = labels()
+    torch.testing.assert_close(step(efficient, label), step(stock, label), rtol=0, atol=0)
+
+
+def test_the_reason_is_that_of_the_losses():
+    """Where what MMSegmentation's head does itself needs no full-size logits."""
+    for name in ('Enc', 'DA'):
+        _, _, reason = pair(dict(HEADS[name], **STOCK['DiceLoss']))
+        assert reason == 'its loss is DiceLoss, not CrossEntropyLoss'
+    inner = dict(FCN, **STOCK['DiceLoss'])
+    assert 'DiceLoss' in pair(dict(HEADS['KNet'], kernel_generate_head=inner))[2]
+
+
+def test_a_head_without_the_attributes_of_others():
+    """``VPDDepthHead``, whose base's constructor is not called."""
+    depth = dict(type='VPDDepthHead', in_channels=[16] * 4, embed_dim=16, feature_dim=32)
+    _, _, reason = pair(dict(depth, num_deconv_layers=1, num_deconv_filters=(16,)))
+    assert 'a loss_by_feat of its own' in reason
+
+
+def test_another_sampler_or_module_is_left_alone():
     stock, efficient, _ = pair(FCN)
     for head in (stock, efficient):
         head.sampler = UsersSampler(head, thresh=0.3, min_kept=100)
     assert 'its sampler is UsersSampler' in use_memory_efficient_losses(efficient)
     label = labels()
-    torch.testing.assert_close(step(efficient, label), step(stock, label), rtol=0, atol=0)
-    stock, efficient, reason = pair(dict(FCN, type='OwnLossHead'))
-    assert 'a loss_by_feat of its own' in reason
     torch.testing.assert_close(step(efficient, label), step(stock, label), rtol=0, atol=0)
     assert use_memory_efficient_losses(nn.Conv2d(1, 1, 1)) == 'it is no BaseDecodeHead'
     assert 'ignore_index' in pair(dict(FCN, ignore_index=None))[2]

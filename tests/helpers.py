@@ -14,6 +14,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from mmseg_ctx.utils.commandline import run
 
@@ -55,6 +57,23 @@ def setup_arguments():
     with mock.patch('setuptools.setup') as setup:
         runpy.run_path(str(ROOT / 'setup.py'))
     return setup.call_args.kwargs
+
+
+class Uploads(TorchFunctionMode):
+    """Collects the calls that make a tensor of Python's numbers, or bring one from the CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        makes = func in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
+        comes = any(tensor.device.type == 'cpu' for tensor in tensors)
+        if comes or (makes and not isinstance(args[-1], torch.Tensor)):
+            self.found.append(func)
+        return out
 
 
 def assert_relative(actual, expected, tolerance):

@@ -31,7 +31,7 @@ from tests.heads.models import (
     total,
 )
 from tests.heads.runs import train, train_alike
-from tests.helpers import assert_relative, data_samples, run_in_process, run_processes
+from tests.helpers import Uploads, assert_relative, data_samples, run_in_process, run_processes
 from tests.models import build_segmentor
 
 pytestmark = pytest.mark.parametrize('head', HEADS)
@@ -196,13 +196,15 @@ def test_copy_and_pickle(head, device):
 def test_no_value_is_read(head):
     """Losses and gradients need no value in Python, for which a GPU would have to finish first.
 
-    Shown with tensors without values. No tensor is made on another device than the features'.
+    Shown with tensors without values. Nor is anything copied to the device in a step.
     """
     with torch.device('meta'):
         model = build(head)
         inputs = [torch.empty(2, channels, 8, 8) for channels in (4, 8, 16)]
         label = torch.empty(2, 61, 51, dtype=torch.long)
-    losses, gradients = losses_and_gradients(model, inputs, label)
+    with Uploads() as uploads:
+        losses, gradients = losses_and_gradients(model, inputs, label)
+    assert uploads.found == []
     assert all(each.is_meta for each in (losses | gradients).values())
     assert model.eval()(inputs).shape[:2] == (2, CLASSES)
 

@@ -14,12 +14,10 @@ from mmseg.models.losses import CrossEntropyLoss
 from mmseg.registry import MODELS
 from mmseg.structures import OHEMPixelSampler
 from torch import nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.losses import use_memory_efficient_losses
-from tests.helpers import assert_relative, data_samples
+from tests.helpers import Uploads, assert_relative, data_samples
 
 CLASSES = 5
 CHANNELS = (6, 12)
@@ -304,23 +302,6 @@ def test_labels_that_are_no_class(wrong):
     label[1, 20, 20] = wrong
     with pytest.raises(ValueError, match=rf'\[0, 5\) or the ignore index 255, got {wrong}$'):
         step(efficient, label)
-
-
-class Uploads(TorchFunctionMode):
-    """Collects the calls that make a tensor of Python's numbers, or bring one from the CPU."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-        makes = func in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
-        comes = any(tensor.device.type == 'cpu' for tensor in tensors)
-        if comes or (makes and not isinstance(args[-1], torch.Tensor)):
-            self.found.append(func)
-        return out
 
 
 @pytest.mark.parametrize('sampler', [None, dict(OHEM, min_kept=100)])

@@ -4,11 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmseg.models.losses import CrossEntropyLoss, accuracy
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.ops import upsampled_cross_entropy
-from tests.helpers import assert_relative
+from tests.helpers import Uploads, assert_relative
 
 MODULE = sys.modules[upsampled_cross_entropy.__module__]  # its name is the function's
 WEIGHTS = [1.0, 2.0, 0.5, 0.0, 3.0]
@@ -219,16 +218,20 @@ def test_compiles_into_one_graph():
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
 
 
-def test_reads_no_value():
-    # A fake tensor has no value to read: what would wait for a device raises. What the operation
-    # does inside is hidden from a graph, so it is called here undecorated.
-    with FakeTensorMode():
-        logits = torch.empty(2, 5, 8, 8)
-        label = torch.empty(2, 61, 67, dtype=torch.long)
-        loss, share = upsampled_cross_entropy(logits, label, WEIGHTS, with_accuracy=True)
+def test_waits_for_no_device_and_copies_nothing_to_it():
+    # What the operations do inside is hidden from a graph, so they are called here undecorated.
+    logits = torch.empty(2, 5, 8, 8, device='meta')  # a device of which no value can be read
+    label = torch.empty(2, 61, 67, dtype=torch.long, device='meta')
+    with Uploads() as uploads:
+        loss, share = upsampled_cross_entropy(
+            logits, label, label.new_empty(5, dtype=torch.float), with_accuracy=True
+        )
         inside = MODULE._tiled_cross_entropy._init_fn(
             logits, label, label.float(), False, True, True
         )
+        losses = MODULE._tiled_pixel_losses._init_fn(logits, label, False)
+    assert uploads.found == []
     assert loss.shape == ()
     assert share.shape == (1,)
     assert [tensor.shape for tensor in inside] == [(), (1,), (2, 5, 8, 8)]
+    assert losses.shape == label.shape

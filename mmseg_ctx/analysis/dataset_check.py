@@ -40,12 +40,6 @@ class Summary:
     images: int = 0
     bad_files: int = 0
 
-    @property
-    def missing_classes(self):
-        """Names of the classes that no image has."""
-        names = zip(self.classes, self.pixels, strict=True)
-        return [name for name, pixels in names if pixels == 0]
-
 
 def check_dataset(config, workers=0, report=print, progress=lambda done, total: None):
     """Read every image and label through the data set's own class and loading steps.
@@ -69,8 +63,8 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
 
     Example:
         >>> config = Config.fromfile('configs/_base_/datasets/ade20k.py')
-        >>> check_dataset(config.train_dataloader.dataset, workers=4).missing_classes
-        []
+        >>> check_dataset(config.train_dataloader.dataset, workers=4).bad_files
+        0
     """
     init_default_scope('mmseg')
     parts = [_Reader(part) for part in _without_wrappers(config)]
@@ -82,20 +76,15 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
         for path in part.labels_without_image():
             report(f'{path}: has no image')
             summary.bad_files += 1
-        loader = DataLoader(part, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
-        for problems, counts in loader:
+        for problems, counts in DataLoader(part, batch_size=None, num_workers=workers):
             for problem in problems:
                 report(problem)
             summary.images += 1
             summary.bad_files += len(problems)
-            pixels += counts
-            occurrences += counts > 0
+            pixels += counts.numpy()
+            occurrences += counts.numpy() > 0
             progress(summary.images, total)
     return summary
-
-
-def _as_it_is(item):
-    return item
 
 
 def _without_wrappers(config):
@@ -127,22 +116,17 @@ class _Reader(Dataset):
         folder = self.dataset.data_prefix.get('seg_map_path')
         if not self.has_labels or not folder or Path(self.dataset.ann_file or '').is_file():
             return
-        backend = self.dataset.backend_args
+        place = dict(backend_args=self.dataset.backend_args)
+        suffix = self.dataset.seg_map_suffix
         known = {info['seg_map_path'] for info in map(self.dataset.get_data_info, range(len(self)))}
-        for name in fileio.list_dir_or_file(
-            folder,
-            list_dir=False,
-            suffix=self.dataset.seg_map_suffix,
-            recursive=True,
-            backend_args=backend,
-        ):
-            path = fileio.join_path(folder, name, backend_args=backend)
+        for name in fileio.list_dir_or_file(folder, False, suffix=suffix, recursive=True, **place):
+            path = fileio.join_path(folder, name, **place)
             if path not in known:
                 yield path
 
     def __getitem__(self, index):
         info = self.dataset.get_data_info(index)
-        problems = []
+        problems, counts = [], np.zeros(len(self.classes), np.int64)
         for step in self.steps:
             name = 'img_path' if 'Image' in type(step).__name__ else 'seg_map_path'
             try:
@@ -156,36 +140,32 @@ class _Reader(Dataset):
             # A broken file can make a reader raise anything.
             except Exception as error:
                 problems.append(f'{info.get(name, index)}: cannot be read: {reason(error)}')
-        if 'gt_seg_map' not in info:
-            return problems, np.zeros(len(self.classes), np.int64)
-        counts, wrong = self._check_label(info)
-        if wrong:
-            problems.append(f'{info.get("seg_map_path", index)}: {"; ".join(wrong)}')
+        if 'gt_seg_map' in info:
+            wrong = list(self._check_label(info, counts))
+            if wrong:
+                problems.append(f'{info.get("seg_map_path", index)}: {"; ".join(wrong)}')
         return problems, counts
 
-    def _check_label(self, info):
-        """Return the pixels of each class, and a list of what is wrong with a label."""
+    def _check_label(self, info, counts):
+        """Yield what is wrong with a label, and add its pixels of each class to ``counts``."""
         label = info['gt_seg_map']
-        number = len(self.classes)
         if label.ndim != 2:
-            shape = ' × '.join(map(str, label.shape))
-            return np.zeros(number, np.int64), [f'has shape {shape}, not one class a pixel']
-        counts = np.bincount(label.ravel(), minlength=number)
-        problems = []
+            yield f'has shape {" × ".join(map(str, label.shape))}, not one class a pixel'
+            return
+        number = len(counts)
+        pixels = np.bincount(label.ravel(), minlength=number)
+        counts += pixels[:number]
         if 'img' in info and info['img'].shape[:2] != label.shape:
-            sizes = (f'{width}×{height}' for height, width in (label.shape, info['img'].shape[:2]))
-            problems.append('is {} and its image {} pixels'.format(*sizes))
-        ignored = self.dataset.ignore_index
-        outside = [value for value in np.flatnonzero(counts[number:]) + number if value != ignored]
-        if outside:
-            # As the file has it: the loading step subtracts one where label 0 is ignored.
-            shift = int(self.dataset.reduce_zero_label)
-            values = ', '.join(str(value + shift) for value in outside)
+            (height, width), (rows, columns) = label.shape, info['img'].shape[:2]
+            yield f'is {width}×{height} and its image {columns}×{rows} pixels'
+        # As the file has it: the loading step subtracts one where label 0 is ignored.
+        shift = int(self.dataset.reduce_zero_label)
+        others = np.flatnonzero(pixels[number:]) + number
+        if outside := [str(each + shift) for each in others if each != self.dataset.ignore_index]:
             allowed = f'{shift} to {number - 1 + shift}'
-            problems.append(f'has label values {values}; classes are {allowed}')
-        elif not counts[:number].any():
-            problems.append('has no labelled pixel')
-        return counts[:number].astype(np.int64), problems
+            yield f'has label values {", ".join(outside)}; classes are {allowed}'
+        elif not counts.any():
+            yield 'has no labelled pixel'
 
 
 def _name(step):
@@ -209,19 +189,6 @@ def _decode_whole(path, backend_args):
 
 def frequency_table(summary):
     """Return a table of a summary's classes: their shares of the labelled pixels and the images."""
-    total = max(int(summary.pixels.sum()), 1)
-    rows = [
-        dict(
-            name=name,
-            pixels=int(pixels),
-            share=100 * int(pixels) / total,
-            images=int(images),
-            note='' if pixels else 'never occurs',
-        )
-        for name, pixels, images in zip(
-            summary.classes, summary.pixels, summary.occurrences, strict=True
-        )
-    ]
     columns = (
         Column('name', 'class'),
         Column('pixels', 'pixels', '{:,}'.format),
@@ -229,6 +196,20 @@ def frequency_table(summary):
         Column('images', 'images', '{:,}'.format),
         Column('note', ''),
     )
+    total = max(int(summary.pixels.sum()), 1)
+    numbers = zip(
+        summary.classes, summary.pixels.tolist(), summary.occurrences.tolist(), strict=True
+    )
+    rows = [
+        dict(
+            name=name,
+            pixels=pixels,
+            share=100 * pixels / total,
+            images=images,
+            note='' if pixels else 'never occurs',
+        )
+        for name, pixels, images in numbers
+    ]
     return Table('Class frequencies', columns, rows)
 
 

@@ -11,7 +11,6 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,9 +60,8 @@ class Setting(NamedTuple):
 
     def autocast(self):
         """Return the context in which a model is called."""
-        if self.dtype == 'float32':
-            return nullcontext()
-        return torch.autocast(torch.device(self.device).type, getattr(torch, self.dtype))
+        kind, dtype = torch.device(self.device).type, getattr(torch, self.dtype)
+        return torch.autocast(kind, dtype, enabled=self.dtype != 'float32')
 
 
 class Case(NamedTuple):

@@ -52,14 +52,10 @@ def count(module, *inputs, without=()):
     with FlopCounterMode(display=False) as counter:
         module(*inputs)
     module.train(training)
-    parameters = count_parameters(module) - sum(map(count_parameters, left_out.values()))
+    parameters = sum(map(torch.numel, module.parameters()))
     operations = counter.get_total_flops()
     by_module = counter.get_flop_counts()
-    for name in left_out:
+    for name, part in left_out.items():
+        parameters -= sum(map(torch.numel, part.parameters()))
         operations -= sum(by_module.get(f'{type(module).__name__}.{name}', {}).values())
     return Complexity(parameters, operations // 2)
-
-
-def count_parameters(module):
-    """Return the number of learned values of a module."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -53,14 +53,13 @@ def train_and_test(config, start=None):
     runner = Runner.from_cfg(config)
     curve = work_dir / 'curve.jsonl'
     runner.register_hook(_CurveHook(curve))
-    runner.train()
-    model = runner.model
+    model = runner.train()
     aware = any(isinstance(part, ContextAwareClassifierHead) for part in model.modules())
     tests = CLASSIFIERS if aware else dict(model={})
     return dict(
         metrics={name: _test(config, overrides) for name, overrides in tests.items()},
         curve=_read_curve(curve),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(map(torch.numel, model.parameters())),
         torch=torch.__version__,
         seconds=round(time.monotonic() - began),
     )

@@ -6,8 +6,7 @@ import torch
 from mmseg_ctx.analysis.benchmark import Setting, run_comparison, select_cases
 from mmseg_ctx.analysis.models import COMPARED
 from mmseg_ctx.analysis.suites.cac import cac_cosine, cac_inference, cac_loss
-from mmseg_ctx.analysis.suites.ctnet import ctnet_linear
-from mmseg_ctx.analysis.suites.heads import heads
+from mmseg_ctx.analysis.suites.heads import ctnet_linear, heads
 from mmseg_ctx.analysis.suites.labels import labels, labels_augmented, labels_slide
 from mmseg_ctx.analysis.suites.losses import OURS, STOCK, losses
 from mmseg_ctx.analysis.suites.steps import labelled_samples, training_step

@@ -1,10 +1,10 @@
 """What the benchmark compares: each suite is a function from a setting to its comparisons."""
 
-from mmseg_ctx.analysis.suites import cac, ctnet, heads, labels, losses
+from mmseg_ctx.analysis.suites import cac, heads, labels, losses
 
 SUITES = {
     'heads': heads.heads,
-    'ctnet-linear': ctnet.ctnet_linear,
+    'ctnet-linear': heads.ctnet_linear,
     'cac-loss': cac.cac_loss,
     'cac-cosine': cac.cac_cosine,
     'cac-inference': cac.cac_inference,

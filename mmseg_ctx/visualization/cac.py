@@ -275,8 +275,7 @@ def draw_pixel(figure, here, scene, row, column):
     order = here.logits['refined'].argsort(descending=True)[:PIXEL_BARS].tolist()
     names = [scene.classes[index] for index in order]
     colours = [scene.colour(index) for index in order]
-    values = {f'logit by {name}': logits for name, logits in here.logits.items()}
-    values['weights moved'] = here.moves
+    values = {**here.logits, 'weights moved': here.moves}
     grid = figure.subplots(1, len(values), sharey=True)
     for axes, (title, numbers) in zip(grid, values.items(), strict=True):
         unit = '1 − cosine' if numbers is here.moves else 'logit'

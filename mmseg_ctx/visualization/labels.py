@@ -62,4 +62,6 @@ def class_entries(labels, classes, palette):
 
 def colour_entry(name, colour):
     """Return an entry of a legend: a patch in a Matplotlib colour, with a name."""
+    # Matplotlib would read what stands between two bare dollar signs as a formula.
+    name = name.replace('$', r'\$')
     return Patch(facecolor=colour, edgecolor='grey', linewidth=0.5, label=name)

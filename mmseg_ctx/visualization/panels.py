@@ -136,7 +136,7 @@ def show_bars(axes, names, values, colours, title, unit):
     """
     places = np.arange(len(names))
     axes.barh(places, values, color=colours, edgecolor='grey', linewidth=0.5)
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, names, parse_math=False)
     axes.tick_params(labelsize=SMALL)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -231,7 +231,8 @@ def _array(values):
 
 
 def _finish(axes, title):
-    axes.set_title(title, fontsize=SMALL + 1)
+    # The name of a class may have dollar signs, and is no formula.
+    axes.set_title(title, fontsize=SMALL + 1, parse_math=False)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

@@ -30,7 +30,7 @@ def draw_sheet(rows, titles, classes, palette):
     figure = Figure(figsize=size, layout='constrained')
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=10, parse_math=False)
     for line, (image, *labels) in zip(grid, rows, strict=True):
         pictures = [image, *(colour_label(label, palette) for label in labels)]
         for axes, picture in zip(line, pictures, strict=True):

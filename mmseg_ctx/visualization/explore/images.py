@@ -110,13 +110,17 @@ class ImageFolder:
 
     def _has(self, path):
         """Return whether a path is an image file in the folder, also after links are followed."""
-        return (
-            path.suffix.lower() in SUFFIXES
-            and path.is_relative_to(self.root)
-            and all(map(_is_shown, path.relative_to(self.root).parts))
-            and path.is_file()
-            and path.resolve().is_relative_to(self.root)
-        )
+        try:
+            return (
+                path.suffix.lower() in SUFFIXES
+                and path.is_relative_to(self.root)
+                and all(map(_is_shown, path.relative_to(self.root).parts))
+                and path.is_file()
+                and path.resolve().is_relative_to(self.root)
+            )
+        # A folder that may be listed and not entered; a name that is too long, or has a null byte.
+        except (OSError, ValueError):
+            return False
 
     def read(self, name):
         """Decode the image of a name in :meth:`names`; see :func:`read_image`.
@@ -125,10 +129,6 @@ class ImageFolder:
             ValueError: The folder has no image of this name, or the file cannot be read.
         """
         path = self.root / name
-        try:
-            inside = self._has(path)
-        except (OSError, ValueError):  # a name that is too long, or has a null byte
-            inside = False
-        if not inside:
+        if not self._has(path):
             raise ValueError('the folder has no such image')
         return read_image(path, path.name)

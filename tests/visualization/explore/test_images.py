@@ -5,6 +5,7 @@ import math
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +164,18 @@ def test_a_folder_lists_the_images_that_are_its_own(folder):
     # Not the folder that the process was started in.
     with pytest.raises(NotADirectoryError, match="'' is not a folder"):
         ImageFolder('')
+
+
+def test_a_folder_that_may_not_be_entered_is_passed_over(folder, monkeypatch):
+    is_file = Path.is_file
+
+    def refuse(path):
+        if 'city' in path.parts:
+            raise PermissionError(13, 'Permission denied', str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, 'is_file', refuse)
+    assert ImageFolder(folder).names() == ['a.png', 'own.png']
 
 
 HOSTILE = [

@@ -52,11 +52,16 @@ def visit(browser, tmp_path):
 ALLOWED = 'http://127.0.0.1:', 'data:', 'blob:'
 
 
-def choose_test_image(browser, index):
-    """Type the number of an image beside the slider, and press the button."""
+def type_number(browser, index):
+    """Type the number of an image beside the slider."""
     number = browser.find('input[type=number][aria-label*="Image of the test data"]')[0]
     number.send_keys(Keys.CONTROL, 'a')
     number.send_keys(str(index), Keys.TAB)
+
+
+def choose_test_image(browser, index):
+    """Type the number of an image beside the slider, and press the button."""
+    type_number(browser, index)
     (button,) = (each for each in browser.find('button') if each.text == 'Show this image')
     button.click()
     browser.wait(lambda: browser.text('#caption').startswith(f'test image {index},'))
@@ -146,13 +151,32 @@ def test_an_image_of_a_folder_where_there_is_no_test_data(browser, visit, tmp_pa
     assert [tab.text for tab in browser.find('[role=tab]') if tab.text] == ['Folder', 'Upload']
     problem = [each.text for each in browser.find('p') if 'test data' in each.text]
     assert problem == [explorer.test_problem]
+    passes = []
+    explorer._segmentor.backbone.register_forward_hook(lambda *_: passes.append(1))
     (choice,) = browser.find('[aria-label="Image of the folder"]')
     choice.click()
     browser.wait(lambda: browser.text('[role=option]').endswith('a <b>scene_.png'))
     browser.find('[role=option]')[0].click()
     browser.wait(lambda: browser.text('#caption') == 'a <b>scene_.png, 64×40 pixels')
     click_pixel(browser, 30, 10)
+    assert passes == [1]
     check_numbers(browser, explorer.inspect_folder_image('a <b>scene_.png'), 30, 10)
+
+
+def test_a_tall_image_fits_into_the_window(browser, visit, tmp_path):
+    Image.new('RGB', (10, 2000)).save(tmp_path / 'tall.png')
+    visit('ACNet')
+    (tab,) = (each for each in browser.find('[role=tab]') if each.text == 'Upload')
+    tab.click()
+    browser.wait(lambda: browser.find('input[type=file][accept*=png]'))
+    browser.find('input[type=file][accept*=png]')[0].send_keys(str(tmp_path / 'tall.png'))
+    browser.wait(lambda: browser.text('#caption') == 'uploaded image, 10×2000 pixels')
+    picture = browser.wait(lambda: settled_picture(browser))
+    assert picture.rect['height'] < browser.driver.execute_script('return window.innerHeight')
+    browser.driver.execute_script('arguments[0].scrollIntoView({block: "center"})', picture)
+    down = 0.25 * picture.rect['height']
+    ActionChains(browser.driver).move_to_element_with_offset(picture, 0, down).click().perform()
+    browser.wait(lambda: re.match(r'Column \d, row 1[45]\d\d:', browser.text('#place')))
 
 
 def test_a_bar_shows_that_an_image_is_being_computed(browser, visit):
@@ -168,7 +192,11 @@ def test_a_bar_shows_that_an_image_is_being_computed(browser, visit):
     button.click()
     browser.wait(lambda: 'The model reads the image' in browser.text('#picture'))
     assert browser.find('#picture .progress-bar')
+    # What is chosen meanwhile is shown afterwards.
+    type_number(browser, 2)
+    button.click()
     goes_on.set()
+    browser.wait(lambda: browser.text('#caption').startswith('test image 2,'))
     browser.wait(lambda: not browser.find('#picture .progress-bar'))
 
 

@@ -28,9 +28,10 @@ PROGRESS = gr.Progress()
 MAX_SEED = 9999
 CSS = """
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; }
-.entry { display: inline-flex; align-items: center; gap: 5px; }
+.entry { display: inline-flex; align-items: center; gap: 5px; overflow-wrap: anywhere; }
 .patch { width: 14px; height: 14px; border: 1px solid #888; border-radius: 2px; }
-#picture img { cursor: crosshair; }
+/* A tall picture is as high as the window. */
+#picture img { cursor: crosshair; max-height: 85vh; }
 /* An error is shown as a message; the picture stays. */
 #picture [data-testid="status-tracker"]:has(.error) { display: none; }
 @media (max-width: 600px) {
@@ -59,7 +60,7 @@ def one_message(function):
 
 def plain(text):
     """Escape a text, so that Markdown and HTML show it as it is."""
-    return re.sub(r'([\\`*_{}\[\]()#+!|~$-])', r'\\\1', escape(str(text), quote=False))
+    return re.sub(r'([\\`*_{}\[\]()#+!|~$.-])', r'\\\1', escape(str(text), quote=False))
 
 
 class Page:
@@ -177,6 +178,8 @@ class Page:
             concurrency_limit=1,
             show_progress='full',
             show_progress_on=[self.picture],
+            # A choice that is made while the model predicts counts, too.
+            trigger_mode='always_last',
         )
         place = [self.inspection, self.column, self.row, *view]
         quick = dict(show_progress='hidden', trigger_mode='always_last')
@@ -197,7 +200,8 @@ class Page:
                 **slow,
             )
         if self.explorer.folder is not None:
-            self.file_name.input(
+            # Gradio sends the event `input` twice for each choice.
+            self.file_name.select(
                 self.show_file, [self.file_name, *view], api_name='folder_image', **slow
             )
             self.blocks.load(self.list_folder, None, self.file_name, api_name='folder')

@@ -15,8 +15,12 @@ from mmseg_ctx.visualization.explore.images import MAX_FILE_BYTES
 
 SESSIONS = 8
 """Number of browser sessions whose image is kept. A further one replaces the oldest."""
-SECONDS_KEPT = 60
-"""Seconds until an uploaded file is deleted that no event read, or whose upload broke off."""
+SECONDS_KEPT = 300
+"""Seconds until an uploaded file is deleted that no event read, or whose upload broke off.
+
+A file may wait as long for the model, which predicts one image at a time.
+"""
+LOCAL_NAMES = ('127.0.0.1', 'localhost', '::1', '[::1]')
 
 
 def require_gradio():
@@ -39,22 +43,28 @@ def require_free(host, port):
 
 
 @contextmanager
-def private_folder():
-    """Let Gradio put its files in a folder that only this user can read; delete it at the end."""
-    before = os.environ.get('GRADIO_TEMP_DIR')
-    with tempfile.TemporaryDirectory(prefix='mmseg-ctx-') as folder, _removing_old(folder):
-        os.environ['GRADIO_TEMP_DIR'] = folder
+def private_environment():
+    """Let Gradio put its files in a folder that only this user can read; delete it at the end.
+
+    Gradio asks the page whether it is there. A proxy would not find this machine's own address.
+    """
+    folders = tempfile.TemporaryDirectory(prefix='mmseg-ctx-')
+    with folders as folder, _removing_old(folder):
+        values = dict(GRADIO_TEMP_DIR=folder, no_proxy='*')
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
         try:
             yield
         finally:
-            os.environ.pop('GRADIO_TEMP_DIR')
-            if before is not None:
-                os.environ['GRADIO_TEMP_DIR'] = before
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
 
 
 @contextmanager
 def _removing_old(folder):
-    """While the context lasts, delete files in a folder that are older than ``SECONDS_KEPT``.
+    """While the context lasts, delete what lies in a folder for longer than ``SECONDS_KEPT``.
 
     Gradio's ``delete_cache`` does not delete the file of an upload that broke off.
     """
@@ -63,9 +73,9 @@ def _removing_old(folder):
     def remove():
         while not ended.wait(SECONDS_KEPT / 2):
             for path in Path(folder).rglob('*'):
-                with suppress(OSError):  # a folder, or a file that is deleted already
+                with suppress(OSError):  # a folder with files, or a file that is deleted already
                     if time.time() - path.stat().st_mtime > SECONDS_KEPT:
-                        path.unlink()
+                        path.rmdir() if path.is_dir() else path.unlink()
 
     thread = threading.Thread(target=remove)
     thread.start()
@@ -93,16 +103,19 @@ def serving(explorer, model_name, host='127.0.0.1', port=7860):
         OSError: The server cannot listen at this address.
     """
     require_free(host, port)
-    with private_folder():
+    with private_environment():
         # Imported here, since importing Gradio already makes folders.
         from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
 
         from mmseg_ctx.visualization.explore.page import CSS, Page
 
+        # Else a page of another site, whose name is made to mean this machine, could read this one.
+        names = LOCAL_NAMES if host in LOCAL_NAMES else ['*']
         blocks = Page(explorer, model_name).blocks
         try:
             _, address, _ = blocks.launch(
-                server_name=host,
+                server_name=f'[{host}]' if ':' in host else host,
                 server_port=port,
                 prevent_thread_lock=True,
                 quiet=True,
@@ -114,7 +127,12 @@ def serving(explorer, model_name, host='127.0.0.1', port=7860):
                 run_history=False,
                 ssr_mode=False,
                 footer_links=[],
-                app_kwargs=dict(middleware=[Middleware(Guard)]),
+                app_kwargs=dict(
+                    middleware=[
+                        Middleware(TrustedHostMiddleware, allowed_hosts=names),
+                        Middleware(Guard),
+                    ]
+                ),
                 css=CSS,
             )
             yield address

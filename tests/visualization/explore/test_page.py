@@ -17,9 +17,10 @@ from PIL import Image
 
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
 from mmseg_ctx.visualization.explore.explorer import read_prediction
+from mmseg_ctx.visualization.explore.guard import MAX_BODY_BYTES
 from mmseg_ctx.visualization.explore.images import MAX_FILE_BYTES
 from mmseg_ctx.visualization.explore.page import plain
-from mmseg_ctx.visualization.explore.server import serving
+from mmseg_ctx.visualization.explore.server import require_free, serving
 from tests.models import HEADS
 
 
@@ -203,7 +204,8 @@ def test_an_upload_that_is_never_asked_for_or_breaks_off_is_removed(make_explore
         folder = Path(os.environ['GRADIO_TEMP_DIR'])
         whole = part + f'\r\n--{boundary}--\r\n'.encode()
         assert request(address, 'POST', '/gradio_api/upload', whole, headers)[0] == 200
-        wait_until(lambda: not files_below(folder))
+        # Nor does a folder stay, which is named after what was in the file.
+        wait_until(lambda: not list(folder.iterdir()))
         connection = http.client.HTTPConnection(address.split('/')[2])
         length = {'Content-Length': str(2 * len(part))}
         connection.request('POST', '/gradio_api/upload', part, {**headers, **length})
@@ -321,6 +323,50 @@ def test_an_upload_that_is_too_large_is_refused(page):
     assert files_below(folder) == []
 
 
+def test_a_request_that_is_too_large_is_refused(page):
+    """Gradio takes a thousand files in one form, and holds other fields in memory."""
+    _, address, folder = page
+    path = '/gradio_api/upload'
+    kind = {'Content-Type': 'multipart/form-data; boundary=b'}
+    large = {'Content-Length': str(MAX_BODY_BYTES + 1)}
+    unknown = {'Transfer-Encoding': 'chunked'}
+    for headers in (large, unknown, {**unknown, 'Content-Length': '1'}):
+        assert request(address, 'POST', path, None, {**kind, **headers})[0] == 413
+    assert request(address, 'POST', '/gradio_api/queue/join', None, large)[0] == 413
+    assert files_below(folder) == []
+
+
+def test_no_other_site_can_read_the_page_by_a_name_that_means_this_machine(page):
+    _, address, _ = page
+    port = address.rstrip('/').rsplit(':', 1)[1]
+    for name, status in (('localhost', 200), ('127.0.0.1', 200), ('example.com', 400)):
+        assert request(address, 'GET', '/config', headers={'Host': f'{name}:{port}'})[0] == status
+
+
+def has_address(host):
+    try:
+        require_free(host, 0)
+    except OSError:
+        return False
+    return True
+
+
+# Not every machine has IPv6.
+@pytest.mark.parametrize('host', ['localhost', '0.0.0.0', *filter(has_address, ['::1'])])
+def test_other_addresses_to_listen_at(host, make_explorer):
+    with serving(make_explorer('FCN'), 'a model', host, free_port()) as address:
+        assert request(address, 'GET', '/')[0] == 200
+
+
+def test_a_proxy_of_the_network_is_not_asked_for_this_machine(make_explorer, monkeypatch):
+    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
+        monkeypatch.setenv(name, f'http://127.0.0.1:{free_port()}')
+    monkeypatch.setenv('no_proxy', 'example.com')
+    with serving(make_explorer('FCN'), 'a model', port=free_port()) as address:
+        assert request(address, 'GET', '/')[0] == 200
+    assert os.environ['no_proxy'] == 'example.com'
+
+
 def test_it_listens_on_this_machine_alone(page):
     _, address, _ = page
     port = int(address.rstrip('/').rsplit(':', 1)[1])
@@ -345,3 +391,4 @@ def test_a_port_that_is_taken(make_explorer):
 def test_text_of_others_is_neither_markdown_nor_html():
     assert plain("it's 100") == "it's 100"
     assert plain('<b>[x](javascript:1)</b>') == '&lt;b&gt;\\[x\\]\\(javascript:1\\)&lt;/b&gt;'
+    assert plain('1. street.png') == r'1\. street\.png'  # no list

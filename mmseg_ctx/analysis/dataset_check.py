@@ -89,6 +89,8 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
 
 def _without_wrappers(config):
     """Yield the config of each data set inside ``ConcatDataset`` and the like, each once."""
+    if not isinstance(config, dict):
+        raise ValueError(f'a data set must be a dict, got {config!r}')
     inner = config.get('datasets') or ([config['dataset']] if 'dataset' in config else [])
     if not inner:
         yield config

@@ -206,10 +206,12 @@ def check_head_arguments(**arguments):
 
 
 def _check_groups(norm_cfg):
+    if norm_cfg.get('type') not in ('GN', GroupNorm):
+        return
     # MMCV asserts it without a word.
-    kind = norm_cfg.get('type')
-    if kind in ('GN', GroupNorm) and 'num_groups' not in norm_cfg:
+    if 'num_groups' not in norm_cfg:
         raise ValueError(f"norm_cfg must have 'num_groups' for group norm, got {norm_cfg!r}")
+    check_int("norm_cfg's 'num_groups'", norm_cfg['num_groups'])
 
 
 def check_decode_head(

@@ -290,6 +290,7 @@ def test_tool(tmp_path, monkeypatch, capsys):
         (['divides.py'], 'divides.py cannot be read as a config: ZeroDivisionError'),
         (['empty.py', '--split', 'val'], 'empty.py has no val_dataloader.dataset'),
         (['unknown.py'], 'Unknown cannot read the data set in None: KeyError'),
+        (['number.py'], 'a data set must be a dict, got 3'),
         # Before anything is read, or the config would be the first to complain.
         (['nowhere.py', '--out', 'a.xyz'], '--out: must end in one of '),
     ],
@@ -302,6 +303,7 @@ def test_wrong_input_is_one_line(arguments, message, tmp_path, monkeypatch, caps
     (tmp_path / 'empty.py').write_text('')
     dataset = dict(type='Unknown', pipeline=[])
     (tmp_path / 'unknown.py').write_text(f'train_dataloader = dict(dataset={dataset})')
+    (tmp_path / 'number.py').write_text('train_dataloader = dict(dataset=3)')
     main = runpy.run_path(str(ROOT / 'tools/check_dataset.py'))['main']
     config = ROOT / 'configs/dmnet/dmnet_r101-d8_4xb4-120e_ade20k-576x576.py'
     with pytest.raises(SystemExit) as end:

@@ -133,6 +133,10 @@ IN_REGISTRY = "must have a 'type' that is in the "
             "norm_cfg must have 'num_groups' for group norm, got {'type': 'GN'}",
         ),
         (dict(norm_cfg=dict(type=nn.GroupNorm)), "norm_cfg must have 'num_groups'"),
+        (
+            dict(norm_cfg=dict(type='GN', num_groups=0)),
+            "norm_cfg's 'num_groups' must be an integer >= 1, got 0",
+        ),
         (dict(norm_cfg=dict(type=None)), f'norm_cfg {IN_REGISTRY}model registry, got None'),
         (dict(act_cfg='ReLU'), f"act_cfg {WITH_TYPE}'ReLU'"),
         (dict(act_cfg=True), f'act_cfg {WITH_TYPE}True'),

@@ -7,7 +7,7 @@ from mmseg_ctx.analysis.study import execute, finished_results, plan
 from mmseg_ctx.analysis.study_report import FILES, read_results, write_report
 from mmseg_ctx.analysis.study_suite import Row, read_suite, suite_names
 from mmseg_ctx.utils.commandline import ArgumentParser, add_device, integer, progress_bar, run
-from mmseg_ctx.utils.files import check_folder, refuse_existing
+from mmseg_ctx.utils.files import check_folder, check_writable
 from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
@@ -37,9 +37,10 @@ def main(arguments):
     rows, seeds, iterations = chosen(arguments, suite)
     out = Path(arguments.out or suite.out + ('-quick' if arguments.quick else ''))
     check_folder(out)
-    if arguments.redraw or not (out / 'runs').is_dir():
+    if out.is_dir():
+        own = (out / 'runs').is_dir() and not arguments.redraw
         for name in FILES:
-            refuse_existing(out / name, arguments.force)
+            check_writable(out / name, arguments.force or own)
     if arguments.redraw:
         results = read_results(arguments.redraw)
         out.mkdir(parents=True, exist_ok=True)

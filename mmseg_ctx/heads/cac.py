@@ -28,7 +28,7 @@ from mmseg_ctx.ops import (
     one_hot,
     resize_labels,
 )
-from mmseg_ctx.utils.arguments import check_choice, check_int, check_number
+from mmseg_ctx.utils.arguments import check_choice, check_config, check_int, check_number
 
 
 class ContextAwareClassifier:
@@ -196,9 +196,7 @@ class ContextAwareClassifier:
 
 
 def _build_loss_kl(config):
-    if not isinstance(config, dict) or 'type' not in config:
-        raise TypeError(f"loss_kl must be None or a dict with a 'type', got {config!r}")
-    loss = MODELS.build(config)
+    loss = MODELS.build(check_config('loss_kl', config, MODELS))
     if not isinstance(loss, ClassEntropyKLLoss):
         raise TypeError(f'loss_kl must be a ClassEntropyKLLoss, got {config["type"]!r}')
     return loss

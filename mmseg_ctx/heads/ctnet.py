@@ -22,6 +22,7 @@ from torch import nn
 from mmseg_ctx.ops import at_least_float32, autocast_off
 from mmseg_ctx.utils.arguments import (
     check_choice,
+    check_config,
     check_decode_head,
     check_features,
     check_int,
@@ -211,10 +212,8 @@ class ContextTandemHead(BaseDecodeHead):
         check_int('key_channels', key_channels)
         check_choice('mode', mode, MODES)
         check_one_map(kwargs.get('input_transform'))
-        if not isinstance(loss_class_probability, (dict, type(None))):
-            raise TypeError(
-                f'loss_class_probability must be a dict or None, got {loss_class_probability!r}'
-            )
+        if loss_class_probability is not None:
+            check_config('loss_class_probability', loss_class_probability, MODELS)
         super().__init__(in_channels, channels, **kwargs)
         self.mode = mode
         layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)

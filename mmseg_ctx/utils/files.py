@@ -10,12 +10,6 @@ from pathlib import Path
 TORCH_WRITER = ('inline_container.cc', 'basic_ios::clear', 'PytorchStreamWriter')
 
 
-def refuse_existing(path, force=False):
-    """Raise a FileExistsError where a file exists that may not be replaced."""
-    if Path(path).exists() and not force:
-        raise FileExistsError(f'{path} exists; --force overwrites it')
-
-
 def check_writable(path, force=False):
     """Check, before any work, that a file can be written.
 
@@ -34,7 +28,8 @@ def check_writable(path, force=False):
         raise IsADirectoryError(f'{path} is a folder; name a file')
     if path.exists() and not path.is_file():
         raise OSError(f'{path} is not a regular file')
-    refuse_existing(path, force)
+    if path.exists() and not force:
+        raise FileExistsError(f'{path} exists; --force overwrites it')
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(f'{path} cannot be written: {target.parent} is not a folder')

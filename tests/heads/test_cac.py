@@ -562,12 +562,9 @@ class TestRefuses:
             (dict(head='FCNHead'), TypeError, "head must be a dict with a 'type', got 'FCNHead'"),
             (dict(head=dict(type='NoSuchHead')), ValueError, "head.*'NoSuchHead'"),
             (dict(head=dict(type=3)), ValueError, 'head must be of a type.*got 3'),
-            (
-                dict(loss_kl='kl'),
-                TypeError,
-                "loss_kl must be None or a dict with a 'type', got 'kl'",
-            ),
-            (dict(loss_kl={}), TypeError, "loss_kl must be None or a dict with a 'type', got {}"),
+            (dict(loss_kl='kl'), TypeError, "loss_kl must be a dict with a 'type', got 'kl'"),
+            (dict(loss_kl={}), TypeError, "loss_kl must be a dict with a 'type', got {}"),
+            (dict(loss_kl=dict(type='KL')), ValueError, "loss_kl must have a 'type'.*got 'KL'"),
             (
                 dict(loss_kl=dict(type='CrossEntropyLoss')),
                 TypeError,

@@ -235,6 +235,12 @@ def test_the_weight_of_the_loss():
         (dict(mode='serial'), ValueError, "mode must be one of 'tandem', .* got 'serial'"),
         (dict(key_channels=0), ValueError, 'key_channels must be an integer >= 1, got 0'),
         (dict(loss_class_probability=0.1), TypeError, 'loss_class_probability must be a dict'),
+        (dict(loss_class_probability={}), TypeError, 'loss_class_probability must be a dict'),
+        (
+            dict(loss_class_probability=dict(type='CP')),
+            ValueError,
+            "loss_class_probability must have a 'type' that is in the .* registry, got 'CP'",
+        ),
         (
             dict(in_channels=[4, 8], in_index=[0, 1], input_transform='multiple_select'),
             ValueError,

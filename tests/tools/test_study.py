@@ -66,6 +66,14 @@ def test_the_report_is_written_from_results(tmp_path, capsys):
     assert capsys.readouterr().err == f'error: {out}/study.md exists; --force overwrites it\n'
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
+    (tmp_path / 'runs').mkdir()  # a study, whose report would be replaced
+    (tmp_path / 'study.json').mkdir()
+    assert exit_status(main, '--configs', 'missing.py', '--out', tmp_path) == 2
+    error = f'error: {tmp_path}/study.json is a folder; name a file\n'
+    assert capsys.readouterr().err == error
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

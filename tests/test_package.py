@@ -92,7 +92,7 @@ def test_config_path_of_an_unknown_name_lists_near_ones(name):
     with pytest.raises(FileNotFoundError, match='mmseg_ctx has no config') as error:
         mmseg_ctx.config_path(name)
     assert repr(name) in str(error.value)
-    assert '.py' in str(error.value).split('near names: ')[1]
+    assert '.py' in str(error.value).split('similar names: ')[1]
     assert '\n' not in str(error.value)
 
 
@@ -110,7 +110,7 @@ def test_config_path_of_an_unknown_name_lists_near_ones(name):
 def test_near_names_are_near(name, near):
     with pytest.raises(FileNotFoundError) as error:
         mmseg_ctx.config_path(name)
-    assert str(error.value).split('near names: ')[1].startswith(near)
+    assert str(error.value).split('similar names: ')[1].startswith(near)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_near_names_are_near(name, near):
 def test_near_names_of_a_method_are_its_configs(name):
     with pytest.raises(FileNotFoundError) as error:
         mmseg_ctx.config_path(name)
-    names = str(error.value).split('near names: ')[1].split(', ')
+    names = str(error.value).split('similar names: ')[1].split(', ')
     assert len(names) == 5
     assert all(near.startswith('dmnet/') for near in names)
 

@@ -19,7 +19,7 @@ from mmseg_ctx.utils.tables import render
 DESCRIPTION = """\
 Read every image and label of a data set through the config's own data set class. The tool lists
 each bad file: a file that cannot be read, an image and a label of different sizes, label values
-that are no class, a label without a labelled pixel. Then it shows how frequent each class is, as a
+that are no class, a label without a labelled pixel. Then it shows the frequency of each class as a
 table and as a picture.
 
 The exit status is 0 if all files are good, 1 if a file is bad, 2 if the check could not run.
@@ -61,7 +61,7 @@ def check(config, split, workers, out, force, cfg_options):
     loader = f'{split}_dataloader'
     settings = read_config(config, f'{loader}.dataset', overrides=cfg_options)
     dataset = settings[loader].dataset
-    if out is None:  # the tool's own place: the picture of an earlier check is replaced
+    if out is None:  # the default path, where the tool replaces the picture of an earlier check
         out = Path('work_dirs/check_dataset', f'{Path(config).stem}_{split}.png')
         check_folder(out.parent)
         out.parent.mkdir(parents=True, exist_ok=True)

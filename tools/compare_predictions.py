@@ -53,7 +53,7 @@ def parse(arguments):
 
 
 def name_and_folder(text):
-    """Return an argument NAME=FOLDER as name and path."""
+    """Argparse type of NAME=FOLDER: the name, and the path of the folder."""
     name, _, folder = text.partition('=')
     if not name or not Path(folder).is_dir() or not folder:
         raise ArgumentTypeError(f'must be NAME=FOLDER with a folder that exists, got {text!r}')

@@ -6,10 +6,10 @@ from mmseg_ctx.utils.commandline import ArgumentParser, run
 
 TABLES = dict(papers=papers_table, heads=heads_table)
 DESCRIPTION = """\
-Count parameters and multiply-adds. Dynamic convolutions and matrix products count, too.
+Count parameters and multiply-adds, including those of dynamic convolutions and matrix products.
 
-papers: every method beside its baseline and the figure of its paper
-heads:  the heads of the plugin and of MMSegmentation on the same features
+papers: every method beside its baseline and the figure in its paper
+heads:  the heads of this plugin and of MMSegmentation on the same features
 """
 EXAMPLE = """\
 example:

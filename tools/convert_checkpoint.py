@@ -1,4 +1,4 @@
-"""Convert released weights to a checkpoint of ours."""
+"""Convert weights that a paper's authors released to a checkpoint of MMEngine."""
 
 from mmseg_ctx.checkpoints.cac import convert_cac
 from mmseg_ctx.checkpoints.ctnet import convert_ctnet
@@ -10,12 +10,12 @@ EXAMPLE = """example:
       --config configs/cac/cac-upernet_swin-t_8xb2-160k_ade20k-512x512.py
 """
 
-CTNET = """Weights of the CTNet authors (PaddlePaddle, .pdparams), on ResNet50_vd or ResNet101_vd,
-with JPU or dilated. The authors trained on RGB images with mean and
-deviation 127.5; the config's data_preprocessor must say so."""
+CTNET = """Convert weights of CTNet's authors (PaddlePaddle, .pdparams), on ResNet50_vd or
+ResNet101_vd, with JPU or dilated. The authors trained on RGB images with mean and deviation 127.5;
+the config's data_preprocessor must have the same."""
 
-CAC = """Checkpoints of the context-aware classifier's authors (MMSegmentation 0.x): FCN,
-DeepLabV3+, UPerNet and OCRNet."""
+CAC = """Convert checkpoints of CAC's authors (MMSegmentation 0.x): FCN, DeepLabV3+, UPerNet and
+OCRNet."""
 
 
 def main(arguments):
@@ -34,7 +34,7 @@ def main(arguments):
         command.add_argument(
             '--partial',
             action='store_true',
-            help='convert what fits, also if weights are missing or have no place in the model',
+            help='convert the matching weights, also if others are missing or left over',
         )
         command.set_defaults(convert=convert)
     options = parser.parse_args(arguments)

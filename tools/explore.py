@@ -1,4 +1,4 @@
-"""Open a page in the browser that shows what a model does with an image, pixel by pixel."""
+"""Serve a page that shows what a model does with an image, pixel by pixel."""
 
 from pathlib import Path
 
@@ -16,14 +16,15 @@ from mmseg_ctx.visualization.explore.images import ImageFolder
 from mmseg_ctx.visualization.explore.server import require_free, require_gradio, serve
 
 DESCRIPTION = """\
-Open a page in the browser that shows what a model does with an image, pixel by pixel.
+Serve a page that shows what a model does with an image, pixel by pixel. Open the printed address in
+a browser, and stop the tool with Ctrl-C.
 
-Choose an image from the config's test data, from a folder or by upload, and click a pixel: the page
-shows the most probable classes there and the context that one of the five methods used; for any
-other decode head the prediction alone.
+Choose an image from the config's test data, from a folder or by upload, and click a pixel. The page
+shows the most probable classes of the pixel, and the context that the method used there. For a
+decode head that is none of the five methods it shows the prediction alone.
 
-It listens on this machine alone unless --host says otherwise. Whoever reaches the page can see the
-images of DIR and of the test data.
+By default only this machine can reach the page. With another --host, everyone who can reach the
+page can see the images in DIR and the test data.
 """
 EXAMPLE = """\
 example:
@@ -35,7 +36,7 @@ example:
 def main(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
     parser.add_argument('config', metavar='CONFIG', help='config of the model')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint with the weights')
     parser.add_argument(
         '--host', default='127.0.0.1', help='address to listen at (default: 127.0.0.1)'
     )
@@ -46,7 +47,7 @@ def main(arguments):
     add_device(parser)
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
-    # What is wrong here is refused before the model is loaded.
+    # These checks are quick, so they come before the model is loaded.
     if options.images is not None:
         ImageFolder(options.images)
     require_free(options.host, options.port)

@@ -1,4 +1,4 @@
-"""Write a tiny data set in the layout of a public one, to try its configs."""
+"""Write a tiny data set in the layout of a public data set, to try the configs for it."""
 
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 from mmseg_ctx.utils.commandline import ArgumentParser, integer, run

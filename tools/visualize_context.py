@@ -1,4 +1,4 @@
-"""Show what the context of a trained model looks like, one sheet an image."""
+"""Draw the context of a trained model, one sheet for each image."""
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.utils.commandline import (
@@ -12,11 +12,13 @@ from mmseg_ctx.visualization.context import require_methods
 from mmseg_ctx.visualization.files import read_items, sheet_paths, write_sheet
 
 DESCRIPTION = """\
-Show what the context of a trained model looks like, one sheet an image.
+Draw the context of a trained model, one sheet for each image.
 
-CaC-Net: features, weights and predicted kernels; ACNet: the gates of global and local context;
-DMNet: generated filters and each scale's response; CTNet: class probabilities and attention;
-context-aware classifier: prior, refined and oracle prediction, and where the weights went.
+CaC-Net: features, weights and predicted kernels
+ACNet:   the gates of global and local context
+DMNet:   generated filters and the response of each filter size
+CTNet:   class probabilities and attention
+CAC:     prior, refined and oracle prediction, and how the classifier's weights changed
 """
 EXAMPLE = """\
 example:
@@ -30,12 +32,12 @@ example:
 def main(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
     parser.add_argument('config', metavar='CONFIG', help='config of the model')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint with the weights')
     parser.add_argument(
         'images',
         nargs='+',
         metavar='IMAGE',
-        help="image file, or test:N for the image N, from 0, of the config's test data set",
+        help="image file, or test:N for image N of the config's test data, counted from 0",
     )
     parser.add_argument('--out', required=True, metavar='DIR', help='folder of the sheets')
     parser.add_argument(

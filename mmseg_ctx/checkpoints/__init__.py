@@ -1,1 +1,1 @@
-"""Reading checkpoints safely, and converting those that the authors released."""
+"""Read checkpoints safely, and convert those that the papers' authors released."""

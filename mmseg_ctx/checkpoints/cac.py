@@ -1,8 +1,8 @@
-"""Turn a checkpoint of the context-aware classifier's authors into one of ours.
+"""Convert checkpoints of the authors of CAC.
 
 Their code, https://github.com/tianzhuotao/Context-Aware-Classifier, is a fork of MMSegmentation
-0.30, whose parts still have the same names in 1.x: FCN, DeepLabV3+, UPerNet and OCRNet on ResNet,
-MobileNet, HRNet and Swin. What differs is the two projectors' names.
+0.30. Its models (FCN, DeepLabV3+, UPerNet and OCRNet on ResNet, MobileNet, HRNet and Swin) still
+have the same parameter names in 1.x. Only the names of the two projectors differ.
 """
 
 import re
@@ -17,29 +17,29 @@ from mmseg_ctx.checkpoints.conversion import (
 from mmseg_ctx.checkpoints.loading import class_colours, class_names, load_checkpoint
 from mmseg_ctx.utils.files import writing
 
-# Their name of a projector, and ours. A cascade's heads have a number, as OCRNet's decode_head.1.
+# Their names of the projectors, and ours. Heads of a cascade have a number: decode_head.1.
 PROJECTORS = {'proj': 'estimate_projector', 'apd_proj': 'oracle_projector'}
 PROJECTOR = re.compile(r'^(decode_head\.(?:\d+\.)?)(proj|apd_proj)\.')
 
 # A projector is Linear without bias, ReLU, Linear.
 PROJECTOR_PARAMETERS = ('0.weight', '2.weight', '2.bias')
 
-# The parts of a segmentor that have weights.
+# Prefixes of a segmentor's parts with weights.
 PARTS = ('backbone.', 'neck.', 'decode_head.', 'auxiliary_head.')
 
 
 def convert_state_dict(state_dict):
-    """Bring the weights of the authors' model to our names.
+    """Rename the weights of the authors' model.
 
     Args:
-        state_dict (dict[str, Tensor]): By the authors' names.
+        state_dict (dict[str, Tensor]): Weights by the authors' names.
 
     Returns:
-        Conversion: What belongs to no part of a segmentor is left over; what a projector lacks is
-        missing.
+        Conversion: ``left_over`` has the weights of no part of a segmentor, ``missing`` the absent
+        weights of the projectors.
 
     Raises:
-        ValueError: There are no projectors, or those of a checkpoint of ours, also beside theirs.
+        ValueError: There are no projectors under the authors' names, or some under ours.
     """
     converted, targets, left_over = {}, {}, []
     for source, value in state_dict.items():
@@ -48,7 +48,7 @@ def convert_state_dict(state_dict):
             continue
         target = PROJECTOR.sub(lambda m: f'{m[1]}{PROJECTORS[m[2]]}.', source)
         if target in converted:
-            raise ValueError(f'the checkpoint has {target} by their name and by ours')
+            raise ValueError(f"the checkpoint has {target} under the authors' name and under ours")
         targets[source], converted[target] = target, value
     prefixes = {match[1] for match in map(PROJECTOR.match, state_dict) if match}
     if not prefixes:
@@ -74,24 +74,23 @@ def _why_not(state_dict):
 
 
 def convert_cac(source, destination, config=None, force=False, partial=False):
-    """Convert a checkpoint of the authors' to one that MMEngine loads into a model of ours.
+    """Convert a checkpoint of the authors to one that MMEngine loads.
 
     Args:
         source (str | Path): The authors' file.
         destination (str | Path): The checkpoint to write.
-        config (str | Path | None): Config of the model that it is meant for, whose names then tell
-            what is missing and left over; by default only the projectors must be complete.
-            Default: None.
-        force (bool): Whether an existing ``destination`` is replaced. Default: False.
-        partial (bool): Whether what fits is converted although weights are missing or have no
-            place, see :func:`refuse_partial`. Default: False.
+        config (str | Path | None): Config of the model to compare the weights with; None to check
+            only that the projectors are complete. Default: None.
+        force (bool): Whether to replace an existing ``destination``. Default: False.
+        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
+            refuse the checkpoint. Default: False.
 
     Returns:
-        Conversion: What was written, and what was renamed, is missing or was left over.
+        Conversion: The written weights, and the names that were renamed, missing or left over.
 
     Raises:
         OSError: A file cannot be read or written.
-        ValueError: ``source`` is something else, or does not fit the model.
+        ValueError: ``source`` is no such checkpoint, or does not match the model.
     """
     with writing(destination, force) as temporary:
         state_dict, meta = load_checkpoint(source)

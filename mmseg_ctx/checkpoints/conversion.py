@@ -1,4 +1,4 @@
-"""What the converters share: the converted weights, their comparison with a model, the file."""
+"""Common parts of the converters: converted weights, their comparison with a model, the file."""
 
 import re
 from typing import NamedTuple
@@ -9,21 +9,21 @@ from mmseg_ctx.utils.configs import read_config
 from mmseg_ctx.utils.errors import first_names, value_errors
 from mmseg_ctx.utils.models import build
 
-# What the context-aware classifier adds to the head inside it.
+# Weights that the context-aware classifier adds to the head inside it.
 ADDED = re.compile(r'decode_head\.(\d+\.)?(estimate|oracle)_projector\.')
 
-# The parts, by our names and the CTNet authors', without which a model segments otherwise.
+# Weights that change predictions, by our names and those of CTNet's authors.
 NEEDED = re.compile(r'(backbone|neck|decode_head|head(?!\.aux_head))\.')
 
 
 class Conversion(NamedTuple):
-    """Weights under our names, and how they came there.
+    """Weights under our names, and the names that they had before.
 
     Attributes:
         state_dict (dict[str, Tensor]): The converted weights.
-        targets (dict[str, str]): For each name that was read where its values are now.
-        left_over (list[str]): Names that were read and have no place in the model.
-        missing (list[str]): Names of the model's that nothing was read for.
+        targets (dict[str, str]): Our name by the name in the file.
+        left_over (list[str]): Names in the file that the model does not have.
+        missing (list[str]): Names of the model that the file does not have.
     """
 
     state_dict: dict
@@ -37,9 +37,9 @@ class Conversion(NamedTuple):
         return {source: name for source, name in self.targets.items() if source != name}
 
     def report(self):
-        """Return lines of text: each name that was renamed, is missing or was left over.
+        """Return lines of text with each name that was renamed, missing or left over.
 
-        A file can name anything; what cannot be printed is escaped.
+        Unprintable characters are escaped, since a file can contain any name.
         """
         lines = [f'{source} -> {name}' for source, name in self.renamed.items()]
         lines.append(f'renamed: {len(self.renamed)} of {len(self.targets)} names')
@@ -49,11 +49,11 @@ class Conversion(NamedTuple):
 
 
 def build_model(config_file):
-    """Return the model of a config file, without memory for its weights.
+    """Return the model of a config file on the meta device, without memory for its weights.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no config, or its ``model`` cannot be built.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is no config, or its ``model`` cannot be built.
     """
     config = read_config(config_file, 'model')
     with value_errors(f'the model of {config_file} cannot be built'):
@@ -61,18 +61,18 @@ def build_model(config_file):
 
 
 def restrict_to_model(conversion, model):
-    """Keep what a model has a place for, and list what it needs beside.
+    """Compare weights with a model, and keep those that it has.
 
     Args:
         conversion (Conversion): The weights.
-        model (nn.Module): Any device.
+        model (nn.Module): The model, on any device.
 
     Returns:
-        Conversion: What the model has no place for is now among ``left_over``, and ``missing`` has
-        what it needs beside. Counters of batch norm are not needed.
+        Conversion: ``left_over`` also has the names that the model does not have. ``missing`` has
+        the model's other names, without batch norm's counters.
 
     Raises:
-        ValueError: A shape differs.
+        ValueError: A weight has another shape in the model.
     """
     expected = model.state_dict()
     state_dict = {name: value for name, value in conversion.state_dict.items() if name in expected}
@@ -96,15 +96,15 @@ def restrict_to_model(conversion, model):
 
 
 def refuse_partial(conversion, source):
-    """Raise a ValueError if the converted model would segment otherwise than the one it is from.
+    """Raise a ValueError if the converted model would predict something else than the original.
 
-    That is so if a weight is missing, or one of the backbone, the neck or the decode head has no
-    place. Projectors of the context-aware classifier may be missing, all of them, and the auxiliary
-    head may be left over.
+    This is the case if a weight is missing, or if a weight of the backbone, the neck or the decode
+    head is left over. A model of CAC may lack all its projectors, and weights of the auxiliary head
+    may be left over.
 
     Args:
         conversion (Conversion): The weights.
-        source (str | Path): The file that they are from, for the message.
+        source (str | Path): The file of the weights, for the message.
     """
     has_projectors = any(map(ADDED.match, conversion.state_dict))
     missing = [name for name in conversion.missing if has_projectors or not ADDED.match(name)]
@@ -118,11 +118,11 @@ def refuse_partial(conversion, source):
 
 
 def save(conversion, path, meta):
-    """Write a checkpoint as MMEngine loads it.
+    """Write a checkpoint in MMEngine's format.
 
     Args:
         conversion (Conversion): The weights.
         path (str | Path): The file.
-        meta (dict): What is known beside; ``dataset_meta`` has the names of the classes.
+        meta (dict): The checkpoint's ``meta``, such as ``dataset_meta`` with the classes' names.
     """
     torch.save({'state_dict': conversion.state_dict, 'meta': meta}, path)

@@ -1,8 +1,9 @@
-"""Turn the CTNet authors' released weights into a checkpoint of ours.
+"""Convert the weights that CTNet's authors released.
 
-Their code, https://github.com/syp2ysy/CTNet, is for PaddlePaddle: names, the place of a class
-probability's batch norm, biases before batch norms and the order of the joint pyramid upsampling's
-levels differ. The backbone is MMSegmentation's ``ResNetV1d``.
+Their code, https://github.com/syp2ysy/CTNet, is for PaddlePaddle. Four things differ from our
+model: names, a batch norm on the class probabilities' logits, biases before batch norms, and the
+order of the levels in the joint pyramid upsampling. The backbone equals MMSegmentation's
+``ResNetV1d``.
 """
 
 import torch
@@ -21,13 +22,13 @@ from mmseg_ctx.utils.errors import one_line
 from mmseg_ctx.utils.files import writing
 from mmseg_ctx.utils.models import build
 
-# Blocks of each stage of the backbones that weights were released for.
+# Blocks in each stage of the backbones with released weights.
 STAGE_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 # The epsilon of Paddle's batch norm.
 EPSILON = 1e-5
 
-# Paddle's name of a parameter, and PyTorch's.
+# PyTorch's name of a parameter by Paddle's.
 PARAMETERS = {
     'weight': 'weight',
     'bias': 'bias',
@@ -53,7 +54,7 @@ CLASS_NORM = 'class probability norm'
 
 
 def _backbone_modules():
-    """Return their names and ours of the modules of ``ResNetV1d``."""
+    """Return our name of each module of ``ResNetV1d`` by the authors' name."""
     modules = {}
     for i in range(3):
         modules[f'backbone.conv1_{i + 1}._conv'] = f'backbone.stem.{3 * i}'
@@ -70,7 +71,7 @@ def _backbone_modules():
 
 
 def _neck_modules():
-    """Return their names and ours of the modules of ``JPU``."""
+    """Return our name of each module of ``JPU`` by the authors' name."""
     modules = {}
     for level in range(3):
         theirs, ours = f'backbone.JPU.conv{level + 3}', f'neck.conv_layers.{level}.0'
@@ -87,7 +88,7 @@ def _neck_modules():
 
 
 def _head_modules():
-    """Return their names and ours of the modules of the head and the auxiliary head."""
+    """Return our name of each module of both heads by the authors' name."""
     modules = {
         'head.ccm.ccm_layer.line': SCALE_MERGE,
         'head.ccm.fc1.0._conv': CLASS_LOGITS,
@@ -106,16 +107,16 @@ MODULES = _backbone_modules() | _neck_modules() | _head_modules()
 
 
 def convert_arrays(arrays):
-    """Bring the arrays of a CTNet, or of its head alone, to our names and layout.
+    """Rename and rearrange the arrays of a CTNet or of its head alone.
 
     Args:
-        arrays (dict[str, np.ndarray]): By the authors' names.
+        arrays (dict[str, np.ndarray]): Arrays by the authors' names.
 
     Returns:
-        Conversion: Nothing is ``missing`` yet; :func:`restrict_to_model` fills that in.
+        Conversion: The weights. ``missing`` is empty, and :func:`restrict_to_model` fills it.
 
     Raises:
-        ValueError: An array that another one is folded into is not there.
+        ValueError: An array is missing that another one has to be folded into.
     """
     state_dict, targets, left_over = {}, {}, []
     for source, array in arrays.items():
@@ -149,7 +150,7 @@ def _fold_class_norm(state_dict):
     """Fold the 1×1 convolution and batch norm of the class logits into one fully connected layer.
 
     Returns:
-        dict[str, str]: Where the values of the names that are gone are now.
+        dict[str, str]: By each removed name, the name that has its values now.
     """
     weight, bias = f'{CLASS_LOGITS}.weight', f'{CLASS_LOGITS}.bias'
     if weight not in state_dict:
@@ -167,10 +168,10 @@ def _fold_class_norm(state_dict):
 
 
 def _fold_biases(state_dict):
-    """Subtract a convolution's bias from the mean of the batch norm behind it.
+    """Subtract the bias of a convolution from the mean of the batch norm that follows it.
 
     Returns:
-        dict[str, str]: Where the values of the names that are gone are now.
+        dict[str, str]: By each removed name, the name that has its values now.
     """
     folded = {}
     for bias in [name for name in state_dict if name.endswith('.conv.bias')]:
@@ -192,17 +193,17 @@ def _reorder_levels(state_dict):
 
 
 def released_model(arrays):
-    """Build the model that released weights are for, on the meta device.
+    """Build the model of released weights on the meta device.
 
     Args:
-        arrays (dict[str, np.ndarray]): By the authors' names.
+        arrays (dict[str, np.ndarray]): Arrays by the authors' names.
 
     Returns:
-        nn.Module: That of ``configs/_base_/models/ctnet_r50v1d_jpu.py`` or ``ctnet_r50v1d-d8.py``,
-        with the depth and the number of classes of the arrays.
+        nn.Module: The model of ``configs/_base_/models/ctnet_r50v1d_jpu.py`` or
+        ``ctnet_r50v1d-d8.py``, with the depth and the number of classes of the arrays.
 
     Raises:
-        ValueError: They are not a CTNet's on a ResNet-50-vd or ResNet-101-vd.
+        ValueError: The arrays are not those of a CTNet on a ResNet-50-vd or ResNet-101-vd.
     """
     if 'head.ccm.ccm_layer.line.weight' not in arrays or 'head.cls_head.weight' not in arrays:
         raise ValueError(
@@ -230,18 +231,18 @@ def convert_ctnet(source, destination, config=None, force=False, partial=False):
     Args:
         source (str | Path): The authors' file.
         destination (str | Path): The checkpoint to write.
-        config (str | Path | None): Config of the model that it is meant for; by default the model
-            is told from the names (:func:`released_model`). Default: None.
-        force (bool): Whether an existing ``destination`` is replaced. Default: False.
-        partial (bool): Whether what fits is converted although weights are missing or have no
-            place, see :func:`refuse_partial`. Default: False.
+        config (str | Path | None): Config of the model to compare the weights with; None for
+            :func:`released_model`, which finds the model by the names. Default: None.
+        force (bool): Whether to replace an existing ``destination``. Default: False.
+        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
+            refuse the file. Default: False.
 
     Returns:
-        Conversion: What was written, and what was renamed, is missing or was left over.
+        Conversion: The written weights, and the names that were renamed, missing or left over.
 
     Raises:
         OSError: A file cannot be read or written.
-        ValueError: ``source`` is something else, or does not fit the model.
+        ValueError: ``source`` is no such file, or does not match the model.
     """
     with writing(destination, force) as temporary:
         arrays = load_pdparams(source)
@@ -250,7 +251,7 @@ def convert_ctnet(source, destination, config=None, force=False, partial=False):
             conversion = restrict_to_model(convert_arrays(arrays), model)
         except (IndexError, RuntimeError) as error:
             raise ValueError(
-                f'{source} holds arrays whose shapes do not fit each other: {one_line(error)}'
+                f'{source} has arrays whose shapes contradict each other: {one_line(error)}'
             ) from error
         if not partial:
             refuse_partial(conversion, source)

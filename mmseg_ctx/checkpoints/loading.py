@@ -1,4 +1,4 @@
-"""Reading a checkpoint without running what is in it."""
+"""Read a checkpoint without running code from it."""
 
 import re
 import warnings
@@ -9,29 +9,29 @@ import torch
 from mmseg_ctx.checkpoints.stand_ins import shown
 from mmseg_ctx.utils.arguments import is_int
 
-# What DataParallel puts before every name.
+# DataParallel puts this before every name.
 PARALLEL_PREFIX = 'module.'
 
 
 def load_checkpoint(path):
-    """Return a PyTorch checkpoint, read with ``weights_only=True``.
+    """Read a PyTorch checkpoint with ``weights_only=True``.
 
     Args:
         path (str | Path): The file.
 
     Returns:
-        tuple[dict[str, Tensor], dict]: Its state dict, without the ``module.`` of a parallel
-        model, and its ``meta``, which may be empty.
+        tuple[dict[str, Tensor], dict]: The state dict, without the ``module.`` of a parallel
+        model, and ``meta``, which may be empty.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no checkpoint of dense tensors, or asks for anything that is not known as
-            safe.
+        ValueError: The file is no checkpoint of dense tensors, or asks for a function or class that
+            is not registered as safe.
     """
-    open(path, 'rb').close()  # an error of a file that cannot be read names it
+    open(path, 'rb').close()  # raises an OSError with the file's name
     try:
         with warnings.catch_warnings():
-            # What PyTorch warns of first, such as another protocol, the error says.
+            # PyTorch's warnings, for example about the protocol, repeat what the error says.
             warnings.simplefilter('ignore')
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # A damaged file may raise anything.
@@ -54,7 +54,7 @@ def load_checkpoint(path):
 
 
 def _reason(message):
-    """Return what PyTorch's unpickler or a stand-in says, without PyTorch's advice around it."""
+    """Return the reason in the message of PyTorch's unpickler, without its advice."""
     if name := re.search(r'GLOBAL (\S+)', message):
         return f'it asks for {name[1]}'
     stand_in = re.search(r'WeightsUnpickler error:\s+(it .*)', message)
@@ -62,15 +62,15 @@ def _reason(message):
 
 
 def _items(container):
-    """Return what a dictionary holds, and nothing for anything else.
+    """Return the items of a dictionary as a ``dict``, which is empty for any other value.
 
-    An OrderedDict from a file can have attributes in the place of its own methods.
+    The methods are not called on the value: an OrderedDict from a file can have replaced them.
     """
     return dict(dict.items(container)) if isinstance(container, dict) else {}
 
 
 def _is_dense(value):
-    """Whether a value is a tensor with a memory of its own, whose size PyTorch has checked."""
+    """Return whether a value is a dense tensor, the size of whose memory PyTorch has checked."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout is torch.strided

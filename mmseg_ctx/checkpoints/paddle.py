@@ -1,8 +1,9 @@
-"""Read the weights that PaddlePaddle wrote, without PaddlePaddle and without running any code.
+"""Read weights of PaddlePaddle, without PaddlePaddle and without running code from the file.
 
-A ``.pdparams`` file is a pickled dictionary of NumPy arrays. Python's own unpickler calls what a
-file names, and a short file can make it take any amount of memory or end the process. So the file
-is read here: only the operations and the few names that such a dictionary needs.
+A ``.pdparams`` file is a pickled dictionary of NumPy arrays. Python's own unpickler calls any
+function that a file names, and a short file can make it use up the memory or end the process. So
+this module has an unpickler of its own, with only the operations and names that such a dictionary
+needs.
 """
 
 import pickle
@@ -23,13 +24,13 @@ from mmseg_ctx.checkpoints.stand_ins import (
 )
 from mmseg_ctx.utils.errors import value_errors
 
-# Paddle adds a table of its own names for the parameters; its presence marks a state dict.
+# Paddle adds a table of its own names of the parameters to a state dict.
 NAME_TABLE = 'StructuredToParameterName@@'
 
-# Marks a file whose arrays of 2**30 bytes and more were cut into slices.
+# In a file with this key, arrays of 2**30 bytes and more are cut into slices.
 SLICE_TABLE = 'UnpackBigParamInfor@@'
 
-# The operations that push a number, a text or bytes which follow them in the file.
+# Operations that push a number, text or bytes, which follow them in the file.
 LITERALS = {
     *('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT'),
     *('STRING', 'BINSTRING', 'SHORT_BINSTRING'),
@@ -41,7 +42,7 @@ CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': ()
 # A large network's file has some ten thousand operations.
 MAX_OPERATIONS = 1_000_000
 
-# A byte of a file is used twice at most: in a text that becomes bytes, which become an array.
+# A file of weights uses a byte at most twice: in text that becomes bytes, and in their array.
 MAX_USES = 3
 
 
@@ -66,9 +67,10 @@ ALLOWED = {
 
 
 def _checked(key):
-    """Return a key of a dictionary or of the memo.
+    """Return a key of a dictionary or of the memo if it is a string or a small integer.
 
-    To hash a deeply nested tuple would end the process, and large integers can have one hash.
+    Hashing a deeply nested tuple would end the process. Large integers can share a hash, which
+    makes a dictionary slow.
     """
     if type(key) is not str and not (type(key) is int and abs(key) < 2**31):
         raise pickle.UnpicklingError(f'it holds a dictionary whose key is {shown(key)}')
@@ -76,7 +78,7 @@ def _checked(key):
 
 
 class ArrayUnpickler:
-    """Reads a pickle of NumPy arrays and plain containers, and refuses everything else by name.
+    """Reads a pickle of NumPy arrays and plain containers, and refuses anything else.
 
     Args:
         content (bytes): The pickle, of any protocol.
@@ -90,10 +92,11 @@ class ArrayUnpickler:
         self.operations = self.bytes = 0
 
     def load(self):
-        """Return what the pickle holds.
+        """Return the object in the pickle.
 
         Raises:
-            Exception: Of any kind: it is damaged, or asks for something that is not allowed.
+            Exception: The pickle is damaged, or asks for something that is not allowed. The
+                exception can be of any class.
         """
         if not self.content:
             raise EOFError('Ran out of input')
@@ -194,7 +197,7 @@ class ArrayUnpickler:
         self._count_made(instance)
 
     def _count_made(self, made):
-        """Count the bytes of what was made: a pickle can use its parts in any number of calls."""
+        """Count the bytes of a new object, since a pickle can use a part of itself repeatedly."""
         if type(made) in (bytes, PickledArray):
             self._count(size=memoryview(made).nbytes)
 
@@ -217,15 +220,15 @@ def load_pdparams(path):
     """Return the arrays of a ``.pdparams`` file.
 
     Args:
-        path (str | Path): The file, written by ``paddle.save`` from a layer's state dict.
+        path (str | Path): The file, which ``paddle.save`` wrote from a layer's state dict.
 
     Returns:
         dict[str, np.ndarray]: Numeric arrays by the names of the parameters.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is something else, or names anything that is neither a NumPy array nor a
-            plain container.
+        ValueError: The file is something else, or names anything but NumPy arrays and plain
+            containers.
 
     Example:
         >>> arrays = load_pdparams('model.pdparams')

@@ -1,8 +1,8 @@
 """Make the checkpoints that MMEngine writes load with ``weights_only=True``.
 
-From PyTorch 2.6 on, ``torch.load`` refuses whatever is not named as safe. A checkpoint of
-MMEngine's holds a message hub: history buffers, and NumPy's arrays and numbers. A pickle gets
-stand-ins for all of them, and what a loaded checkpoint holds are real ones.
+From PyTorch 2.6 on, ``torch.load`` refuses any class and function that is not registered as safe. A
+checkpoint of MMEngine has a message hub with history buffers and with arrays and numbers of NumPy.
+This module registers stand-ins for their constructors, which make the real objects.
 """
 
 from pickle import UnpicklingError
@@ -15,15 +15,15 @@ from mmengine.utils import digit_version
 
 from mmseg_ctx.checkpoints.stand_ins import STAND_INS, PickledArray, shown
 
-# HistoryBuffer's own statistics: a pickled buffer refers to each as getattr(HistoryBuffer, name).
+# HistoryBuffer's statistics. A pickled buffer refers to each as getattr(HistoryBuffer, name).
 STATISTICS = ('min', 'max', 'current', 'mean')
 
 
 class PickledHistoryBuffer(HistoryBuffer):
-    """Stands in for ``HistoryBuffer``, and is one once it has its state.
+    """Stands in for ``HistoryBuffer``, and becomes one when it gets its state.
 
-    ``HistoryBuffer`` takes any state: it would overwrite its methods, and the statistics that all
-    buffers of the process share.
+    ``HistoryBuffer`` itself accepts any state, which could overwrite its methods and the statistics
+    that all buffers of the process share.
     """
 
     def __new__(cls, *arguments):
@@ -32,10 +32,10 @@ class PickledHistoryBuffer(HistoryBuffer):
         return super().__new__(cls)
 
     def __setstate__(self, state):
-        """Take numbers, counts and the greatest length; the statistics are those of the class.
+        """Set numbers, counts and the greatest length. The statistics stay those of the class.
 
         Raises:
-            UnpicklingError: There is more, or one of them is something else.
+            UnpicklingError: The state has other entries, or values of other types.
         """
         fields = {'max_length', '_log_history', '_count_history'}
         if type(state) is not dict or state.keys() - {'statistics_methods'} != fields:
@@ -56,18 +56,20 @@ class PickledHistoryBuffer(HistoryBuffer):
 
 
 class _Statistic:
-    """Stands in for ``getattr``, by which a pickled buffer refers to its statistics.
+    """Stands in for ``getattr``, with which a pickled buffer refers to its statistics.
+
+    It returns the name and not the method, since a pickle could call the method with any arguments.
+    A loaded buffer has the methods of its class.
 
     Args:
-        owner (type): ``HistoryBuffer``, or what stands in for it.
+        owner (type): ``HistoryBuffer`` or its stand-in.
         name (str): ``'min'``, ``'max'``, ``'current'`` or ``'mean'``.
 
     Returns:
-        str: The name. The method itself is something that PyTorch would call for a pickle, with
-        arguments of the pickle's choosing; a loaded buffer has those of its class.
+        str: The name.
 
     Raises:
-        UnpicklingError: Anything else is asked for.
+        UnpicklingError: ``owner`` or ``name`` is something else.
     """
 
     __slots__ = ()
@@ -86,12 +88,12 @@ history_buffer_statistic = _Statistic()
 
 
 def register_safe_globals():
-    """Name what MMEngine's checkpoints hold as safe; does nothing before PyTorch 2.6.
+    """Register the stand-ins as safe. Before PyTorch 2.6 this does nothing.
 
-    Each stand-in is registered under the full name of what it stands for. MMEngine's maintained
-    fork adds NumPy's own constructors and the real ``getattr`` to the list for each of its loads.
-    Which of two objects of one name PyTorch takes is chance, and they do not work together, so the
-    fork is told that it needs to add ``slice`` alone.
+    Each stand-in is registered under the full name of the original. For each of its loads,
+    MMEngine's maintained fork registers NumPy's own constructors and the real ``getattr``, under
+    the same names. It is undefined which of the two PyTorch takes, so this function makes the fork
+    register only ``slice``.
     """
     if digit_version(torch.__version__) < digit_version('2.6.0'):
         return
@@ -107,5 +109,5 @@ def register_safe_globals():
 
 
 def _other_safe_globals():
-    """Return what MMEngine's fork adds for a load, less what stand-ins are registered for."""
+    """Return the classes that MMEngine's fork registers, without those that have stand-ins."""
     return [slice]

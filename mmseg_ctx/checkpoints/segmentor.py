@@ -1,4 +1,4 @@
-"""A trained model from a config and a checkpoint that fits it."""
+"""Load a trained model from a config and its checkpoint."""
 
 from mmengine.dataset import BaseDataset
 from mmseg.apis import init_model
@@ -10,25 +10,24 @@ from mmseg_ctx.utils.errors import first_names, value_errors
 
 
 def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
-    """Build the model of a config and load a checkpoint, every weight of it.
+    """Build the model of a config, and load all of its weights from a checkpoint.
 
-    MMSegmentation's ``init_model`` leaves weights that a checkpoint lacks as they were initialised,
-    and says so in a log.
+    Unlike MMSegmentation's ``init_model``, it refuses a checkpoint that lacks weights.
 
     Args:
         config (str | Path): Config file.
-        checkpoint (str | Path): File that MMEngine or one of our converters wrote.
-        cfg_options (dict | None): Settings that take the place of the config's. Default: None.
-        device (str): Where the model is to be. Default: ``'cpu'``.
+        checkpoint (str | Path): A file that MMEngine or a converter of this package wrote.
+        cfg_options (dict | None): Settings that replace those of the config. Default: None.
+        device (str): Device of the model. Default: ``'cpu'``.
 
     Returns:
-        BaseSegmentor: In evaluation mode. ``cfg`` is its config, and ``dataset_meta`` the
-        checkpoint's, or, where that lacks names or colours, that of the config's test data:
-        ``classes`` and ``palette``.
+        BaseSegmentor: The model in evaluation mode. ``cfg`` is its config. ``dataset_meta`` has
+        ``classes`` and ``palette``, from the checkpoint or, if it does not have both, from the
+        config's test data.
 
     Raises:
         OSError: A file cannot be read.
-        ValueError: A file is something else, or the two do not fit each other.
+        ValueError: A file is no config or no checkpoint, or they do not match.
     """
     content = read_config(config, 'model')
     with value_errors(f'the model of {config} cannot be built'):

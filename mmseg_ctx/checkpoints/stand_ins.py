@@ -1,10 +1,9 @@
-"""What takes NumPy's place while a pickle of arrays is read.
+"""Replacements for NumPy's constructors while a pickle of arrays is read.
 
-NumPy's own ``ndarray``, ``dtype``, ``scalar`` and ``_reconstruct`` trust a pickle: an object array
-over bytes of a file's choosing holds pointers of the file's choosing, and filling an array twice
-frees memory that a tensor may still look at. A pickle gets these in their place, which accept the
-numeric types, sizes that match their buffer, and nothing else. None has an attribute that a pickle
-could set.
+NumPy's own ``ndarray``, ``dtype``, ``scalar`` and ``_reconstruct`` trust a pickle: a file can make
+an object array over bytes, which are then used as pointers, and it can fill an array twice, which
+frees memory that a tensor may still use. The stand-ins accept only numeric types and shapes that
+match their buffer. They have no attributes that a pickle could set.
 """
 
 import math
@@ -13,14 +12,14 @@ from pickle import UnpicklingError
 
 import numpy as np
 
-# Codes of the types that are read: booleans, integers, floating point numbers.
+# Codes of the accepted types: booleans, integers, floating-point numbers.
 CODES = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
 BYTE_ORDERS = ('<', '>', '=', '|')
 
-# The most that NumPy 1 has.
+# NumPy 1's limit.
 MAX_DIMENSIONS = 32
 
-# An array whose base this is was not filled yet. It owns no memory that could be freed.
+# The base of an array that is not filled yet. Such an array owns no memory that could be freed.
 UNFILLED = np.empty(0, 'i1')
 
 
@@ -29,14 +28,14 @@ class PickledDtype:
 
     Args:
         code (str): One of ``CODES``.
-        align (bool): Ignored, since it is for structures.
+        align (bool): Ignored, since only structures have an alignment.
         copy (bool): Ignored.
 
     Attributes:
-        dtype (np.dtype): NumPy's own.
+        dtype (np.dtype): The type.
 
     Raises:
-        UnpicklingError: Any other code.
+        UnpicklingError: The code is not in ``CODES``.
     """
 
     __slots__ = ('dtype',)
@@ -49,10 +48,10 @@ class PickledDtype:
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state):
-        """Take the byte order from the state that NumPy writes, whose other fields must be empty.
+        """Set the byte order from NumPy's state of a type, whose other entries must be empty.
 
         Raises:
-            UnpicklingError: It has fields, a shape, a size or anything else of its own.
+            UnpicklingError: The state has fields, a shape, a size or another entry.
         """
         if type(state) is not tuple or len(state) != 8 or type(state[1]) is not str:
             raise UnpicklingError('it holds a type of array that is no plain number')
@@ -69,17 +68,17 @@ class PickledDtype:
 
 
 class PickledArray(np.ndarray):
-    """Stands in for ``numpy.ndarray``: an array that a pickle fills once.
+    """Stands in for ``numpy.ndarray``: an array that a pickle can fill once.
 
-    PyTorch's unpickler makes an object first and gives it its state later, so this is what a user
-    gets. It saves and copies as NumPy's own.
+    PyTorch's unpickler makes an object and sets its state later, so a loaded checkpoint has arrays
+    of this class. They are saved and copied as ``numpy.ndarray``.
     """
 
     def __new__(cls, *args, **kwargs):
         raise UnpicklingError('it calls numpy.ndarray, which no pickled array does')
 
     def __setstate__(self, state):
-        """Fill the array from the state that NumPy writes: version, shape, type, order, buffer.
+        """Fill the array from NumPy's state of an array: version, shape, type, order, buffer.
 
         Raises:
             UnpicklingError: The type is not numeric, the shape does not match the buffer, or the
@@ -111,7 +110,7 @@ def _numpy_dtype(stand_in):
 
 
 def _bytes(buffer):
-    """Return an array's buffer, which Python 2 wrote as text, as bytes."""
+    """Return an array's buffer as bytes; Python 2 wrote it as text."""
     if type(buffer) is str:
         return buffer.encode('latin1')
     if type(buffer) is not bytes:
@@ -125,7 +124,7 @@ def _check_shape(shape, itemsize, size):
         raise UnpicklingError(f'it holds an array of the shape {shown(shape)}')
     if any(type(length) is not int or not 0 <= length <= sys.maxsize for length in shape):
         raise UnpicklingError(f'it holds an array of the shape {shown(shape)}')
-    # NumPy computes strides of an empty array, too.
+    # NumPy computes the strides also of an empty array.
     strides_fit = math.prod(length for length in shape if length) * itemsize <= sys.maxsize
     if math.prod(shape) * itemsize != size or not strides_fit:
         raise UnpicklingError(
@@ -135,13 +134,13 @@ def _check_shape(shape, itemsize, size):
 
 
 def shown(value):
-    """Return a short text for a value of the file's; a deeply nested one has no ``repr``."""
+    """Return a short text for a value from a file, without the ``repr`` of nested values."""
     text = repr(value) if type(value) in (str, int) else f'a {type(value).__name__}'
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 
 class _Reconstruct:
-    """Stands in for ``numpy.core.multiarray._reconstruct``, which makes an array to be filled."""
+    """Stands in for ``numpy.core.multiarray._reconstruct``, which makes an unfilled array."""
 
     __slots__ = ()
 
@@ -163,7 +162,7 @@ class _Scalar:
 
 
 class FromBuffer:
-    """Stands in for ``numpy.core.numeric._frombuffer``, which protocol 5 writes arrays with."""
+    """Stands in for ``numpy.core.numeric._frombuffer``, which protocol 5 uses for arrays."""
 
     __slots__ = ()
 
@@ -177,7 +176,7 @@ class FromBuffer:
 
 
 class Latin1:
-    """Stands in for ``_codecs.encode``, which protocol 2 writes bytes with."""
+    """Stands in for ``_codecs.encode``, which protocol 2 uses for bytes."""
 
     __slots__ = ()
 
@@ -190,7 +189,7 @@ class Latin1:
 
 
 class _NoBytes:
-    """Stands in for ``bytes``, which protocol 2 calls without arguments for an empty buffer."""
+    """Stands in for ``bytes``, which protocol 2 calls for an empty buffer, without arguments."""
 
     __slots__ = ()
 
@@ -201,17 +200,17 @@ class _NoBytes:
 
 
 def by_numpys_names(module, name, stand_in):
-    """Return a stand-in by its full name before and since NumPy 2, which renamed the package."""
+    """Return a stand-in by both full names of the original; NumPy 2 renamed its package."""
     return {f'{package}.{module}.{name}': stand_in for package in ('numpy.core', 'numpy._core')}
 
 
-# The full names that every pickle of arrays asks for, and what it gets.
+# The stand-in by the full name of the original.
 STAND_INS = {
     'numpy.ndarray': PickledArray,
     'numpy.dtype': PickledDtype,
     **by_numpys_names('multiarray', '_reconstruct', _Reconstruct()),
     **by_numpys_names('multiarray', 'scalar', _Scalar()),
-    # Python 2's name and Python 3's.
+    # Python 2 and Python 3 name the module differently.
     '__builtin__.bytes': _NoBytes(),
     'builtins.bytes': _NoBytes(),
 }

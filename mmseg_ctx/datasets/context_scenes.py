@@ -1,8 +1,8 @@
-"""The context scenes as a data set of MMSegmentation, which can be read in two ways.
+"""The context scenes as a data set of MMSegmentation.
 
-A transform draws image and label at once, which is faster. A file backend serves them as PNG files
-to code that reads an image by its path: ``LoadImageFromFile``, ``mim test --show-dir``,
-``MMSegInferencer``.
+A pipeline reads them in one of two ways. A transform draws image and label at once, which is
+faster. A file backend serves them as PNG files to code that reads an image by its path, such as
+``LoadImageFromFile``, ``mim test --show-dir`` and ``MMSegInferencer``.
 """
 
 import io
@@ -20,7 +20,7 @@ from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
 from mmseg_ctx.utils.arguments import check_bool, check_int, check_ints, is_int
 
 MINIMUM_SIDE = 32
-"""The smallest objects, 1/32 of the side, have at least one pixel."""
+"""Smallest side of an image. Objects of 1/32 of the side then have at least one pixel."""
 
 PREFIX = 'context-scenes'
 PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_varied)?(_label)?\.png')
@@ -28,13 +28,13 @@ PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_varied)?(
 
 @DATASETS.register_module()
 class ContextScenesDataset(BaseSegDataset):
-    """Drawn scenes with pixels that only context far away tells apart.
+    """Drawn scenes, some of whose classes only distant context tells apart.
 
-    Four classes of ground look alike; only a kite in the sky, 0.3 % of the pixels, tells which of
-    them an image has. Two classes of crates differ only relative to each other: the darker and the
-    lighter ones of an image. Objects have sizes from 1/32 to 1/2 of the image's side; poles and
-    wires are one to three pixels wide. Tent and campfire only occur together, and so do pole and
-    wire. Some objects have an ignored border.
+    Four classes of ground look alike. Only a kite in the sky, with 0.3 % of the pixels, shows which
+    of them an image has. Two classes of crates, dark and light, differ only relative to the other
+    crates of the image. Objects have sizes from 1/32 to 1/2 of the image's side; poles and wires
+    are one to three pixels wide. Tent and campfire only occur together, and so do pole and wire.
+    Some objects have an ignored border.
 
     The data set reads nothing from disk. Its pipeline begins with :class:`RenderContextScene`,
     which draws image and label from ``(seed, index)``, or with ``LoadImageFromFile`` and
@@ -45,10 +45,9 @@ class ContextScenesDataset(BaseSegDataset):
         image_size (int | Sequence[int]): Side, or height and width, in pixels, at least 32 each.
             Default: 128.
         seed (int): Data sets of different seeds share no scene. Default: 0.
-        varied_objects (bool): Whether each scene leaves out some kinds of objects, so that which
-            classes occur varies much more: buildings, trees, poles with wires, crates, and tent
-            with campfire, each with a probability of one half. All else is as in the scene of the
-            same seed and index that has them. Default: False.
+        varied_objects (bool): Whether each scene leaves out some of these kinds of objects, each
+            with a probability of one half: buildings, trees, poles with wires, crates, tent with
+            campfire. The scene is otherwise the same as with all objects. Default: False.
         **kwargs: Arguments of ``BaseSegDataset``, such as ``pipeline``, ``metainfo`` or
             ``indices``.
 
@@ -75,7 +74,7 @@ class ContextScenesDataset(BaseSegDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self):
-        """Return an entry for each scene: what the transform draws it from, and the usual keys."""
+        """Return an entry for each scene: the usual keys, and ``scene`` for the transform."""
         height, width = self.image_size
         varied = '_varied' if self.varied_objects else ''
         names = [
@@ -135,26 +134,27 @@ class ContextScenesBackend(BaseStorageBackend):
         return png.getvalue()
 
     def get_text(self, filepath):
-        """Raise a TypeError: a scene is no text."""
-        raise TypeError(f'{filepath} is an image, not a text')
+        """Raise a TypeError, since a scene is not a text file."""
+        raise TypeError(f'{filepath} is an image, not a text file')
 
 
-# The label is read right after its image.
+# Cached, since a label is usually read right after its image.
 _render = lru_cache(maxsize=1)(render_scene)
 
 
 @TRANSFORMS.register_module()
 class RenderContextScene(BaseTransform):
-    """Draws a scene of :class:`ContextScenesDataset`, in place of loading it from files.
+    """Draws a scene of :class:`ContextScenesDataset` instead of loading it from files.
 
-    Required keys: ``scene``, and for the label ``label_map``, ``reduce_zero_label`` and
-    ``seg_fields``. Added keys: ``img`` (uint8 BGR ``[H, W, 3]``), ``img_shape`` and ``ori_shape``;
-    ``gt_seg_map`` (uint8 ``[H, W]``), which is listed in ``seg_fields``.
+    It reads the keys ``scene`` and, for the label, ``label_map``, ``reduce_zero_label`` and
+    ``seg_fields``. It adds ``img`` (uint8 BGR ``[H, W, 3]``), ``img_shape`` and ``ori_shape``; and
+    ``gt_seg_map`` (uint8 ``[H, W]``), which it lists in ``seg_fields``.
 
     Args:
         image (bool): Whether to add the image. Default: True.
-        label (bool): Whether to add the label. With two of these transforms, one for the image
-            and one for the label, test-time augmentation changes the image alone. Default: True.
+        label (bool): Whether to add the label. A pipeline of test-time augmentation has one of
+            these transforms for the image and another for the label, so that the augmentation
+            between them changes the image alone. Default: True.
     """
 
     def __init__(self, image=True, label=True):

@@ -1,6 +1,6 @@
-"""Draws the context scenes with NumPy, from ``(seed, index)`` to an image and its label.
+"""Draws the context scenes with NumPy: an image and its label from ``(seed, index)``.
 
-All numbers come from uniform draws, and the code only adds, multiplies, divides, compares them and
+All numbers come from uniform draws. The code only adds, multiplies, divides and compares them, and
 takes square roots. IEEE 754 defines how these operations round, so every platform draws the same
 scene.
 """
@@ -399,8 +399,8 @@ def box_of_area(shape, area, highest, widest):
 
 
 def absent_classes(seed, index):
-    """Return the classes that a scene with varied objects leaves out: each of OBJECTS or not."""
-    # A stream of its own: the rest of the scene is drawn as with all objects.
+    """Return the classes that a scene with varied objects leaves out."""
+    # A stream of its own, so that the rest of the scene is the same as with all objects.
     draws = Draws(seed, index, 1)
     return [label for labels in OBJECTS if draws.chance(0.5) for label in labels]
 
@@ -413,8 +413,8 @@ def render_scene(seed, index, height, width, varied_objects=False):
         index (int): Index of the scene in it, >= 0.
         height (int): Height in pixels, >= 32.
         width (int): Width in pixels, >= 32.
-        varied_objects (bool): Whether the scene leaves out a random half of OBJECTS, on average.
-            All else is as without. Default: False.
+        varied_objects (bool): Whether the scene leaves out each entry of OBJECTS with a probability
+            of one half. It is otherwise the same. Default: False.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: RGB image, uint8 ``[height, width, 3]``, and label, uint8

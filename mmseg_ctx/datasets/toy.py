@@ -1,8 +1,8 @@
-"""Tiny data sets in the layouts of public ones, to try a config without its data.
+"""Tiny data sets in the layouts of public data sets, to try a config without the data.
 
 Folders, file names, suffixes, split lists and label encodings are those of MMSegmentation's
-converters, so the data set's own class reads them. The images mean nothing: each is a grid of cells
-with one class and one colour.
+converters, so the class of the public data set reads them. Each image is a grid of cells, each with
+one class and one colour.
 """
 
 import io
@@ -34,7 +34,7 @@ class Split:
         label (str | None): Path of its label; None for a split with secret labels.
         lists (tuple[str]): Files that list one name on each line; splits may share a list.
         has_palette (bool): Whether the label is a PNG with the palette of PASCAL VOC.
-        label_ids (str | None): Path of the label in Cityscapes' labelIds.
+        label_ids (str | None): Path of a second label file, with Cityscapes' labelIds.
     """
 
     name: str
@@ -120,7 +120,7 @@ LAYOUTS = {
         255,
     ),
     'coco_stuff10k': Layout(
-        # All of its images are from COCO's train2014, those of the test split too.
+        # All images are from COCO's train2014, also those of the test split.
         tuple(_coco_stuff(split, 'COCO_train2014_{:012d}') for split in ('train2014', 'test2014')),
         range(1, 172),
         0,
@@ -162,8 +162,8 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
         Path: ``out``.
 
     Raises:
-        ValueError: An argument is not as said.
-        FileExistsError: ``out`` is a file, a folder with something in it, or the working directory.
+        ValueError: ``layout`` is unknown, or a number is out of range.
+        FileExistsError: ``out`` is a file, a folder that is not empty, or the working directory.
         OSError: ``out`` cannot be written.
 
     Example:
@@ -230,7 +230,7 @@ def _save(array, path, has_palette=False):
     image = Image.fromarray(array)
     if has_palette:
         image.putpalette(voc_palette().tobytes())
-    # Written at once: Pillow does not notice a disk that takes a part of a JPEG.
+    # Encoded in memory first: Pillow does not notice a disk that fills up within a JPEG.
     content = io.BytesIO()
     image.save(content, Image.registered_extensions()[path.suffix])
     path.write_bytes(content.getvalue())

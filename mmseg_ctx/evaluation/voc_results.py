@@ -12,8 +12,8 @@ from PIL import Image
 def voc_palette():
     """Return the colours of PASCAL VOC's label PNGs, uint8 ``[256, 3]``.
 
-    As in the development kit, the bits of a label, from the lowest on, go to red, green and blue in
-    turn, and fill each of them from its highest bit on.
+    The development kit distributes the bits of a label to red, green and blue in turn, beginning
+    with the lowest. Each colour is filled from its highest bit downwards.
     """
     labels = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
@@ -24,15 +24,16 @@ def voc_palette():
 
 @METRICS.register_module()
 class VOCResultsMetric(BaseMetric):
-    """Writes each prediction as a palette PNG; it measures nothing, since test labels are secret.
+    """Writes each prediction as a palette PNG, and computes no score, since test labels are secret.
 
-    A file has the name of its image. The server accepts the files in an archive, in its folder
+    A file has the name of its image. The server accepts an archive with the files in the folder
     ``results/VOC2012/Segmentation/comp6_test_cls/``. MMSegmentation's ``IoUMetric`` also writes
     PNGs, but without the palette.
 
     Args:
-        output_dir (str | Path): Folder of the PNGs, created if needed. ``mim test --out`` sets it.
-        keep_results (bool): Must be True; ``mim test --out`` sets it, too. Default: True.
+        output_dir (str | Path): Folder of the PNGs, made if it does not exist. ``mim test --out``
+            sets it.
+        keep_results (bool): Must be True. ``mim test --out`` sets it. Default: True.
         collect_device (str): Argument of ``BaseMetric``. Default: 'cpu'.
         prefix (str | None): Argument of ``BaseMetric``. Default: None.
 

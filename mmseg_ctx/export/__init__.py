@@ -1,4 +1,4 @@
-"""Models for other runtimes."""
+"""Export models for other runtimes."""
 
 from mmseg_ctx.export.onnx import Agreement, export_onnx
 

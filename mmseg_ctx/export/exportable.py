@@ -1,4 +1,4 @@
-"""Modules of PyTorch and MMSegmentation in a form that ONNX can express for images of any size."""
+"""Replacements for modules whose export to ONNX would fix the size of the images."""
 
 import copy
 
@@ -13,16 +13,16 @@ from mmseg_ctx.ops import adaptive_avg_pool2d
 
 
 def exportable(model):
-    """Return a copy of a model in which no module fixes the size of the images.
+    """Return a copy of a model in which the modules of ``REPLACEMENTS`` are replaced.
 
     Args:
-        model (nn.Module): Stays as it is.
+        model (nn.Module): The model, which does not change.
 
     Returns:
-        nn.Module: With weights of its own. The modules of ``REPLACEMENTS`` are replaced by name.
+        nn.Module: The copy, with weights of its own.
     """
     model = copy.deepcopy(model)
-    # A module that lies in two places is replaced in both.
+    # A module with two names is replaced under both.
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) in REPLACEMENTS:
             model.set_submodule(name, REPLACEMENTS[type(module)].like(module))
@@ -30,7 +30,7 @@ def exportable(model):
 
 
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
-    """PyTorch's averages over a grid of regions."""
+    """PyTorch's ``AdaptiveAvgPool2d`` for maps of any size."""
 
     @classmethod
     def like(cls, module):
@@ -43,7 +43,7 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
 
 
 class Upsample(wrappers.Upsample):
-    """MMSegmentation's ``Upsample``, which would fix the size that it makes."""
+    """MMSegmentation's ``Upsample``, which would fix the size of its output."""
 
     @classmethod
     def like(cls, module):
@@ -62,7 +62,7 @@ class Upsample(wrappers.Upsample):
 
 
 class AdaptivePadding(embed.AdaptivePadding):
-    """MMSegmentation's ``AdaptivePadding``, which asks whether there is anything to pad."""
+    """MMSegmentation's ``AdaptivePadding``, without its branch on whether there is a padding."""
 
     @classmethod
     def like(cls, module):
@@ -70,7 +70,7 @@ class AdaptivePadding(embed.AdaptivePadding):
         return cls(module.kernel_size, module.stride, module.dilation, module.padding)
 
     def forward(self, x):
-        """Return ``x`` with zeros below and on the right, so that patches cover it."""
+        """Return ``x``, padded with zeros below and on the right to a multiple of the stride."""
         if self.kernel_size != self.stride or self.padding != 'corner':
             return super().forward(x)
         height, width = (
@@ -81,7 +81,7 @@ class AdaptivePadding(embed.AdaptivePadding):
 
 
 class Unfold(nn.Unfold):
-    """PyTorch's ``Unfold``, which only reorders where patches neither overlap nor leave gaps."""
+    """PyTorch's ``Unfold``, as a reordering where patches neither overlap nor leave gaps."""
 
     @classmethod
     def like(cls, module):
@@ -100,7 +100,7 @@ class Unfold(nn.Unfold):
 
 
 class ShiftWindowMSA(nn.Module):
-    """Swin's attention in windows, with arithmetic of sizes that an exporter can follow."""
+    """Swin's attention in windows, whose sizes the exporter can compute from the image's size."""
 
     def __init__(self, window_size, shift_size, w_msa, drop):
         super().__init__()
@@ -111,11 +111,11 @@ class ShiftWindowMSA(nn.Module):
 
     @classmethod
     def like(cls, module):
-        """Return this module with the parts, and so the weights, of MMSegmentation's."""
+        """Return this module with the submodules, and thus the weights, of MMSegmentation's."""
         return cls(module.window_size, module.shift_size, module.w_msa, module.drop)
 
     def forward(self, query, hw_shape):
-        """Return ``[B, H * W, C]`` for ``query`` of that shape, H and W in ``hw_shape``."""
+        """Return ``[B, H * W, C]`` for ``query`` of the same shape; ``hw_shape`` has H and W."""
         batch, _, channels = query.shape
         size = self.window_size
         height, width = (_round_up(length, size) for length in hw_shape)
@@ -135,10 +135,11 @@ class ShiftWindowMSA(nn.Module):
         return x.transpose(2, 3)
 
     def _mask(self, height, width, device):
-        """Return ``[windows, size², size²]``: -100 between places that the shift brought together.
+        """Return the mask of attention between positions that only the shift made neighbours.
 
         Returns:
-            Tensor | None: None where nothing is shifted.
+            Tensor | None: ``[windows, size², size²]``, -100 where attention is masked; None without
+            a shift.
         """
         if self.shift_size == 0:
             return None
@@ -148,10 +149,10 @@ class ShiftWindowMSA(nn.Module):
         return -100.0 * (regions[:, None] != regions[:, :, None]).float()
 
     def _regions(self, length, device):
-        """Return 0, 1 or 2 for each place: before the last window, in it, shifted into it."""
-        place = torch.arange(length, device=device)
+        """Return, for each position: 0 before the last window, 1 in it, 2 if shifted into it."""
+        position = torch.arange(length, device=device)
         starts = torch.stack(
-            [place >= length - self.window_size, place >= length - self.shift_size]
+            [position >= length - self.window_size, position >= length - self.shift_size]
         )
         return starts.int().sum(dim=0)
 

@@ -187,7 +187,7 @@ def _shapes_to_try(height, width):
 
 
 def _write(model, path, size, dynamic, opset, segmentor):
-    # The exporter would take a batch of one for a constant.
+    # The exporter would treat a batch of one as a constant.
     image = model.random_image(2 if dynamic else 1, *size)
     dimensions = {
         axis: torch.export.Dim(name) for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))
@@ -238,7 +238,7 @@ def _check_dynamic(shape):
 
 @contextmanager
 def _quiet():
-    """Silence the exporter's messages about its own parts."""
+    """Silence the exporter's messages about its own internals."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript')]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -254,13 +254,13 @@ def _quiet():
 
 @contextmanager
 def _resize_without_advice():
-    """Let MMSegmentation's ``resize`` take sizes as they are.
+    """Switch off the warning in MMSegmentation's ``resize``.
 
-    To advise on ``align_corners`` it reads them as integers, which fixes them in the graph. It is a
-    function that heads and necks call, so no module can be put in its place.
+    For its warning about ``align_corners``, it converts sizes to integers, which fixes them in the
+    graph. Heads and necks call it as a function, so replacing a module does not help.
     """
     defaults = resize.__defaults__
-    resize.__defaults__ = (*defaults[:-1], False)  # of its argument `warning`
+    resize.__defaults__ = (*defaults[:-1], False)  # the default of its argument `warning`
     try:
         yield
     finally:

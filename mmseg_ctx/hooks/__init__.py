@@ -1,4 +1,4 @@
-"""Hooks: exact resuming, another classifier of CAC's, pictures of the context."""
+"""Hooks for exact resuming, for evaluating CAC's other classifiers, and for context pictures."""
 
 from mmseg_ctx.hooks.context_visualization import ContextVisualizationHook
 from mmseg_ctx.hooks.evaluated_classifier import EvaluatedClassifierHook

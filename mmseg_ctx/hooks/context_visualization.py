@@ -1,4 +1,4 @@
-"""Sheets of the context while a model trains."""
+"""Draw the context of a model while it trains."""
 
 from pathlib import Path
 
@@ -14,19 +14,16 @@ from mmseg_ctx.utils.arguments import check_int
 class ContextVisualizationHook(Hook):
     """Draws a sheet of the context for some validation images while a model trains.
 
-    A config adds it to its hooks with ``default_hooks = dict(context=dict(
-    type='ContextVisualizationHook'))``, which keeps the hooks of the configs that it inherits
-    from. A list ``custom_hooks`` would replace theirs. The config's ``visualizer`` says where the
-    sheets go, to local files or TensorBoard for example.
+    A config adds it with ``default_hooks = dict(context=dict(type='ContextVisualizationHook'))``.
+    This keeps the hooks of inherited configs, which a list ``custom_hooks`` would replace. The
+    config's ``visualizer`` decides where the sheets go, for example to files or to TensorBoard.
 
     Args:
         interval (int): Shows every ``interval``-th validation image, beginning with the first.
             Default: 50.
 
     Raises:
-        TypeError: ``interval`` is no integer.
-        ValueError: It is smaller than 1, or, when the run starts, the model's decode head is of
-            no method of this package.
+        ValueError: When the run starts, if the model's decode head is no method of this package.
     """
 
     def __init__(self, interval=50):
@@ -40,7 +37,7 @@ class ContextVisualizationHook(Hook):
         require_methods(_unwrapped(runner.model))
 
     def before_val_epoch(self, runner):
-        """Count the images of each validation from the start."""
+        """Begin to count the images of this validation."""
         self._seen = 0
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):

@@ -1,4 +1,4 @@
-"""Evaluating a context-aware classifier's prior or oracle in place of the refined one."""
+"""Evaluate the prior or the oracle of a context-aware classifier instead of the refined one."""
 
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
@@ -9,26 +9,27 @@ from mmseg_ctx.utils.arguments import check_choice
 
 @HOOKS.register_module()
 class EvaluatedClassifierHook(Hook):
-    """Evaluate a ``ContextAwareClassifierHead`` with another of its classifiers.
+    """Makes validation and testing predict with another classifier of the head.
 
-    One entry of a config changes what validation and testing predict with, whatever the test loop,
-    the pipeline and the metric: ``default_hooks = dict(classifier=dict(
-    type='EvaluatedClassifierHook'))``, or ``--cfg-options
-    default_hooks.classifier.type=EvaluatedClassifierHook`` on the command line.
+    A config adds it with ``default_hooks = dict(classifier=dict(type='EvaluatedClassifierHook'))``,
+    a command line with ``--cfg-options default_hooks.classifier.type=EvaluatedClassifierHook``.
+    Test loop, pipeline and metric stay as they are.
 
     Args:
-        classifier (str): ``'oracle'``, made from each image's ground truth, an upper bound
-            (Figure 4), or ``'prior'``, the original one. Default: ``'oracle'``.
-
-    Raises:
-        ValueError: ``classifier`` is something else.
+        classifier (str): ``'oracle'``, which is made from each image's ground truth and is an upper
+            bound (Figure 4), or ``'prior'``, the original classifier. Default: ``'oracle'``.
     """
 
     def __init__(self, classifier='oracle'):
         self.classifier = check_choice('classifier', classifier, ('oracle', 'prior'))
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
-        """Tell the head through the data samples, which carry their labels to it."""
+        """Put the classifier, and for the oracle the label, into the data samples for the head.
+
+        Raises:
+            TypeError: The model has no ``ContextAwareClassifierHead``.
+            ValueError: The classifier is the oracle, and an image has no label.
+        """
         if not any(isinstance(part, ContextAwareClassifierHead) for part in runner.model.modules()):
             raise TypeError(
                 'EvaluatedClassifierHook needs a model with a ContextAwareClassifierHead, got '
@@ -46,7 +47,7 @@ class EvaluatedClassifierHook(Hook):
 
 
 def _flatten(samples):
-    """Return the data samples of a batch, which test-time augmentation nests."""
+    """Return the data samples of a batch as a flat list; test-time augmentation nests them."""
     if isinstance(samples, (list, tuple)):
         return [sample for part in samples for sample in _flatten(part)]
     return [samples]

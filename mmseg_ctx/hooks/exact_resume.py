@@ -1,4 +1,4 @@
-"""Resuming a killed run so that its losses are those of an unbroken run."""
+"""Resume a killed run so that its losses are those of an unbroken run."""
 
 import random
 import re
@@ -18,33 +18,33 @@ from torch.utils.data import get_worker_info
 class ExactResumeHook(Hook):
     """Makes ``--resume`` continue from a whole checkpoint, with the losses of an unbroken run.
 
-    MMEngine brings back weights, optimizer, schedule and the order of the images, but no random
-    numbers: dropout and augmentation go on with others. With this hook the random numbers of an
-    iteration depend only on the run's seed, the rank and the iteration, so there is no state to
-    save. If the config sets no seed, the hook takes the seed from the checkpoint.
+    MMEngine restores weights, optimizer, schedule and the order of the images, but not the state of
+    the random number generators, which dropout and augmentation use. With this hook the random
+    numbers of an iteration depend only on the run's seed, the rank and the iteration, so there is
+    no state to save. If the config sets no seed, the hook takes the seed from the checkpoint.
 
     The hook recognizes a checkpoint that a kill or a full disk cut short, and resumes from the
     newest whole one before it.
 
-    A fine-tuning run, whose ``load_from`` lies outside its ``work_dir``, resumes from its own last
-    checkpoint. While it has none, it starts with the weights of ``load_from``.
+    A fine-tuning run, whose ``load_from`` is outside its ``work_dir``, resumes from its own last
+    checkpoint. If it has none yet, it starts with the weights of ``load_from``.
 
-    The configs of this package have the hook in ``default_hooks``, which MMEngine merges by key, so
-    that a ``custom_hooks`` list in a config that inherits them does not replace it. Another config
-    asks for it with ``default_hooks = dict(exact_resume=dict(type='ExactResumeHook'))``.
+    The configs of this package have the hook in ``default_hooks``. MMEngine merges these by key, so
+    a ``custom_hooks`` list in an inheriting config does not replace the hook. Other configs add it
+    with ``default_hooks = dict(exact_resume=dict(type='ExactResumeHook'))``.
 
     MMEngine's ``FlexibleRunner`` (FSDP, DeepSpeed) loads the checkpoint before it calls a hook, so
-    this hook can change neither the checkpoint nor the seed there: call
-    ``choose_whole_checkpoint`` before the run.
+    this hook can change neither the checkpoint nor the seed there. Call
+    ``choose_whole_checkpoint`` before such a run.
     """
 
     def before_run(self, runner):
-        """Point a run that resumes at its newest whole checkpoint, and give it that one's seed.
+        """Let a run that resumes load its newest whole checkpoint and use the seed in it.
 
         Raises:
             RuntimeError: The last checkpoint is cut short, and there is no other.
         """
-        # FlexibleRunner has loaded by now, and a test has no training to resume.
+        # FlexibleRunner has already loaded its checkpoint, and a test has no training to resume.
         training = isinstance(runner._train_loop, BaseLoop)
         if not runner._resume or runner._has_loaded or not training:
             return
@@ -68,7 +68,7 @@ class ExactResumeHook(Hook):
         loader = runner.train_dataloader
         if hasattr(loader.sampler, 'seed'):
             loader.sampler.seed = runner.seed
-        # Worker processes load the images that were seen again, where no sampler can skip them.
+        # If the sampler cannot skip images, worker processes load the past ones again.
         skips = loader.num_workers == 0 or hasattr(loader.sampler, 'skip')
         iteration = runner.iter if skips else 0
         self._step = _SeedImage((runner.seed, get_rank()), loader.batch_size, iteration)
@@ -76,7 +76,7 @@ class ExactResumeHook(Hook):
             dataset.pipeline.transforms.insert(0, self._step)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        """Seed the model's own random numbers, dropout's for instance."""
+        """Seed the model's random numbers, such as those of dropout."""
         torch.manual_seed(_mix(runner.seed, get_rank(), runner.iter))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -93,16 +93,16 @@ def _restore_seed(runner, checkpoint):
     meta = torch.load(checkpoint, map_location='cpu', mmap=True)['meta']
     if meta.get('seed') not in (None, runner.seed):
         runner.set_randomness(**{**runner._randomness_cfg, 'seed': meta['seed']})
-        # Upstream MMEngine's loop has started its workers, which load images by the seed of before.
+        # Upstream MMEngine's loop has started its workers already, with the old seed.
         runner._train_loop = runner.build_train_loop(runner.cfg.train_cfg)
 
 
 class _SeedImage:
-    """First step of a pipeline: random numbers that depend on seed, iteration and place in it.
+    """First transform of a pipeline: seeds by the run's seed, the iteration and the batch position.
 
     Attributes:
-        iteration (int): That for which the next images are loaded; in a worker process, that of the
-            first images which the workers load.
+        iteration (int): The iteration for which the next images are loaded. In a worker process,
+            the iteration of the first images that the workers load.
     """
 
     def __init__(self, seed, batch_size, iteration):
@@ -115,7 +115,7 @@ class _SeedImage:
         batch, place = divmod(self.drawn, self.batch_size)
         iteration = self.iteration
         worker = get_worker_info()
-        if worker is not None:  # which take batches in turn
+        if worker is not None:  # workers take batches in turn
             iteration += batch * worker.num_workers + worker.id
         seed = _mix(*self.seed, iteration, place)
         np.random.seed(seed)
@@ -139,14 +139,16 @@ def _without_wrappers(dataset):
 
 
 def choose_whole_checkpoint(work_dir, warn=print):
-    """Make ``last_checkpoint``, which MMEngine resumes from, name a whole one.
+    """Let the file ``last_checkpoint``, which MMEngine resumes from, name a whole checkpoint.
 
     Args:
         work_dir (str | Path): Folder of a run.
-        warn (Callable[[str], None]): Told when another checkpoint is taken. Default: ``print``.
+        warn (Callable[[str], None]): Called with a message if another checkpoint is chosen.
+            Default: ``print``.
 
     Raises:
-        RuntimeError: The one that it names is cut short, and the folder has no other.
+        RuntimeError: The checkpoint in ``last_checkpoint`` is missing or cut short, and the folder
+            has no whole one.
     """
     pointer = Path(work_dir, 'last_checkpoint')
     if not pointer.exists():
@@ -167,9 +169,9 @@ def choose_whole_checkpoint(work_dir, warn=print):
 
 
 def is_whole(path):
-    """Whether a checkpoint's file has all that was to be written, by its checksums.
+    """Return whether a checkpoint's file is complete, by its checksums.
 
-    A folder, which sharded checkpoints are, is taken to be whole.
+    A sharded checkpoint, which is a folder, counts as complete.
     """
     path = Path(path)
     if path.is_dir():

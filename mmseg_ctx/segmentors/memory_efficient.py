@@ -1,9 +1,9 @@
 """Segmentors that train and predict without logits of the label's or the image's size.
 
-MMSegmentation resizes a head's logits to the network's input, adds up those of the windows, cuts
-the padding off, turns flips back and resizes once more, to the original image; then it takes the
-best class. All but the last acts on rows and on columns separately and linearly. So here the labels
-are made tile by tile from the head's logits, as :mod:`mmseg_ctx.ops.resized_logits` has it.
+MMSegmentation resizes the head's logits to the network's input, averages them over the windows,
+cuts the padding off, undoes the flip, resizes once more to the original image, and then takes the
+best class. All steps but the last are linear and act on rows and columns separately. So
+:mod:`mmseg_ctx.ops.resized_logits` can compute the labels tile by tile from the head's logits.
 """
 
 from contextlib import contextmanager
@@ -24,17 +24,16 @@ from mmseg_ctx.utils.arguments import check_bool, check_choice, check_ints
 
 
 class MemoryEfficientSegmentor:
-    """What a class made from ``EncoderDecoder`` inherits from first, to hold no full-size logits.
+    """Mixin that lets a subclass of ``EncoderDecoder`` work without full-size logits.
 
-    Where that is not possible, a head's losses or the labels are made as before, and a line in the
-    log says why. ``inference``, ``encode_decode`` and ``mode='tensor'`` return what they did.
+    A class names it before ``EncoderDecoder`` among its bases. If a head's losses or the labels
+    need full-size logits, they are computed as in ``EncoderDecoder``, and a line in the log says
+    why. The results of ``inference``, ``encode_decode`` and ``mode='tensor'`` do not change.
 
-    ``test_cfg`` has one more entry, ``keep_logits`` (bool): whether to make the labels as before,
-    and to return ``seg_logits`` with them. Default: False.
+    ``test_cfg`` has one more entry, ``keep_logits`` (bool). If it is True, labels are computed as
+    in ``EncoderDecoder``, and ``predict`` returns ``seg_logits``, too. Default: False.
 
     Raises:
-        TypeError: ``test_cfg.keep_logits`` is not True or False, or ``crop_size`` or ``stride`` of
-            windows are no integers.
         ValueError: ``test_cfg.mode`` is neither ``'whole'`` nor ``'slide'``, or ``crop_size`` or
             ``stride`` are not two integers.
 
@@ -66,14 +65,14 @@ class MemoryEfficientSegmentor:
         print_log(text, logger='current')
 
     def _settings(self):
-        """Return ``test_cfg``, checked."""
+        """Check ``test_cfg`` and return it."""
         settings = self.test_cfg or {}
         check_bool('test_cfg.keep_logits', settings.get('keep_logits', False))
         mode = check_choice('test_cfg.mode', settings.get('mode', 'whole'), ('whole', 'slide'))
         for name in ('crop_size', 'stride') if mode == 'slide' else ():
             if len(check_ints(f'test_cfg.{name}', settings.get(name))) != 2:
                 raise ValueError(
-                    f'test_cfg.{name} must be two integers, of rows and columns, '
+                    f'test_cfg.{name} must be two integers, for rows and columns, '
                     f'got {settings[name]!r}'
                 )
         return settings
@@ -83,17 +82,18 @@ class MemoryEfficientSegmentor:
 
         Args:
             inputs (Tensor): Preprocessed images, ``[B, 3, H, W]``.
-            data_samples (list[SegDataSample] | None): Whose meta information has the original size,
-                the padding and the flip. Default: None, for labels of the input's size.
+            data_samples (list[SegDataSample] | None): Samples whose meta information has the
+                original size, the padding and the flip of each image; None for labels of the
+                input's size. Default: None.
 
         Returns:
-            list[SegDataSample]: ``data_samples``, or new ones, with ``pred_sem_seg`` ``[1, H, W]``;
-            where ``test_cfg.keep_logits`` is True also with ``seg_logits`` ``[N, H, W]``.
+            list[SegDataSample]: ``data_samples`` or new ones, with ``pred_sem_seg`` ``[1, H, W]``
+            and, if ``test_cfg.keep_logits`` is True, ``seg_logits`` ``[N, H, W]``.
         """
         if self._settings().get('keep_logits', False) or self._keeps_full_size:
             return super().predict(inputs, data_samples)
         if torch.compiler.is_compiling():
-            # No graph can leave the head's resizing out and put it back.
+            # A graph cannot replace the head's resizing and restore it.
             return torch.compiler.disable(self._predict_labels)(inputs, data_samples)
         return self._predict_labels(inputs, data_samples)
 
@@ -116,12 +116,12 @@ class MemoryEfficientSegmentor:
 
     @property
     def threshold(self):
-        """float | None: Above which the one class of a binary model is predicted."""
+        """float | None: Probability above which a model of one class predicts the class."""
         return _last_head(self).threshold
 
     @contextmanager
     def labels_deferred(self):
-        """Have ``predict`` put ``resized_logits`` into the data samples, and no labels."""
+        """Let ``predict`` put ``resized_logits`` instead of labels into the data samples."""
         self._defers_labels = True
         try:
             yield
@@ -129,7 +129,7 @@ class MemoryEfficientSegmentor:
             self._defers_labels = False
 
     def _resized_logits(self, inputs, data_samples):
-        """Return each image's logits at the size of its label, a list of ``ResizedLogits``."""
+        """Return the ``ResizedLogits`` of each image, a list."""
         _check_steps(self)
         settings = self._settings()
         metas = _meta_information(inputs, data_samples)
@@ -149,24 +149,33 @@ class MemoryEfficientSegmentor:
         return images
 
     def _slide(self, inputs, metas, settings):
-        """Return small logits of each window, and the maps of their rows and columns."""
+        """Return the small logits of each window, and the maps from them to the input.
+
+        Returns:
+            tuple: Logits ``[B, N, h, w]`` of each window, by its row and column in the grid; an
+            ``Interpolation`` for each row of the grid, and one for each column.
+        """
         crop, size = settings['crop_size'], inputs.shape[2:]
         sides = zip(size, crop, settings['stride'], strict=True)
         tops, lefts = (_window_starts(*side) for side in sides)
         windows = [[] for _ in tops]
         for (line, top), left in product(enumerate(tops), lefts):
             window = inputs[:, :, top : top + crop[0], left : left + crop[1]]
-            # A torch.Size tells the head that it sees a window.
+            # The head takes img_shape as a window's shape if it is a torch.Size.
             metas[0]['img_shape'] = window.shape[2:]
             logits, rows, columns = self._small_logits(window, metas)
             windows[line].append(logits)
         return windows, _place(rows, tops, size[0]), _place(columns, lefts, size[1])
 
     def _small_logits(self, inputs, metas):
-        """Return what the head would resize, and the maps of its rows and columns.
+        """Return the logits before the head's resizing, and the maps that resize them.
+
+        Returns:
+            tuple[Tensor, Interpolation, Interpolation]: ``[B, N, h, w]``, and the maps of rows and
+            of columns.
 
         Raises:
-            _FullSizeError: The head's resizing is not the last thing that happens.
+            _FullSizeError: The head does something after its resizing.
         """
         head = _last_head(self)
         with _without_resizing(head) as caught:
@@ -174,9 +183,9 @@ class MemoryEfficientSegmentor:
         logits, size = caught[-1] if caught else (None, None)
         if result is not logits:
             raise _FullSizeError(
-                f'what {type(head).__name__} predicts is not what its predict_by_feat returns'
+                f'the predict of {type(head).__name__} changes what predict_by_feat returns'
             )
-        logits = logits.detach()  # A graph would hold the network's maps.
+        logits = logits.detach()  # autograd's graph would keep the network's feature maps
         like = at_least_float32(logits[:0])
         return logits, *(
             Interpolation.identity(source, like).resize(target, head.align_corners)
@@ -189,8 +198,8 @@ class MemoryEfficientEncoderDecoder(MemoryEfficientSegmentor, EncoderDecoder):
     """``EncoderDecoder`` without full-size logits; see :class:`MemoryEfficientSegmentor`.
 
     Args:
-        *args: As of ``EncoderDecoder``.
-        **kwargs: Likewise.
+        *args: Arguments of ``EncoderDecoder``.
+        **kwargs: Arguments of ``EncoderDecoder``.
     """
 
 
@@ -199,13 +208,13 @@ class MemoryEfficientCascadeEncoderDecoder(MemoryEfficientSegmentor, CascadeEnco
     """``CascadeEncoderDecoder`` without full-size logits; see :class:`MemoryEfficientSegmentor`.
 
     Args:
-        *args: As of ``CascadeEncoderDecoder``.
-        **kwargs: Likewise.
+        *args: Arguments of ``CascadeEncoderDecoder``.
+        **kwargs: Arguments of ``CascadeEncoderDecoder``.
     """
 
 
 class _FullSizeError(Exception):
-    """Why labels need full-size logits."""
+    """Labels need full-size logits; the message says why."""
 
 
 def _named_heads(segmentor):
@@ -223,7 +232,7 @@ def _last_head(segmentor):
 
 
 def _check_steps(segmentor):
-    """Raise ``_FullSizeError`` where a step between logits and labels is not MMSegmentation's."""
+    """Raise ``_FullSizeError`` if a method between logits and labels is not MMSegmentation's."""
     cls, head = type(segmentor), _last_head(segmentor)
     steps = dict(predict=super(MemoryEfficientSegmentor, cls).predict)
     for name in ('inference', 'whole_inference', 'slide_inference', 'postprocess_result'):
@@ -240,17 +249,17 @@ def _check_steps(segmentor):
 
 @contextmanager
 def _without_resizing(head):
-    """Have a head's ``predict_by_feat`` return the logits as they are.
+    """Let a head's ``predict_by_feat`` return the logits without resizing them.
 
     Yields:
-        list[tuple[Tensor, torch.Size]]: To which each call adds the logits and the size that they
-        would have been resized to.
+        list[tuple[Tensor, torch.Size]]: Each call of ``predict_by_feat`` adds the logits and the
+        size that it would have resized them to.
     """
     caught = []
 
     def predict_by_feat(seg_logits, batch_img_metas):
-        # Which of the sizes in the meta information counts, MMSegmentation's own method knows. Of a
-        # batch without images it makes no values.
+        # MMSegmentation's method chooses the size from the meta information. It is called with an
+        # empty batch here, to get the size without the values.
         nothing = torch.empty(0, *seg_logits.shape[1:], device='cpu')
         resized = BaseDecodeHead.predict_by_feat(head, nothing, batch_img_metas)
         caught.append((seg_logits, resized.shape[2:]))
@@ -271,13 +280,16 @@ def _meta_information(inputs, data_samples):
 
 
 def _window_starts(length, crop, stride):
-    """Return where MMSegmentation's windows begin along a side; the last one ends with it."""
+    """Return where MMSegmentation's windows begin along a side; the last one ends at its end."""
     last = max(length - crop, 0)
     return [min(start, last) for start in range(0, last + stride, stride)]
 
 
 def _place(window, starts, length):
-    """Return the maps from each window's small logits to a side, a mean where windows meet."""
+    """Return the maps from each window's small logits to a whole side.
+
+    Where windows overlap, their sum is the mean of the windows.
+    """
     size = len(window.first)
     if any(after - before > size for before, after in pairwise(starts)):
         raise ValueError(
@@ -291,7 +303,7 @@ def _place(window, starts, length):
 
 
 def _original_sides(rows, columns, meta, align_corners):
-    """Return the maps that go on from the network's input to the original image."""
+    """Add the steps from the network's input to the original image to the maps of both sides."""
     padding = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
     left, right, top, bottom = padding
     flip = meta.get('flip_direction') if meta.get('flip') else None

@@ -12,12 +12,12 @@ from mmseg_ctx.segmentors.memory_efficient import MemoryEfficientSegmentor
 class MemoryEfficientSegTTAModel(SegTTAModel):
     """``SegTTAModel`` that averages the probabilities of scales and flips tile by tile.
 
-    Of each pass only the small logits are held. Where the segmentor has to make full-size logits,
-    this is ``SegTTAModel``.
+    Of each pass it keeps only the small logits. If the segmentor has to make full-size logits, it
+    does the same as ``SegTTAModel``.
 
     Args:
-        module (dict | nn.Module): A segmentor, one of the memory-efficient ones.
-        **kwargs: As of ``SegTTAModel``.
+        module (dict | nn.Module): A memory-efficient segmentor.
+        **kwargs: Arguments of ``SegTTAModel``.
 
     Raises:
         TypeError: ``module`` is another segmentor.
@@ -32,25 +32,25 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
             )
 
     def test_step(self, data):
-        """Return the labels of a batch of several passes each.
+        """Return the labels of a batch of images.
 
         Args:
-            data (dict | tuple | list): As of ``SegTTAModel``.
+            data (dict | tuple | list): Several passes of each image; see ``SegTTAModel``.
 
         Returns:
-            list[SegDataSample]: With ``pred_sem_seg`` ``[1, H, W]``.
+            list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
         """
         with self.module.labels_deferred():
             return super().test_step(data)
 
     def merge_preds(self, data_samples_list):
-        """Return one data sample for the passes of each image.
+        """Merge the passes of each image.
 
         Args:
             data_samples_list (list[list[SegDataSample]]): The passes of each image.
 
         Returns:
-            list[SegDataSample]: With ``pred_sem_seg`` ``[1, H, W]``.
+            list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
         """
         if not all('resized_logits' in each for samples in data_samples_list for each in samples):
             return super().merge_preds(data_samples_list)
@@ -60,7 +60,7 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
         label = averaged_labels(
             [sample.pop('resized_logits') for sample in samples], self.module.threshold
         )
-        merged = samples[-1]  # which MMSegmentation returns as well
+        merged = samples[-1]  # as in MMSegmentation
         merged.set_data(dict(pred_sem_seg=PixelData(data=label)))
         if 'gt_sem_seg' in samples[0]:
             merged.set_data(dict(gt_sem_seg=samples[0].gt_sem_seg))

@@ -1,4 +1,7 @@
-"""Checks of constructor arguments; an error is one line: argument, value, what is accepted."""
+"""Checks of constructor arguments. An error is one line: the argument, what it accepts, its value.
+
+In all functions here, ``name`` is the argument's name for the message.
+"""
 
 from numbers import Integral, Real
 
@@ -11,16 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def is_int(value):
-    """Whether ``value`` is an integer; a bool is not one."""
+    """Return whether ``value`` is an integer; a bool is none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_int(name, value, minimum=1):
-    """Return ``value`` if it is an integer of at least ``minimum``.
+    """Return ``value`` if it is an integer >= ``minimum``.
 
-    Raises:
-        TypeError: It is not an integer.
-        ValueError: It is smaller than ``minimum``.
+    Raise a TypeError or ValueError if not.
     """
     if not is_int(value):
         raise TypeError(f'{name} must be an integer >= {minimum}, got {value!r}')
@@ -30,11 +31,9 @@ def check_int(name, value, minimum=1):
 
 
 def check_ints(name, values, minimum=1):
-    """Return ``values``, a non-empty list or tuple of integers >= ``minimum``, as a tuple.
+    """Return ``values`` as a tuple if it is a non-empty list or tuple of integers >= ``minimum``.
 
-    Raises:
-        TypeError: It is not a list or tuple, or an element is not an integer.
-        ValueError: It is empty, or an element is smaller than ``minimum``.
+    Raise a TypeError or ValueError if not.
     """
     accepted = f'a non-empty list or tuple of integers >= {minimum}'
     if not isinstance(values, (list, tuple)) or not all(map(is_int, values)):
@@ -45,11 +44,9 @@ def check_ints(name, values, minimum=1):
 
 
 def check_number(name, value, minimum=0.0, exclusive=False):
-    """Return ``value`` if it is a finite number, at least (``exclusive``: above) ``minimum``.
+    """Return ``value`` if it is a finite number >= ``minimum``, or > with ``exclusive``.
 
-    Raises:
-        TypeError: It is not a number.
-        ValueError: It is too small, infinite or not a number in the IEEE sense.
+    Raise a TypeError or ValueError if not.
     """
     accepted = f'a finite number {">" if exclusive else ">="} {minimum}'
     if not isinstance(value, Real) or isinstance(value, bool):
@@ -61,12 +58,7 @@ def check_number(name, value, minimum=0.0, exclusive=False):
 
 
 def check_ratio(name, value):
-    """Return ``value``, a share or a probability, if it is a number from 0 to 1.
-
-    Raises:
-        TypeError: It is not a number.
-        ValueError: It is out of range.
-    """
+    """Return ``value`` if it is a number from 0 to 1; raise a TypeError or ValueError if not."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f'{name} must be a number from 0 to 1, got {value!r}')
     if not 0 <= value <= 1:
@@ -75,45 +67,37 @@ def check_ratio(name, value):
 
 
 def check_choice(name, value, choices):
-    """Return ``value`` if it is one of ``choices``.
-
-    Raises:
-        ValueError: It is something else.
-    """
+    """Return ``value`` if it is one of the strings ``choices``; raise a ValueError if not."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {value!r}')
     return value
 
 
 def check_bool(name, value):
-    """Return ``value`` if it is True or False.
-
-    Raises:
-        TypeError: It is something else.
-    """
+    """Return ``value`` if it is True or False; raise a TypeError if not."""
     if not isinstance(value, bool):
         raise TypeError(f'{name} must be True or False, got {value!r}')
     return value
 
 
 def check_inputs(in_channels, in_index=-1, input_transform=None):
-    """Check the three arguments that say what a decode head reads, which must fit each other.
+    """Check the three arguments that name a decode head's inputs, also against each other.
 
     Args:
-        in_channels (int | Sequence[int]): Channels of the features that are read.
-        in_index (int | Sequence[int]): Which of the backbone's outputs they are.
-        input_transform (str | None): None for one feature map, else ``'resize_concat'`` or
-            ``'multiple_select'``.
+        in_channels (int | Sequence[int]): Channels of each output of the backbone that is read.
+        in_index (int | Sequence[int]): Indices of these outputs.
+        input_transform (str | None): None for one feature map; ``'resize_concat'`` or
+            ``'multiple_select'`` for several.
 
     Raises:
-        TypeError: One integer where a sequence is needed, or the other way round.
+        TypeError: An integer is given instead of a sequence, or a sequence instead of an integer.
         ValueError: The lengths differ, a width is not positive, or the transform is unknown.
     """
     if input_transform is None:
         check_int('in_channels', in_channels)
         if not is_int(in_index):
             raise TypeError(
-                f'in_index must be an integer, as in_channels is, where input_transform is None, '
+                'in_index must be an integer like in_channels, since input_transform is None, '
                 f'got {in_index!r}'
             )
         return
@@ -128,11 +112,9 @@ def check_inputs(in_channels, in_index=-1, input_transform=None):
 
 
 def check_config(name, value, registry):
-    """Return ``value`` if it is the config of something that a registry of OpenMMLab's has.
+    """Return ``value`` if it is a dict whose ``type`` an OpenMMLab registry has.
 
-    Raises:
-        TypeError: It is no dict with a ``type``.
-        ValueError: The registry does not have that ``type``.
+    Raise a TypeError or ValueError if not.
     """
     if not isinstance(value, dict) or 'type' not in value:
         raise TypeError(f"{name} must be a dict with a 'type', got {value!r}")
@@ -145,11 +127,9 @@ def check_config(name, value, registry):
 
 
 def check_configs(name, value, registry):
-    """Return ``value`` if it is a config, or a non-empty list or tuple of them.
+    """Return ``value`` if it is a config, or a non-empty list or tuple of configs.
 
-    Raises:
-        TypeError: It is something else.
-        ValueError: The registry does not have a ``type``.
+    See :func:`check_config`.
     """
     if isinstance(value, (list, tuple)) and value:
         for each in value:
@@ -158,7 +138,7 @@ def check_configs(name, value, registry):
     return check_config(name, value, registry)
 
 
-# The registry in which each part of a head that is given as a config is looked up.
+# The registry of each argument of a head that is a config.
 REGISTRIES = dict(
     conv_cfg=MODELS,
     norm_cfg=MODELS,
@@ -167,24 +147,24 @@ REGISTRIES = dict(
     sampler=TASK_UTILS,
     init_cfg=WEIGHT_INITIALIZERS,
 )
-# Those of which there may be several.
+# The ones that may also be a list of configs.
 LISTS = ('loss_decode', 'init_cfg')
-# Elsewhere None stands for the default, or for nothing.
+# These arguments must not be None. In all others, None is the default or switches something off.
 NEVER_NONE = ('align_corners', 'dropout_ratio', 'loss_decode')
 
 
 def check_head_arguments(**arguments):
     """Check the arguments that any decode head passes on to ``BaseDecodeHead``.
 
-    ``BaseDecodeHead`` takes wrong ones as they are, or fails without naming them.
+    ``BaseDecodeHead`` itself accepts wrong values, or fails without naming the argument.
 
     Args:
-        **arguments: Those that are given. What the head reads, see :func:`check_inputs`, and names
-            that ``BaseDecodeHead`` does not know are left alone.
+        **arguments: The arguments in a config. This function ignores those that
+            :func:`check_inputs` checks and those that ``BaseDecodeHead`` does not have.
 
     Raises:
-        TypeError: A value of the wrong type.
-        ValueError: A value out of range, or values that do not fit each other.
+        TypeError: A value has the wrong type.
+        ValueError: A value is out of range, or contradicts another.
     """
     given = {name: v for name, v in arguments.items() if v is not None or name in NEVER_NONE}
     for name in REGISTRIES.keys() & given.keys():
@@ -197,7 +177,7 @@ def check_head_arguments(**arguments):
     check_bool('align_corners', given.get('align_corners', False))
     if not is_int(given.get('ignore_index', 255)):
         raise TypeError(f'ignore_index must be an integer or None, got {given["ignore_index"]!r}')
-    if 'num_classes' not in arguments:  # a head may set it
+    if 'num_classes' not in arguments:  # a head may set it itself
         return
     classes = check_int('num_classes', arguments['num_classes'])
     outputs = given.get('out_channels', classes)
@@ -208,7 +188,7 @@ def check_head_arguments(**arguments):
 def _check_groups(norm_cfg):
     if norm_cfg.get('type') not in ('GN', GroupNorm):
         return
-    # MMCV asserts it without a word.
+    # MMCV asserts this without a message.
     if 'num_groups' not in norm_cfg:
         raise ValueError(f"norm_cfg must have 'num_groups' for group norm, got {norm_cfg!r}")
     check_int("norm_cfg's 'num_groups'", norm_cfg['num_groups'])
@@ -217,7 +197,7 @@ def _check_groups(norm_cfg):
 def check_decode_head(
     in_channels, channels, num_classes=None, in_index=-1, input_transform=None, **kwargs
 ):
-    """Check the arguments of ``BaseDecodeHead`` whose errors would show up late or not name them.
+    """Check the arguments of ``BaseDecodeHead``, including those that name its inputs.
 
     Args:
         in_channels (int | Sequence[int]): See :func:`check_inputs`.
@@ -228,8 +208,8 @@ def check_decode_head(
         **kwargs: See :func:`check_head_arguments`.
 
     Raises:
-        TypeError: A value of the wrong type.
-        ValueError: A value out of range, or values that do not fit each other.
+        TypeError: A value has the wrong type.
+        ValueError: A value is out of range, or contradicts another.
     """
     check_inputs(in_channels, in_index, input_transform)
     check_int('channels', channels)
@@ -237,11 +217,7 @@ def check_decode_head(
 
 
 def check_one_map(input_transform):
-    """Check that a head which reads one feature map is not asked to read several.
-
-    Raises:
-        ValueError: ``input_transform`` is ``'multiple_select'``.
-    """
+    """Raise a ValueError if ``input_transform`` gives several maps to a head that reads one."""
     if input_transform == 'multiple_select':
         raise ValueError(
             "input_transform must be None or 'resize_concat', since the head reads one map, "
@@ -250,15 +226,15 @@ def check_one_map(input_transform):
 
 
 def check_index(inputs, index, prefix='in'):
-    """Check that a backbone has the outputs which a head reads.
+    """Check that the backbone has the outputs that a head reads.
 
     Args:
-        inputs (Sequence[Tensor]): The outputs.
-        index (int | Sequence[int]): Which of them are read.
-        prefix (str): The argument's name begins with it. Default: ``'in'``.
+        inputs (Sequence[Tensor]): The backbone's outputs.
+        index (int | Sequence[int]): Indices of the outputs that the head reads.
+        prefix (str): Beginning of the argument's name, before ``_index``. Default: ``'in'``.
 
     Raises:
-        ValueError: There is no such output.
+        ValueError: An index is out of range.
     """
     for each in index if isinstance(index, (list, tuple)) else [index]:
         if not -len(inputs) <= each < len(inputs):
@@ -268,16 +244,17 @@ def check_index(inputs, index, prefix='in'):
 
 
 def check_features(inputs, index, channels, prefix='in'):
-    """Check that the backbone's outputs are those that a head was built for.
+    """Check that the backbone's outputs have the channels that a head was built for.
 
     Args:
-        inputs (Sequence[Tensor]): The outputs, each ``[B, C, h, w]``.
-        index (int | Sequence[int]): Which of them are read.
-        channels (int | Sequence[int]): Their channels; one integer for several is their sum.
-        prefix (str): The arguments' names begin with it. Default: ``'in'``.
+        inputs (Sequence[Tensor]): The backbone's outputs, each ``[B, C, h, w]``.
+        index (int | Sequence[int]): Indices of the outputs that the head reads.
+        channels (int | Sequence[int]): Channels of these outputs, or their sum.
+        prefix (str): Beginning of the arguments' names, before ``_index`` and ``_channels``.
+            Default: ``'in'``.
 
     Raises:
-        ValueError: There is no such output, or it has another number of channels.
+        ValueError: An index is out of range, or an output has another number of channels.
     """
     check_index(inputs, index, prefix)
     several = isinstance(index, (list, tuple))
@@ -286,27 +263,27 @@ def check_features(inputs, index, channels, prefix='in'):
         found = sum(found)
     if found != (list(channels) if isinstance(channels, (list, tuple)) else channels):
         raise ValueError(
-            f"{prefix}_channels must be {found}, those of the backbone's outputs at "
+            f'{prefix}_channels must be {found}, the channels of the backbone at '
             f'{prefix}_index={index!r}, got {channels!r}'
         )
 
 
 def check_norm_inputs(head, *features):
-    """Check that the batch norms of a head in training mode have two values a channel or more.
+    """Refuse to train on one value per channel, as a batch of one image with 1×1 features has.
 
-    One image of 1×1 features has one. PyTorch says that, too, but neither where nor what to do.
+    PyTorch's batch norm refuses this, too, but does not say where it happened and what to do.
 
     Args:
-        head (nn.Module): The head, in which MMCV's ``ConvModule`` normalize maps of these sizes.
-        *features (Tensor): What it reads, each ``[B, C, h, w]``.
+        head (nn.Module): A head, whose ``ConvModule`` normalise maps of the features' sizes.
+        *features (Tensor): The features that the head reads, each ``[B, C, h, w]``.
 
     Raises:
-        ValueError: A batch norm would have one value a channel.
+        ValueError: The head trains, and a batch norm in it would have one value per channel.
     """
     if head.training and any([x.size(0) * x.size(2) * x.size(3) == 1 for x in features]):
         for layer in head.modules():
             norm = layer.norm if isinstance(layer, ConvModule) and layer.with_norm else None
-            # Across devices, SyncBatchNorm finds as many values as there are.
+            # SyncBatchNorm has a value from each device.
             synced = isinstance(norm, SyncBatchNorm) and get_world_size() > 1
             if isinstance(norm, _BatchNorm) and norm.training and not synced:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Classes that are made of others at run time, and whose objects still copy and pickle."""
+"""Make classes from others at run time, so that their objects still copy and pickle."""
 
 import functools
 import types
@@ -6,15 +6,16 @@ import types
 
 @functools.cache
 def combined_class(name, *bases):
-    """Return the class that inherits from ``bases``, the same one for the same arguments.
+    """Return a class that inherits from ``bases``; the same arguments give the same class.
 
-    Pickle finds a class by its module and name, and no module has this one. So an object of it is
-    pickled, and copied, as its bases and its state, and its class is made again where it is loaded.
+    Pickle looks up a class by its module and name, but no module contains this one. So its objects
+    are pickled and copied as their class's name and bases and their state, and loading makes the
+    class again.
 
     Args:
-        name (str): The class's name.
-        *bases (type): Importable classes, or classes that were made here, in whose place their own
-            bases are taken. Module and docstring are those of the first.
+        name (str): Name of the class.
+        *bases (type): Importable classes, or classes from this function, which are replaced by
+            their own bases. The first one gives module and docstring.
 
     Returns:
         type: The class.
@@ -36,7 +37,7 @@ def _parts(cls):
 
 
 def _reduce(self, protocol):
-    state = object.__reduce_ex__(self, 2)[2]  # what pickle would keep of any object
+    state = object.__reduce_ex__(self, 2)[2]  # the state that pickle keeps of any object
     return _new, (type(self).__name__, *type(self).__bases__), state
 
 

@@ -1,4 +1,4 @@
-"""What every tool shares: arguments, progress, one-line errors with exit status 2."""
+"""Command line of all tools: common arguments, progress bar, one-line errors with exit status 2."""
 
 import argparse
 import re
@@ -16,10 +16,10 @@ from mmseg_ctx.utils.errors import one_line
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """``argparse.ArgumentParser`` whose errors are one line, without the usage before them.
+    """``argparse.ArgumentParser`` whose errors are one line, without the usage.
 
-    ``description`` and ``epilog`` keep their line breaks, so that an example can be copied.
-    Sub-commands made with ``add_subparsers`` are of this class, too.
+    ``description`` and ``epilog`` keep their line breaks, so that an example can be copied. The
+    parsers of sub-commands, from ``add_subparsers``, do the same.
     """
 
     def __init__(self, *args, **kwargs):
@@ -32,7 +32,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 class _Settings(DictAction):
-    """MMEngine's action, with errors that say what was wrong."""
+    """MMEngine's ``DictAction`` with clear errors."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         keys = set(getattr(namespace, self.dest) or {})
@@ -47,18 +47,18 @@ class _Settings(DictAction):
 
 
 def add_cfg_options(parser):
-    """Give a tool's argument parser ``--cfg-options``, as MMSegmentation's own tools have it."""
+    """Add ``--cfg-options`` to a parser, as in MMSegmentation's own tools."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=_Settings,
         metavar='KEY=VALUE',
-        help="settings that take the place of the config's",
+        help='settings that replace those of the config',
     )
 
 
 def integer(minimum):
-    """Return an argument's type: an integer of at least ``minimum``."""
+    """Return an argparse type for integers >= ``minimum``."""
 
     def convert(text):
         try:
@@ -73,7 +73,7 @@ def integer(minimum):
 
 
 def add_device(parser):
-    """Give a tool's argument parser ``--device``."""
+    """Add ``--device`` to a parser."""
     parser.add_argument(
         '--device',
         type=device,
@@ -83,7 +83,7 @@ def add_device(parser):
 
 
 def device(text):
-    """Return an argument that names a device which is there."""
+    """Argparse type of ``--device``: the name of a device that PyTorch finds."""
     match = re.fullmatch(r'cpu|cuda(?::(0|[1-9]\d*))?', text)
     if not match:
         raise argparse.ArgumentTypeError(f"must be 'cpu', 'cuda' or 'cuda:N', got {text!r}")
@@ -100,7 +100,7 @@ def device(text):
 
 
 def picture(text):
-    """Return an argument that names a file in a format that Matplotlib can write."""
+    """Argparse type of an output picture: a file name with a suffix that Matplotlib can write."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     suffixes = [f'.{kind}' for kind in sorted(FigureCanvasBase.get_supported_filetypes())]
@@ -122,7 +122,7 @@ def progress_bar():
         try:
             yield bar
         except Exception:
-            # A terminal erases the bar; a file gets nothing before the end.
+            # A terminal erases the bar. To a file, the bar is never written.
             bar.live.transient = True
             console.quiet = not console.is_interactive
             raise
@@ -132,15 +132,16 @@ def run(main, arguments=None):
     """Run a tool and end the process with its exit status.
 
     Args:
-        main (Callable): Called with the list of arguments. A ValueError, OSError or ImportError
-            that it raises says that the input is wrong: one line on standard error, status 2.
-            An interruption (Ctrl-C) is a line, too, and status 130. Any other exception is a defect
-            of the tool and keeps its traceback.
-        arguments (list[str] | None): By default those of the command line.
+        main (Callable): Called with the list of arguments; returns the exit status. Its ValueError,
+            OSError or ImportError means that the input is wrong, and becomes one line on standard
+            error and status 2. Ctrl-C becomes one line and status 130. Any other exception is a
+            defect of the tool and keeps its traceback.
+        arguments (list[str] | None): The arguments; None for those of the command line.
+            Default: None.
     """
     try:
         with warnings.catch_warnings():
-            # OpenMMLab's advice to authors of configs would stand before the line of an error.
+            # OpenMMLab's warnings to authors of configs would precede the line of an error.
             openmmlab = r'(mmcv|mmengine|mmseg)(\.|$)'
             warnings.filterwarnings('ignore', category=UserWarning, module=openmmlab)
             status = main(sys.argv[1:] if arguments is None else arguments)
@@ -150,5 +151,5 @@ def run(main, arguments=None):
         status = 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
-        status = 130  # as of a shell: 128 and the number of the signal
+        status = 130  # a shell's status: 128 plus the number of the signal
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""Where the configs lie that travel with the package, and the reading of any config."""
+"""Find the configs that are part of the package, and read any config."""
 
 from difflib import SequenceMatcher
 from os.path import commonprefix
@@ -13,34 +13,36 @@ CONFIG_ROOT = Path(__file__).parents[1] / '.mim' / 'configs'
 
 
 def config_path(name):
-    """Return the place of a config of ours.
+    """Return the path of a config of this package.
 
     Args:
-        name (str): Its path below ``configs/``, such as
+        name (str): Path of the config below ``configs/``, such as
             ``'dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'``.
 
     Returns:
-        str: The file's path, for ``Config.fromfile`` or a config's ``_base_``.
+        str: Path of the file, for ``Config.fromfile`` or a config's ``_base_``.
 
     Raises:
-        FileNotFoundError: There is no such config; the message lists near names.
+        FileNotFoundError: There is no such config; the message lists similar names.
     """
     name = str(name)
     names = sorted(path.relative_to(CONFIG_ROOT).as_posix() for path in CONFIG_ROOT.rglob('*.py'))
     if name not in names:
         near = sorted(names, key=lambda other: _distance(name, other))[:5]
-        raise FileNotFoundError(f'mmseg_ctx has no config {name!r}; near names: {", ".join(near)}')
+        raise FileNotFoundError(
+            f'mmseg_ctx has no config {name!r}; similar names: {", ".join(near)}'
+        )
     return str(CONFIG_ROOT / name)
 
 
 def _distance(name, config):
-    """Return what sorts configs by how far their names are from ``name``.
+    """Return a sort key of a config: smaller if its name is more similar to ``name``.
 
-    Those that contain it, or that it ends in, come first, then those whose path, or file name,
-    begins as it does.
+    First come configs that contain ``name`` or that ``name`` ends with; then those whose path or
+    file name begins with the same letters.
     """
     name = name.lower().removeprefix('./').removeprefix('configs/')
-    # Letters, not parts of a path.
+    # commonprefix compares letters, which is meant here, not parts of a path.
     begins = [len(commonprefix((name, path))) for path in (config, Path(config).name)]  # noqa: RUF071
     alike = SequenceMatcher(None, name, config).ratio()
     return name not in config and not name.endswith(config), -begins[0], -begins[1], -alike
@@ -51,15 +53,16 @@ def read_config(path, *required, overrides=None):
 
     Args:
         path (str | Path): The file.
-        *required (str): Settings that it must have, by dotted names.
-        overrides (dict | None): Settings, by dotted names, in place of the file's. Default: None.
+        *required (str): Dotted names of settings that the file must have.
+        overrides (dict | None): Settings by dotted name, which replace those of the file.
+            Default: None.
 
     Returns:
-        Config: What the file says, with the overrides.
+        Config: The settings of the file, with the overrides.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It cannot be read as a config, does not take an override, or lacks a setting.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is no config, cannot take an override, or lacks a required setting.
 
     Example:
         >>> read_config('model.py', 'model', 'test_dataloader.dataset').model.type
@@ -76,7 +79,7 @@ def read_config(path, *required, overrides=None):
 
 
 def require(config, *names):
-    """Raise a ValueError where a config lacks one of the settings with these dotted names."""
+    """Raise a ValueError if a config lacks one of the settings with these dotted names."""
     for name in names:
         part = config
         for key in name.split('.'):
@@ -86,7 +89,7 @@ def require(config, *names):
 
 
 def register_config_package():
-    """Let MMEngine resolve ``_base_ = 'mmseg_ctx::…'``, which it does for the packages it knows."""
-    # Upstream MMEngine takes a package that is installed in editable mode to lie in site-packages,
-    # but finds the folder of a module. Any module at the top of the package will do.
+    """Add this package to MMEngine's table, so that ``_base_ = 'mmseg_ctx::…'`` works."""
+    # For a package in editable mode, upstream MMEngine looks in site-packages. For a module, it
+    # looks in the module's folder, so the table gets a module at the top of the package.
     MODULE2PACKAGE['mmseg_ctx'] = 'mmseg_ctx.version'

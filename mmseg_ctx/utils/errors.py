@@ -1,4 +1,4 @@
-"""Errors as one line."""
+"""Turn errors into one line."""
 
 from contextlib import contextmanager
 
@@ -11,21 +11,21 @@ def one_line(error):
 
 
 def first_names(names):
-    """Return the first two of a list of names, and how many more there are."""
+    """Return the first two of a list of names, and the number of the others, as text."""
     more = f' and {len(names) - 2} more' if len(names) > 2 else ''
     return ', '.join(names[:2]) + more
 
 
 @contextmanager
 def value_errors(complaint):
-    """Turn whatever an input makes a library raise into a ValueError.
+    """Turn any exception that a library raises for an input into a ValueError.
 
     Args:
-        complaint (str): What failed, with the input's name; the message begins with it.
+        complaint (str): Beginning of the message: what failed, with the name of the input.
 
     Raises:
-        ValueError: In place of any other exception, ``SystemExit`` included, since a config is a
-            program and may call ``sys.exit``. Only the user's own interruption stays as it is.
+        ValueError: Instead of any other exception, except ``KeyboardInterrupt``. This includes
+            ``SystemExit``, since a config is a program and may call ``sys.exit``.
 
     Example:
         >>> with value_errors('model.py cannot be read as a config'):

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files completely or not at all."""
 
 import io
 import os
@@ -6,7 +6,7 @@ import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# What torch.save's own writer says, as a RuntimeError, where a file cannot be written.
+# Text in the RuntimeError that torch.save raises if a file cannot be written.
 TORCH_WRITER = ('inline_container.cc', 'basic_ios::clear', 'PytorchStreamWriter')
 
 
@@ -21,7 +21,7 @@ def check_writable(path, force=False):
         FileNotFoundError: The folder does not exist.
         FileExistsError: ``path`` exists and ``force`` is False.
         IsADirectoryError: ``path`` is a folder.
-        OSError: ``path`` is a device or the like, its folder takes no files, or the disk is full.
+        OSError: ``path`` is no regular file, its folder cannot be written to, or the disk is full.
     """
     path = Path(path)
     if path.is_dir():
@@ -40,11 +40,11 @@ def check_folder(folder):
     """Check, before any work, that files can be written into a folder, which need not exist.
 
     Raises:
-        NotADirectoryError: It, or what it would lie in, is a file.
-        OSError: It takes no files, cannot be made, or the disk is full.
+        NotADirectoryError: The folder, or one that would contain it, is a file.
+        OSError: The folder cannot be made or written to, or the disk is full.
     """
     folder = Path(folder)
-    # A link that leads nowhere is there, too: no folder can be made in its place.
+    # A broken link counts as existing, since no folder can be made in its place.
     nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not nearest.is_dir():
         raise NotADirectoryError(f'{folder} cannot be a folder: {nearest} is not a folder')
@@ -52,17 +52,17 @@ def check_folder(folder):
 
 
 def _try_to_write(path, asked_for):
-    # Permissions do not tell: they do not bind root, and a disk can be full or read-only.
+    # Permissions are not enough: root ignores them, and a disk can be full or read-only.
     with _temporary(path, asked_for) as temporary:
         temporary.write_bytes(bytes(4096))
 
 
 @contextmanager
 def writing(path, force=False):
-    """Give a temporary file to write, which takes the place of ``path`` when all went well.
+    """Give a temporary file to write, which replaces ``path`` at the end of the context.
 
-    The temporary file lies in the same folder and has the same suffix. After an exception it is
-    gone, and ``path`` is as it was. Where ``path`` is a symbolic link, what it leads to is written.
+    The temporary file is in the same folder and has the same suffix. An exception removes it and
+    leaves ``path`` unchanged. If ``path`` is a symbolic link, the file behind the link is replaced.
 
     Args:
         path (str | Path): The file to write, in a folder that exists.
@@ -72,8 +72,8 @@ def writing(path, force=False):
         Path: The temporary file, which does not exist yet.
 
     Raises:
-        OSError: As :func:`check_writable` says, at once; or later, where the file could not be
-            written after all. It names ``path``.
+        OSError: At the beginning, see :func:`check_writable`; or later, if writing fails. The
+            message names ``path``.
 
     Example:
         >>> with writing('model.pth') as temporary:
@@ -100,15 +100,15 @@ def _temporary(path, asked_for):
 
 @contextmanager
 def naming(path, temporary):
-    """Let errors about a temporary file or folder name what was asked for.
+    """Let errors about a temporary file or folder name the final path instead.
 
     Args:
-        path (str | Path): What was asked for.
-        temporary (Path): What is written first. Once it exists, errors that name no file are taken
-            to be about it.
+        path (str | Path): The final path, which the user asked for.
+        temporary (Path): The temporary file or folder. Once it exists, errors without a file name
+            count as errors about it.
 
     Raises:
-        OSError: In place of one about ``temporary``, and of what ``torch.save`` raises.
+        OSError: Instead of an OSError about ``temporary``, or of a RuntimeError of ``torch.save``.
     """
     try:
         yield
@@ -126,14 +126,14 @@ def naming(path, temporary):
 
 
 def write_figure(figure, path, dpi):
-    """Write a figure of Matplotlib in the format that the file's suffix names.
+    """Write a Matplotlib figure in the format of the file's suffix.
 
     Args:
         figure (matplotlib.figure.Figure): The figure.
-        path (Path): The file; an existing one is replaced.
-        dpi (int): Pixels an inch.
+        path (Path): The file. An existing one is replaced.
+        dpi (int): Pixels per inch.
     """
-    # Written at once: Pillow's encoders do not notice a disk that takes a part of the file.
+    # Encoded in memory first: Pillow does not notice a disk that fills up within a file.
     content = io.BytesIO()
     figure.savefig(content, dpi=dpi, format=path.suffix.removeprefix('.').lower())
     path.write_bytes(content.getvalue())

@@ -1,4 +1,4 @@
-"""Image files, read to their end."""
+"""Read image files completely."""
 
 import io
 
@@ -9,18 +9,19 @@ from mmseg_ctx.utils.errors import one_line
 
 
 def read_image(path, backend_args=None):
-    """Return an image file, decoded whole.
+    """Decode an image file completely.
+
+    Unlike OpenCV, it refuses a file that ends early, instead of filling the rest with grey.
 
     Args:
         path (str): The file.
-        backend_args (dict | None): MMEngine's, of the place where the file lies. Default: None.
+        backend_args (dict | None): Arguments of MMEngine's file backend. Default: None.
 
     Returns:
         PIL.Image.Image: The image.
 
     Raises:
-        OSError: The file is missing, is empty, is no image that Pillow knows, or ends early, where
-            OpenCV would give a picture with a grey rest.
+        OSError: The file is missing or empty, is no image that Pillow reads, or ends early.
     """
     content = fileio.get(path, backend_args)
     if not content:

@@ -1,4 +1,4 @@
-"""Builds models from configs, and reads what differs between versions of MMEngine."""
+"""Build models from configs, and read what MMSegmentation's versions name differently."""
 
 import torch
 from mmengine.registry import DefaultScope
@@ -33,9 +33,9 @@ def build(config, device='meta'):
 
 
 def swaps_channels(preprocessor):
-    """Whether a ``SegDataPreProcessor`` turns BGR to RGB, or the other way round.
+    """Return whether a ``SegDataPreProcessor`` swaps BGR and RGB.
 
-    MMSegmentation has its own attribute for this; the maintained fork has MMEngine's.
+    MMSegmentation has an attribute of its own for this; the maintained fork uses MMEngine's.
     """
     own = getattr(preprocessor, '_channel_conversion', False)
     return getattr(preprocessor, 'channel_conversion', own)

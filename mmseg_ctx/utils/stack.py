@@ -1,11 +1,11 @@
-"""Which MMSegmentation is installed, and a clear error where none can be used."""
+"""Import MMSegmentation, and raise a clear error if none can be used."""
 
 import io
 import warnings
 from contextlib import redirect_stdout
 from importlib import metadata
 
-# The extras of setup.py, as commands that work wherever this package came from: no index has it.
+# The extras of setup.py as commands. They do not name this package, since no index has it.
 ONEDL = 'pip install -U onedl-mmcv onedl-mmengine onedl-mmsegmentation onedl-mim'
 OPENMMLAB = (
     "pip install torch 'setuptools<81' ninja && MMCV_WITH_OPS=1 pip install -U "
@@ -22,8 +22,8 @@ def require_mmseg():
     """Import MMSegmentation 1.0 or newer.
 
     Raises:
-        ImportError: No MMSegmentation is installed, one of its own dependencies is missing, or
-            it is older than 1.0. The message names the commands that mend it.
+        ImportError: MMSegmentation or one of its dependencies is missing, or it is older than 1.0.
+            The message has the commands that install it.
     """
     try:
         import mmseg
@@ -31,7 +31,7 @@ def require_mmseg():
         if int(mmseg.__version__.split('.')[0]) >= 1:
             _import_quietly()
     except (ImportError, AssertionError) as error:
-        # MMSegmentation asserts, before it has its version, that MMCV is one that it knows.
+        # An old MMSegmentation checks MMCV's version before it defines its own.
         if (found := _installed_version()) and int(found.split('.')[0]) < 1:
             raise ImportError(_too_old(found)) from error
         raise ImportError(
@@ -53,8 +53,8 @@ def _too_old(version):
 
 
 def _import_quietly():
-    # The maintained fork prints that an optional package of its own is missing, and warns of
-    # operations that nothing here uses; both would stand in what a tool prints.
+    # The maintained fork prints that an optional package is missing, and warns about operations
+    # that this package does not use. Both would be part of a tool's output.
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         import mmseg.datasets

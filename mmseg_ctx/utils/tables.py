@@ -32,7 +32,7 @@ class Table(NamedTuple):
     """A table that ``render`` can write.
 
     Attributes:
-        title (str): Title.
+        title (str): Title of the table.
         columns (Sequence[Column]): Columns from left to right.
         rows (Sequence[dict]): Rows from top to bottom. A cell is empty if its entry is missing or
             None. The JSON also has entries without a column.
@@ -46,15 +46,15 @@ class Table(NamedTuple):
 
 
 def render(tables, style):
-    """Write tables one below the other.
+    """Return tables as text, one below the other.
 
     Args:
-        tables (Sequence[Table]): At least one.
-        style (str): ``'text'``, ``'markdown'`` or ``'json'``: a list of objects with ``title``,
+        tables (Sequence[Table]): The tables, at least one.
+        style (str): ``'text'``, ``'markdown'``, or ``'json'`` for a list of objects with ``title``,
             ``rows`` and ``facts``.
 
     Returns:
-        str: Ends with a line break.
+        str: The text, which ends with a line break.
     """
     if style == 'json':
         content = [dict(title=each.title, rows=each.rows, facts=each.facts) for each in tables]
@@ -92,10 +92,10 @@ def _cells(table):
 
 
 def millions(value):
-    """Show a count, of parameters say, in millions."""
+    """Return a count in millions (M), as text."""
     return f'{value / 1e6:.2f}'
 
 
 def billions(value):
-    """Show a count, of multiply-adds say, in billions (G)."""
+    """Return a count in billions (G), as text."""
     return f'{value / 1e9:.2f}'

@@ -106,7 +106,7 @@ def test_the_schedule_is_stretched():
 
 
 def test_a_config_that_is_not_there_is_named():
-    with pytest.raises(FileNotFoundError, match='near names'):
+    with pytest.raises(FileNotFoundError, match='similar names'):
         run_config(Row('fcn', 'fcn/fcn_r18.py'), seed=0)
 
 

@@ -295,7 +295,7 @@ def without_projectors(state_dict):
                 **state,
                 'decode_head.estimate_projector.0.weight': state['decode_head.proj.0.weight'],
             },
-            r'has decode_head\.estimate_projector\.0\.weight by their name and by ours',
+            r"has decode_head\.estimate_projector\.0\.weight under the authors' name and under",
         ),
         (lambda state: {'state_dict': {}}, 'has no state dict'),
         (lambda state: [1, 2], 'has no state dict'),

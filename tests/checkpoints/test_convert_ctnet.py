@@ -405,7 +405,7 @@ def test_refuses_arrays_that_do_not_fit_each_other(name, write, tmp_path):
     arrays = small_arrays(50, True)
     arrays[name] = np.ones(WRONG_SHAPES[name], 'float32')
     source = write(arrays)
-    with pytest.raises(ValueError, match='shapes do not fit each other') as caught:
+    with pytest.raises(ValueError, match='shapes contradict each other') as caught:
         convert_ctnet(source, tmp_path / 'model.pth')
     assert str(caught.value).startswith(str(source))
     assert '\n' not in str(caught.value)

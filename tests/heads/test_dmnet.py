@@ -168,7 +168,7 @@ def test_bad_arguments(arguments, message):
         ),
         (
             dict(context_index=2, context_channels=6),
-            'context_channels must be 9, those of .* context_index=2, got 6',
+            'context_channels must be 9, the channels of .* context_index=2, got 6',
         ),
     ],
 )

@@ -158,7 +158,7 @@ class TestOfAHeadThatPredictsItself:
             def predict(self, *args):
                 return super().predict(*args).round()
 
-        reason = 'what RoundedHead predicts is not what its predict_by_feat returns'
+        reason = 'the predict of RoundedHead changes what predict_by_feat returns'
         self.assert_as_before(*pair(dict(FCN, type='RoundedHead')), reason)
 
     def test_as_no_decode_head(self):

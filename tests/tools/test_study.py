@@ -81,7 +81,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, ca
         (['--suite', 'scenes'], 'must be among camvid, context-scenes'),
         (['--quick', '--rows', 'fcn'], 'not allowed with'),
         (['--seeds', '-1'], "must be an integer >= 0, got '-1'"),
-        (['--configs', 'absent.py'], "no config 'absent.py'; near names: "),
+        (['--configs', 'absent.py'], "no config 'absent.py'; similar names: "),
         (['--configs', 'a.py', '--rows', 'fcn'], 'not allowed with'),
         (['--from', 'absent.json'], 'absent.json: No such file'),
     ],

@@ -183,7 +183,7 @@ def test_every_head_checks_them(name):
         (dict(in_channels=[4, 8]), 'in_channels must be an integer >= 1, got [4, 8]'),
         (
             dict(in_index='a'),
-            'in_index must be an integer, as in_channels is, where input_transform',
+            'in_index must be an integer like in_channels, since input_transform',
         ),
         (
             dict(in_channels=8, in_index=0, input_transform='resize_concat'),
@@ -249,7 +249,9 @@ def test_an_output_that_the_backbone_does_not_have(name, index):
 
 @pytest.mark.parametrize('name', ['CaC-Net', 'CTNet', 'DMNet'])
 def test_an_output_of_other_channels(name):
-    with pytest.raises(ValueError, match=r'in_channels must be 4, those of .* in_index=0, got 8'):
+    with pytest.raises(
+        ValueError, match=r'in_channels must be 4, the channels of .* in_index=0, got 8'
+    ):
         build(name, in_index=0)(inputs(2))
     arguments = dict(in_channels=[4, 9], in_index=[0, 1], input_transform='resize_concat')
     with pytest.raises(ValueError, match=r'in_channels must be 12, .* in_index=\[0, 1\], got 13'):
@@ -257,14 +259,18 @@ def test_an_output_of_other_channels(name):
 
 
 def test_outputs_of_other_channels():
-    with pytest.raises(ValueError, match=r'in_channels must be \[4, 8\], those of .*got \(4, 9\)'):
+    with pytest.raises(
+        ValueError, match=r'in_channels must be \[4, 8\], the channels of .*got \(4, 9\)'
+    ):
         build('ACNet', in_channels=(4, 9))(inputs(2))
 
 
 def test_a_prefix_names_the_argument():
     with pytest.raises(ValueError, match=r'context_index must be among .* 2 outputs, got -4'):
         check_features(inputs(1), -4, 8, prefix='context')
-    with pytest.raises(ValueError, match=r'context_channels must be 8, those of .*context_index=1'):
+    with pytest.raises(
+        ValueError, match=r'context_channels must be 8, the channels of .*context_index=1'
+    ):
         check_features(inputs(1), 1, 6, prefix='context')
 
 

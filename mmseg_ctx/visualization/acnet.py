@@ -9,7 +9,8 @@ from mmseg_ctx.visualization.panels import PixelTable, add_colour_bar, mark_pixe
 TITLE = 'ACNet: global or local context, place by place'
 EXPLANATION = (
     'Where w is near 1, a block adds the feature of the whole image. Where 1 − w is near 1, it '
-    'fuses the features of a finer stage. A block without a local gate reads no finer stage.'
+    'fuses the features of a finer stage.\n'
+    'A block without a local gate reads no finer stage.'
 )
 HEIGHT = 5.0
 

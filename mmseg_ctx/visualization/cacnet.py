@@ -15,15 +15,18 @@ from mmseg_ctx.visualization.panels import (
     show_map,
 )
 
-TITLE = 'CaC-Net: context predicts kernels, which weigh features'
+TITLE = 'CaC-Net: kernels weigh features'
 EXPLANATION = (
-    'Kernels made from the whole image give each channel a weight W at each pixel. Where W is '
-    'above 1, the channel is amplified; where it is below 1, the channel is damped.'
+    'The kernel of each channel gives it a weight W at each pixel. Where W is above 1, the channel '
+    'is amplified; where it is below 1, the channel is damped.'
 )
 CHANNELS = 4
 PIXEL_CHANNELS = 2
 ROWS = ('features X', 'weights W', 'X* = W · X', 'kernel')
-HEIGHT = 6.0
+HEIGHT = 6.2
+ORIGINS = dict(
+    context='predicted from the image', pooled='from globally pooled features', fixed='learned'
+)
 
 
 class WeightedFeatures(NamedTuple):
@@ -31,6 +34,7 @@ class WeightedFeatures(NamedTuple):
 
     Attributes:
         kernel_size (int): s.
+        origin (str): Where the kernels come from.
         dilations (tuple[int]): Dilations that each kernel is applied with. W is the sum of one
             sigmoid for each, so at most their number.
         features (Tensor): X, ``[C, h, w]``.
@@ -40,6 +44,7 @@ class WeightedFeatures(NamedTuple):
     """
 
     kernel_size: int
+    origin: str
     dilations: tuple
     features: Tensor
     weights: Tensor
@@ -75,7 +80,8 @@ def read_context(head, records, scene):
         kernels = module.predict_kernels(features)  # [1, C, s, s]
         weights = module.weights(features, kernels)  # [1, C, h, w]
         tensors = [each[0].float().cpu() for each in (features, weights, weighted, kernels)]
-        found.append(WeightedFeatures(module.kernel_size, module.dilations, *tensors))
+        origin = ORIGINS[module.kernel_source]
+        found.append(WeightedFeatures(module.kernel_size, origin, module.dilations, *tensors))
     return found
 
 
@@ -89,7 +95,8 @@ def draw(figure, convolutions, scene):
     """
     parts = figure.subfigures(1, len(convolutions), squeeze=False, wspace=0.02)[0]
     for part, convolution in zip(parts, convolutions, strict=True):
-        part.suptitle(convolution.title, fontsize=SMALL + 2)
+        title = f'{convolution.title},\n{convolution.origin}'
+        part.suptitle(title, fontsize=SMALL + 2)
         _draw_convolution(part, convolution, scene.frame)
 
 
@@ -104,9 +111,9 @@ def _draw_convolution(figure, convolution, frame):
     add_colour_bar(shown)
     # Features of different channels differ by orders of magnitude; weights have a known range.
     rows = (
-        (relative(convolution.features[channels]), (0, 1), 'of the maximum'),
+        (relative(convolution.features[channels], frame), (0, 1), 'of the maximum'),
         (convolution.weights[channels], (0, len(convolution.dilations)), None),
-        (relative(convolution.weighted[channels]), (0, 1), 'of the maximum'),
+        (relative(convolution.weighted[channels], frame), (0, 1), 'of the maximum'),
     )
     for row, (maps, limits, unit) in zip(grid[:-1], rows, strict=True):
         for axes, values in zip(row, maps, strict=True):

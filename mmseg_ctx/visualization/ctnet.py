@@ -7,10 +7,11 @@ from torch import Tensor
 from mmseg_ctx.ops import at_least_float32
 from mmseg_ctx.visualization.panels import NEUTRAL, PixelTable, add_colour_bar, show_bars, show_map
 
-TITLE = 'CTNet: expected classes guide attention'
+TITLE = 'CTNet: expected classes, and what pixels attend to'
 EXPLANATION = (
-    'The class probabilities are those of the whole image. Each pixel divides its attention among '
-    'N vectors; its shares add up to 1. A vector that stands for a class has the name of the class.'
+    'The class probabilities are those of the whole image. In spatial context each pixel divides '
+    'its attention among N vectors; its shares add up to 1.\n'
+    'A vector that stands for a class has the name of the class.'
 )
 BARS, MAPS = 12, 6
 HEIGHT = 4.6
@@ -108,7 +109,9 @@ def draw(figure, context, scene):
     elif context.attention is not None:
         order = _largest(mean, BARS)
         shown = [names[index] for index in order], mean[order].tolist()
-        show_bars(left.subplots(), *shown, [NEUTRAL] * len(order), 'mean attention', 'attention')
+        show_bars(
+            left.subplots(), *shown, [NEUTRAL] * len(order), 'mean attention', 'share of attention'
+        )
     else:
         left.text(0.5, 0.5, NO_CONTEXT, ha='center', va='center')
 

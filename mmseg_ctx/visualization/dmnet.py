@@ -17,10 +17,12 @@ from mmseg_ctx.visualization.panels import (
     show_map,
 )
 
-TITLE = 'DMNet: filters made from the image'
+TITLE = 'DMNet: filters of several sizes, and the responses to them'
 EXPLANATION = (
-    'Each channel is convolved with a k×k filter of its own. The response is the result after norm '
-    'and activation, before a 1×1 convolution mixes the channels.'
+    'The response of a channel is the result of its filter after norm and activation, before the '
+    '1×1 convolution that may mix the channels.\n'
+    'A colour bar is for its whole row: responses, or weights of filters (red is positive, blue '
+    'is negative).'
 )
 CHANNELS = 3
 PIXEL_CHANNELS = 4
@@ -73,7 +75,7 @@ def read_context(head, records, scene):
         else:
             # [C, 1, k, k], or [C, C, k, k] of filters that read all channels
             filters = head.dcm_modules[index].filter_conv.weight.mean(dim=1)
-            mean = ', mean over input channels' if head.filter_type == 'regular' else ''
+            mean = ', mean over inputs' if head.filter_type == 'regular' else ''
             origin = f'learned{mean}'
         response = records[f'response {index}'][1][0]
         scales.append(Scale(size, origin, filters.float().cpu(), response.float().cpu()))

@@ -219,9 +219,14 @@ def most_varied(maps, count):
     return maps.flatten(1).std(dim=1).argsort(descending=True)[:count].tolist()
 
 
-def relative(maps):
-    """Return maps ``[C, h, w]``, each divided by its own largest magnitude."""
-    return maps / maps.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+def relative(maps, frame):
+    """Return maps ``[C, h, w]``, each divided by its own largest magnitude in the image.
+
+    Args:
+        maps (Tensor): ``[C, h, w]``.
+        frame (Frame): How they lie over the image; its padding does not count.
+    """
+    return maps / frame.inside(maps).abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
 
 
 def _array(values):

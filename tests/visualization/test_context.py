@@ -109,9 +109,17 @@ def test_the_legend_names_every_class_that_a_picture_shows(head, with_label):
         assert names[palette.index(colour)] == patch.get_label()
 
 
-@pytest.mark.parametrize('head', HEADS)
-def test_text_does_not_overlap(head):
-    figure = draw(build_segmentor(head), make_item())
+@pytest.mark.parametrize(
+    ('head', 'changes'),
+    [
+        *((head, {}) for head in HEADS),
+        ('CaC-Net', dict(kernel_source='pooled')),
+        ('CTNet', dict(mode='spatial')),
+        ('DMNet', dict(filter_sizes=(1, 3, 5, 7), filter_type='regular')),
+    ],
+)
+def test_text_does_not_overlap(head, changes):
+    figure = draw(build_segmentor(head, **changes), make_item())
     to_picture(figure)
     renderer = figure.canvas.get_renderer()
     texts = [text for part in parts(figure) for text in part.texts]
@@ -154,6 +162,34 @@ def test_context_adaptive_convolution():
         np.testing.assert_allclose(shown(axes[0]), relative, atol=1e-6)
         np.testing.assert_allclose(shown(axes[1]), weights[channel], atol=1e-5)
         np.testing.assert_allclose(shown(axes[2]), kernels[0, channel], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('source', 'origin'),
+    [
+        ('context', 'predicted from the image'),
+        ('pooled', 'from globally pooled features'),
+        ('fixed', 'learned'),
+    ],
+)
+def test_the_sheet_says_where_kernels_come_from(source, origin):
+    figure = draw(build_segmentor('CaC-Net', kernel_source=source), make_item())
+    [title] = [title for part in parts(figure) if 'kernels' in (title := suptitle(part))]
+    assert title == f'3×3 kernels, dilations 1, 3,\n{origin}'
+    texts = ' '.join(text.get_text() for part in parts(figure) for text in part.texts)
+    assert ('predicted' in texts) == (source == 'context')
+
+
+def test_features_are_relative_to_their_maximum_in_the_image():
+    """Padding to 64×64 adds three rows of features, whose values are not seen."""
+    # Bright padding, which has the largest features.
+    segmentor = build_segmentor('CaC-Net', dict(pad_val=300, test_cfg=dict(size_divisor=64)))
+    figure = draw(segmentor, make_item())
+    first = [axes.get_ylabel() for axes in figure.axes].index('features X')
+    maps = [shown(axes) for axes in figure.axes[first : first + 4]]
+    assert [each.shape for each in maps] == [(8, 8)] * 4
+    assert [each[:5].max() for each in maps] == [1] * 4
+    assert max(each.max() for each in maps) > 1
 
 
 def test_gates():
@@ -200,6 +236,10 @@ def test_filters_and_responses(fusion, filter_type):
             part for part in parts(figure) if suptitle(part).startswith(f'{size}×{size} filters')
         )
         mean, *rest = part.axes
+        origin = dict(
+            dynamic='made from the image', depthwise='learned', regular='learned, mean over inputs'
+        )
+        assert suptitle(part) == f'{size}×{size} filters, {origin[filter_type]}'
         assert mean.get_title() == 'response, mean of channels'
         np.testing.assert_allclose(shown(mean), response.mean(dim=0), atol=1e-5)
         assert [axes.get_ylabel() for axes in rest[:2]] == ['response', 'weights']

@@ -104,11 +104,17 @@ def test_readme_declares_what_the_papers_do_not_say(method):
         for head in heads(config):
             dropout = head.get('dropout_ratio', 0.1)
             assert (f'dropout of {dropout}' if dropout > 0 else 'dropout') in text
-        for dataset in datasets(config.train_dataloader):
-            [crop] = [step for step in dataset.pipeline if step.type == 'RandomCrop']
-            assert f'`cat_max_ratio={crop.cat_max_ratio}`' in text
         scale = next(s.scale for s in config.test_pipeline if s.type == 'Resize')
         # A square bounds the long side, any other scale the short one.
         side = 'long' if scale[0] == scale[1] else 'short'
         assert re.search(rf'{side} side of [^.:]*{scale[1]}', text)
+        for dataset in datasets(config.train_dataloader):
+            steps = {step.type: step for step in dataset.pipeline}
+            assert f'`cat_max_ratio={steps["RandomCrop"].cat_max_ratio}`' in text
+            # CAC has its baselines' augmentation, as the paper says.
+            if method != 'cac' and 'RandomResize' in steps:
+                assert steps['RandomResize'].scale == scale
+                low, high = steps['RandomResize'].ratio_range
+                assert re.search(rf'\b{low} to {high}\b', text)
+                assert re.search(r'random scale in training.{,20} multiplies', text)
     assert 'scale 1.0 is the image as it is in its file' in text

@@ -178,7 +178,8 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
         tuple[Scene, dict]: The scene, and the records of :func:`recording`.
 
     Raises:
-        ValueError: The label is not of the size of the image, or has values that are no class.
+        ValueError: A class has no name, or the label is not of the size of the image, or has values
+            that are no class.
     """
     image = _rgb(item['inputs'], segmentor.data_preprocessor)
     sample = copy.deepcopy(item['data_samples'])
@@ -188,6 +189,11 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
     _, preprocessed = records.pop(_PREPROCESSOR)
     prediction = result.pred_sem_seg.data[0].cpu().numpy()
     classes = tuple(dataset_meta['classes'])
+    if len(classes) < segmentor.num_classes:
+        raise ValueError(
+            f'the model predicts {segmentor.num_classes} classes, '
+            f'but only {len(classes)} have names'
+        )
     label = item['data_samples'].get('gt_sem_seg')
     if label is not None:
         label = _checked(label.data[0].cpu().numpy(), prediction.shape, len(classes), ignore_index)

@@ -491,6 +491,13 @@ def test_label_with_a_value_that_is_no_class(value):
         draw(build_segmentor('CTNet'), item)
 
 
+def test_a_class_without_a_name():
+    segmentor = build_segmentor('DMNet')
+    meta = dict(classes=('sky', 'sand'), palette=[[0, 0, 0], [1, 1, 1]])
+    with pytest.raises(ValueError, match='the model predicts 14 classes, but only 2 have names'):
+        read_context(segmentor, make_item(), meta)
+
+
 def test_label_of_another_size():
     item = make_item()
     item['data_samples'].set_metainfo(dict(ori_shape=(20, 32)))

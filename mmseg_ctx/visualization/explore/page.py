@@ -295,17 +295,13 @@ class Page:
         _require_image(inspection)
         factor = magnification(inspection.scene)
         column, row = (int(place) // factor for place in event.index)
-        return [column, row, *self.show_pixel(inspection, column, row, cover, opacity)]
+        return [column, row, *self._pixel(inspection, column, row, cover, opacity)]
 
     @one_message
     def show_pixel(self, inspection, column, row, cover, opacity):
         """Show the results at a pixel."""
         _require_image(inspection)
-        column, row = _check_place(inspection, column, row)
-        return [
-            self._picture(inspection, column, row, cover, opacity),
-            *self._answer(inspection, column, row),
-        ]
+        return self._pixel(inspection, column, row, cover, opacity)
 
     @one_message
     def draw_picture(self, inspection, column, row, cover, opacity):
@@ -314,12 +310,20 @@ class Page:
         column, row = _check_place(inspection, column, row)
         return self._picture(inspection, column, row, cover, opacity)
 
+    def _pixel(self, inspection, column, row, cover, opacity):
+        column, row = _check_place(inspection, column, row)
+        return [
+            self._picture(inspection, column, row, cover, opacity),
+            *self._answer(inspection, column, row),
+        ]
+
     def _picture(self, inspection, column, row, cover, opacity):
         scene = inspection.scene
         if cover in (TRUTH, ERRORS) and scene.label is None:
             raise ValueError('this image has no ground truth')
-        picture = cover_image(scene, cover, min(max(float(opacity), 0), 1))
-        return show_place(picture, magnification(scene), row, column)
+        if not 0 <= opacity <= 1:
+            raise ValueError(f'the opacity must be 0 to 1, got {opacity}')
+        return show_place(cover_image(scene, cover, opacity), magnification(scene), row, column)
 
     def _answer(self, inspection, column, row):
         """Return the components beside the image: text, bars, and a panel for each method."""

@@ -4,6 +4,7 @@ import base64
 import http.client
 import io
 import json
+import math
 import os
 import socket
 import time
@@ -286,26 +287,65 @@ def test_addresses_that_the_page_does_not_use_are_closed(page):
     assert b'fonts.googleapis' not in body
 
 
+def send_event(client, address, name, *data, **event):
+    """Send what a browser would send for an event, whatever the data; return the answer."""
+    functions = {each['api_name']: each['id'] for each in client.config['dependencies']}
+    session = client.session_hash
+    body = dict(data=data, event_data=event, fn_index=functions[name], session_hash=session)
+    headers = {'Content-Type': 'application/json'}
+    path = '/gradio_api/queue/join'
+    assert request(address, 'POST', path, json.dumps(body).encode(), headers)[0] == 200
+    return request(address, 'GET', f'/gradio_api/queue/data?session_hash={session}')[2].decode()
+
+
 @pytest.mark.parametrize(
-    'path', ['/etc/passwd', '../../etc/passwd', 'http://127.0.0.1:9/a.png', 'file:///etc/passwd']
+    'path',
+    [
+        '/etc/passwd',
+        '../../etc/passwd',
+        'http://127.0.0.1:9/a.png',
+        'file:///etc/passwd',
+        'own.png',
+        '{current}/own.png',
+    ],
 )
-def test_an_upload_is_what_was_uploaded_and_no_other_file(path, page, client):
+def test_an_upload_is_what_was_uploaded_and_no_other_file(
+    path, page, client, tmp_path, monkeypatch
+):
     """A request of an attacker's own making names a file that was never uploaded."""
     _, address, folder = page
-    functions = {each['api_name']: each['id'] for each in client.config['dependencies']}
+    monkeypatch.chdir(tmp_path)
+    Image.new('RGB', (9, 9)).save('own.png')
+    path = path.format(current=tmp_path)
     file = dict(path=path, url=path, orig_name='a.png', meta=dict(_type='gradio.FileData'))
-    body = dict(data=[file, 'prediction', 0.5], fn_index=functions['upload'], session_hash='attack')
-    headers = {'Content-Type': 'application/json'}
-    status, _, _ = request(
-        address, 'POST', '/gradio_api/queue/join', json.dumps(body).encode(), headers
-    )
-    assert status == 200
-    _, _, events = request(address, 'GET', '/gradio_api/queue/data?session_hash=attack')
-    assert b'"success":false' in events
+    events = send_event(client, address, 'upload', file, 'prediction', 0.5)
+    assert '"success":false' in events
     # Gradio itself would fetch what lies at an address.
-    assert (b'Upload a file.' in events) == path.startswith('http')
-    assert b'root:' not in events
+    assert ('Upload a file.' in events) == path.startswith('http')
+    assert 'root:' not in events
     assert files_below(folder) == []
+    assert Path('own.png').exists()
+
+
+def test_numbers_that_no_browser_sends_are_one_message(page, client):
+    _, address, _ = page
+    client.predict(0, api_name='/test_image')
+    view = 'prediction', 0.5
+    cases = [
+        (('pixel', None, 5, 5, 'prediction', math.nan), 'the opacity must be 0 to 1, got nan'),
+        (('pixel', None, 5, 5, 'prediction', 2), 'Value 2 is greater than maximum value 1.'),
+        (('pixel', None, math.inf, 5, *view), 'Value inf is greater than maximum value 63.'),
+        (('test_image', math.nan, *view), 'cannot convert float NaN to integer'),
+        (('folder_image', '../street.png', *view), 'is not in the list of choices'),
+    ]
+    for data, message in cases:
+        events = send_event(client, address, *data)
+        assert '"success":false' in events
+        assert message in events
+    clicked = dict(index=[-1, 10**300], value=None)
+    events = send_event(client, address, 'show_clicked', None, *view, **clicked)
+    assert '"error":"the column must be 0 to 63, got -1"' in events
+    client.predict(5, 5, 'prediction', 0.5, api_name='/pixel')
 
 
 def test_an_upload_that_is_too_large_is_refused(page):

@@ -1,10 +1,10 @@
 """Decode heads, one file a paper; importing this registers them in ``mmseg.registry.MODELS``."""
 
 from mmseg_ctx.heads.acnet import AdaptiveContextHead
+from mmseg_ctx.heads.cac import ContextAwareClassifierHead
 from mmseg_ctx.heads.cacnet import ContextAdaptiveConvHead
 from mmseg_ctx.heads.ctnet import ContextTandemHead
 from mmseg_ctx.heads.dmnet import DynamicMultiScaleHead
-from mmseg_ctx.heads.wrapping import ContextAwareClassifierHead
 
 __all__ = [
     'AdaptiveContextHead',

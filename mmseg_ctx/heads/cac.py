@@ -10,17 +10,21 @@ https://arxiv.org/abs/2303.11633.
 4. In training, the ground truth gives prototypes and weights in the same way: the oracle. The
    refined prediction learns to imitate the oracle's.
 
-This file has the classifier and its losses; ``wrapping.py`` joins them with a decode head.
+This file has the classifier and its losses. ``wrapping.py`` puts it into a decode head.
 """
 
 import torch
+import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import nn
 
+from mmseg_ctx.heads.wrapping import WrappedHead
 from mmseg_ctx.losses import ClassEntropyKLLoss
+from mmseg_ctx.losses.memory_efficient import losses_without_accuracy
 from mmseg_ctx.ops import (
     at_least_float32,
     autocast_off,
+    check_labels,
     class_prototypes,
     cosine_logits,
     dot_logits,
@@ -31,35 +35,64 @@ from mmseg_ctx.ops import (
 from mmseg_ctx.utils.arguments import check_choice, check_config, check_int, check_number
 
 
-class ContextAwareClassifier:
-    """The equations of the paper, as methods that a decode head inherits.
+@MODELS.register_module()
+class ContextAwareClassifierHead(WrappedHead):
+    """Any decode head of MMSegmentation, with a classifier that adapts to each image.
 
-    They read three attributes of the head: ``conv_seg``, a 1×1 convolution with the weights C
-    ``[N, d]``, ``num_classes`` and ``ignore_index``. They call its method ``classifier_losses``.
+    The object inherits from this class and from the wrapped head's class. So it has the modules,
+    attributes and state dict of the wrapped head, and ``estimate_projector`` and
+    ``oracle_projector`` besides. A checkpoint of the model without CAC loads as it is. ``forward``
+    and ``predict`` return the refined logits p_p.
 
-    Attributes:
-        estimate_projector (nn.Module): θ_p.
-        oracle_projector (nn.Module): θ_y.
-        loss_kl (ClassEntropyKLLoss | None): L_KL.
+    Args:
+        head (dict): Config of a ``BaseDecodeHead`` that classifies once, through ``cls_seg``.
+        temperature (float): τ, which multiplies the cosines. Default: 15.0, as in the paper.
+        projector_channels (int | None): Hidden width of the projectors; None for half of the
+            classifier's width. Default: None.
+        oracle_scope (str): Whether oracle prototypes and L_KL are averaged over the ``'batch'``, as
+            in the released code, or over each ``'image'``, as in the paper. Default: ``'batch'``.
+        loss_prior_weight (float): Weight of the losses of p; 0 skips them. Default: 1.0.
+        loss_oracle_weight (float): Weight of the losses of p_y; 0 skips them, and the oracle's
+            projector is then not trained. Default: 1.0.
+        loss_kl (dict | None): Config of L_KL; None, or a ``loss_weight`` of 0, skips it.
+            Default: ``dict(type='ClassEntropyKLLoss')``.
+        prior_logits (str): Whether the original classifier uses the ``'dot'`` product or the
+            ``'cosine'`` (Table 4). Default: ``'dot'``.
+        context_logits (str): Whether the refined and the oracle classifier use the ``'cosine'`` or
+            the ``'dot'`` product (Table 4). Default: ``'cosine'``.
+        projector_input (str): Input of the projectors (Table 5): prototype and weights, joined by
+            ``'concat'`` or ``'sum'``, or the ``'prototype'`` alone. ``'none'`` leaves the
+            projectors out: the prototypes are the new weights. Default: ``'concat'``.
+        residual (str): What is added to the new weights (Table 5): ``'none'``, or the weights of
+            the original ``'classifier'``. Default: ``'none'``.
+
+    Raises:
+        TypeError: The head cannot be wrapped; the message gives the reason.
+        RuntimeError: The head does not classify exactly once. Its first ``loss``, ``predict`` or
+            ``forward`` raises this, not the constructor.
+
+    Example:
+        >>> fcn = dict(type='FCNHead', in_channels=32, channels=16, num_classes=5)
+        >>> head = ContextAwareClassifierHead(fcn)
+        >>> head([torch.rand(2, 32, 8, 8)]).shape
+        torch.Size([2, 5, 8, 8])
     """
 
-    def init_context_aware_classifier(
+    def __init__(
         self,
-        temperature,
-        projector_channels,
-        oracle_scope,
-        loss_prior_weight,
-        loss_oracle_weight,
-        loss_kl,
-        prior_logits,
-        context_logits,
-        projector_input,
-        residual,
+        head,
+        temperature=15.0,
+        projector_channels=None,
+        oracle_scope='batch',
+        loss_prior_weight=1.0,
+        loss_oracle_weight=1.0,
+        loss_kl=dict(type='ClassEntropyKLLoss'),
+        prior_logits='dot',
+        context_logits='cosine',
+        projector_input='concat',
+        residual='none',
     ):
-        """Check the arguments of ``ContextAwareClassifierHead`` and build the projectors and loss.
-
-        ``wrapping.py`` describes the arguments.
-        """
+        super().__init__(head)
         products = ('dot', 'cosine')
         self.cosine_temperature = check_number('temperature', temperature, exclusive=True)
         self.prior_product = check_choice('prior_logits', prior_logits, products)
@@ -93,6 +126,29 @@ class ContextAwareClassifier:
             nn.ReLU(),
             nn.Linear(hidden_channels, width),
         )
+
+    def classify_in_context(self, features, classifier='refined', label=None):
+        """Classify each pixel with weights that are rewritten for its image.
+
+        Args:
+            features (Tensor): f, ``[B, d, h, w]``.
+            classifier (str): ``'prior'``, ``'refined'`` or ``'oracle'``. Default: ``'refined'``.
+            label (Tensor | None): The oracle's, classes or -1, ``[B, H, W]``. Default: None.
+
+        Returns:
+            tuple[Tensor, tuple[Tensor]]: The classifier's logits, ``[B, N, h, w]``. If it is the
+            refined one, the first three arguments of ``context_losses``.
+        """
+        features = at_least_float32(features)  # converted once for everything below
+        dropped = features if self.dropout is None else self.dropout(features)
+        prior = self.prior_logits(dropped)
+        if classifier == 'prior':
+            return prior, ()
+        if classifier == 'oracle':
+            label = resize_labels(label, features.shape[2:])
+            return self.oracle_logits(features, label, 'image'), ()
+        refined = self.refined_logits(features, prior)
+        return refined, (features, prior, refined)
 
     @property
     def classifier_weight(self):
@@ -193,6 +249,68 @@ class ContextAwareClassifier:
                 prior, refined, oracle, label, ignore_index=-1, scope=self.oracle_scope
             )
         return losses
+
+    def classifier_losses(self, name, logits, batch_data_samples, weight):
+        """Return the losses of ``loss_decode`` on the logits of the prior or the oracle.
+
+        Args:
+            name (str): ``'prior'`` or ``'oracle'``.
+            logits (Tensor): ``[B, N, h, w]``.
+            batch_data_samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
+            weight (float): Factor of each loss.
+
+        Returns:
+            dict[str, Tensor]: Each loss under its name with ``name`` put in: ``loss_ce`` becomes
+            ``loss_prior_ce``. MMEngine optimises the entries with ``loss`` in their name, so an
+            entry without it does not get it here: ``ce`` becomes ``prior_ce``.
+        """
+        losses = losses_without_accuracy(self, logits, batch_data_samples)
+        return {_rename(loss, name): weight * value for loss, value in losses.items()}
+
+    def evaluated_classifier(self, batch_img_metas, test_cfg):
+        """Return the arguments of ``classify_in_context`` that ``EvaluatedClassifierHook`` chose.
+
+        Args:
+            batch_img_metas (list[dict]): Meta information of each image.
+            test_cfg (dict): As for ``predict``.
+
+        Returns:
+            dict: ``classifier``, ``'refined'`` without the hook, and the oracle's ``label``.
+
+        Raises:
+            ValueError: An image has no oracle: it is flipped, or is predicted in windows.
+        """
+        classifier, _ = batch_img_metas[0].get('evaluated_classifier', ('refined', None))
+        if classifier != 'oracle':
+            return dict(classifier=classifier)
+        if test_cfg is not None and test_cfg.get('mode', 'whole') != 'whole':
+            raise ValueError(
+                "the oracle classifier needs test_cfg mode 'whole', since it pools an image's "
+                f'labels, got {test_cfg["mode"]!r}'
+            )
+        if any(meta.get('flip', False) for meta in batch_img_metas):
+            raise ValueError(
+                'the oracle classifier needs images that are not flipped, since labels are not '
+                'flipped in testing'
+            )
+        label = torch.stack([_label_of_input(meta, self) for meta in batch_img_metas])
+        return dict(classifier='oracle', label=label.to(self.conv_seg.weight.device))
+
+
+def _label_of_input(meta, head):
+    """Return an image's label, resized and padded like the network's input, -1 for no class."""
+    _, label = meta['evaluated_classifier']  # [1, H, W]
+    check_labels(label, head.num_classes, head.ignore_index)
+    height, width = meta['img_shape'][:2]
+    padded_height, padded_width = meta.get('pad_shape', (height, width))[:2]
+    label = resize_labels(mask_ignored(label, head.ignore_index), (height, width))[0]
+    return F.pad(label, (0, padded_width - width, 0, padded_height - height), value=-1)
+
+
+def _rename(loss_name, classifier):
+    if loss_name.startswith('loss_'):
+        return f'loss_{classifier}_{loss_name.removeprefix("loss_")}'
+    return f'{classifier}_{loss_name}'
 
 
 def _build_loss_kl(config):

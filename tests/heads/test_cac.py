@@ -72,6 +72,15 @@ class UsersPlainHead(FCNHead):
 
 
 @MODELS.register_module()
+class UsersConvHead(FCNHead):
+    """A head whose classifier is another convolution."""
+
+    def __init__(self, conv, **kwargs):
+        super().__init__(**kwargs)
+        self.conv_seg = conv
+
+
+@MODELS.register_module()
 class UsersMaskHead(BaseDecodeHead):
     """A mask classifier that has a conv_seg, and leaves it alone."""
 
@@ -516,6 +525,23 @@ class TestRefuses:
         with pytest.raises(TypeError, match=f'cannot wrap {head["type"]}: .*{reason}'):
             ContextAwareClassifierHead(head)
 
+    @pytest.mark.parametrize(
+        ('conv', 'reason'),
+        [
+            (nn.Conv2d(8, CLASSES, 3, padding=1), r'a 1×1 Conv2d, got Conv2d\(.*3, 3'),
+            (nn.Conv2d(8, CLASSES, 1, stride=2), r'a 1×1 Conv2d, got Conv2d\(.*stride=\(2, 2'),
+            (nn.Conv2d(8, CLASSES, 1, padding=1), r'a 1×1 Conv2d, got Conv2d\(.*padding=\(1, 1'),
+            (nn.Conv2d(10, CLASSES, 1, groups=5), r'a 1×1 Conv2d, got Conv2d\(.*groups=5'),
+            (nn.Sequential(nn.Conv2d(8, CLASSES, 1)), r'a 1×1 Conv2d, got Sequential\('),
+            (nn.Conv2d(8, 7, 1), 'its conv_seg has 7 outputs for 5 classes'),
+        ],
+        ids=['3×3', 'stride', 'padding', 'groups', 'several', 'outputs'],
+    )
+    def test_another_convolution(self, conv, reason):
+        with pytest.raises(TypeError, match=f'cannot wrap UsersConvHead: .*{reason}') as error:
+            wrap(dict(FCN, type='UsersConvHead', conv=conv))
+        assert '\n' not in str(error.value)
+
     def test_side_adapter_network(self, monkeypatch):
         monkeypatch.setattr(san_head, 'point_sample', object)  # MMCV without operations has none
         error = pytest.raises(TypeError, match='cannot wrap SideAdapterCLIPHead: its conv_seg must')
@@ -529,7 +555,7 @@ class TestRefuses:
             ('UsersMaskHead', 'it does not classify through cls_seg'),
             ('UsersBypassHead', 'it does not classify through cls_seg'),
             ('UsersUncalledHead', 'it does not classify through cls_seg'),
-            ('UsersTwiceHead', 'UsersTwiceHead must classify once.*2 times'),
+            ('UsersTwiceHead', 'it must classify once.*2 times'),
         ],
     )
     def test_heads_that_do_not_classify_once(self, kind, reason, call):

@@ -6,9 +6,13 @@ from contextlib import redirect_stdout
 from importlib import metadata
 
 # The extras of setup.py as commands. They do not name this package, since no index has it.
-ONEDL = 'pip install -U onedl-mmcv onedl-mmengine onedl-mmsegmentation onedl-mim'
+# Neither stack asks for PyTorch.
+ONEDL = (
+    "pip install torch 'onedl-mmcv>=2.3.6' 'onedl-mmengine>=0.10.12' "
+    "'onedl-mmsegmentation>=1.4.2' 'onedl-mim>=0.5.1'"
+)
 OPENMMLAB = (
-    "pip install torch 'setuptools<81' ninja && MMCV_WITH_OPS=1 pip install -U "
+    "pip install torch 'setuptools<81' ninja numpy && MMCV_WITH_OPS=1 pip install -U "
     "--no-build-isolation 'mmcv>=2.0.0,<2.2.0' 'mmengine>=0.10.7' 'mmsegmentation>=1.2.2' "
     "'openmim>=0.3.9' 'openxlab<=0.0.11' ftfy regex"
 )

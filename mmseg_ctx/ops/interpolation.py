@@ -68,6 +68,8 @@ class Interpolation(NamedTuple):
             Interpolation: The map with this step added.
         """
         current = len(self.first)
+        if length == current:
+            return self
 
         # Position of a new target among the current ones, as a fraction of two integers: the
         # integer part is then exact.

@@ -6,6 +6,7 @@ from mmseg.registry import MODELS
 
 from mmseg_ctx.ops import averaged_labels
 from mmseg_ctx.segmentors.memory_efficient import MemoryEfficientSegmentor
+from mmseg_ctx.segmentors.small_logits import labels_deferred
 
 
 @MODELS.register_module()
@@ -40,7 +41,7 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
         Returns:
             list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
         """
-        with self.module.labels_deferred():
+        with labels_deferred():
             return super().test_step(data)
 
     def merge_preds(self, data_samples_list):

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from mmseg.registry import MODELS
 from mmseg_ctx.segmentors import MemoryEfficientSegmentor
 from tests.helpers import ROOT
 from tests.models import model_config, write_model
-from tests.segmentors.models import assert_same_labels, data, pair, photograph
+from tests.segmentors.models import MODES, assert_same_labels, data, pair, photograph
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,17 @@ class Mirrored(EncoderDecoder):
         return self.decode_head.predict(features, batch_img_metas, self.test_cfg)
 
 
+class Checking(EncoderDecoder):
+    """One that looks at what it decodes, and decodes more than once."""
+
+    def encode_decode(self, inputs, batch_img_metas):
+        logits = super().encode_decode(inputs, batch_img_metas)
+        super().encode_decode(inputs.flip(3), batch_img_metas)
+        assert logits.shape == (len(inputs), 14, *inputs.shape[2:])
+        assert (logits.dtype, logits.device) == (inputs.dtype, inputs.device)
+        return logits
+
+
 class Sharpened(EncoderDecoder):
     """One with a step between logits and labels."""
 
@@ -85,6 +97,11 @@ class TestOfAUser:
         stock, ours = self.models(Mirrored)
         assert_same_labels(stock, ours, batch())
         assert (labels(ours) != labels(pair()[1])).any()
+        assert not [line for line in messages if 'labels' in line]
+
+    def test_that_looks_at_the_size(self, messages):
+        stock, ours = self.models(Checking)
+        assert_same_labels(stock, ours, batch())
         assert not [line for line in messages if 'labels' in line]
 
     def test_with_a_step_of_its_own_predicts_as_before(self, messages):
@@ -153,12 +170,33 @@ def test_tensor_mode_and_inference_are_as_before():
         torch.testing.assert_close(ours.inference(inputs, metas), stock.inference(inputs, metas))
 
 
-def test_compiled_prediction():
+@pytest.mark.parametrize('mode', MODES)
+def test_compiled_prediction(mode):
     # As MMEngine compiles a model: its forward, whatever the mode.
+    _, ours = pair(**MODES[mode])
+    expected = labels(ours)
+    graphs = []
+
+    def backend(graph, example_inputs):
+        graphs.append(graph.graph)
+        return graph
+
+    ours.forward = torch.compile(ours.forward, backend=backend)
+    assert torch.equal(labels(ours), expected)
+    # The network is compiled: the backbone's four convolutions and the head's four.
+    called = [str(node.target) for graph in graphs for node in graph.nodes]
+    assert sum('conv2d' in target for target in called) == 8
+
+
+def test_threads_predict_at_a_time():
     _, ours = pair()
     expected = labels(ours)
-    ours.forward = torch.compile(ours.forward, backend='aot_eager')
-    assert torch.equal(labels(ours), expected)
+    with ThreadPoolExecutor(4) as executor:
+        found = list(executor.map(lambda _: labels(ours), range(40)))
+    assert all(torch.equal(each, expected) for each in found)
+    with torch.no_grad():
+        full = ours.encode_decode(batch()['inputs'][0][None], [dict(img_shape=(96, 128))])
+    assert full.shape[2:] == (96, 128)
 
 
 class TestPrograms:

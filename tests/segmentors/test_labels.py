@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
 
-from tests.models import FCN, METHODS, model_config
+from tests.models import FCN, HEAD, METHODS, model_config
 from tests.segmentors.models import (
     HEADS_AND_CASCADES,
     MODES,
@@ -64,6 +64,59 @@ def test_padding_of_a_pipeline():
     assert_same_labels(stock, ours, data(images, [(143, 111)], **meta))
 
 
+@pytest.mark.parametrize('direction', ['diagonal', None])
+def test_flip_that_cannot_be_turned_back(direction):
+    _, ours = pair()
+    batch = data([photograph(96, 128)], [(96, 128)], flip=True, flip_direction=direction)
+    with pytest.raises(ValueError, match="flip_direction must be one of 'horizontal', 'vertical'"):
+        ours.test_step(batch)
+
+
+def initial_pair(head, **test_cfg):
+    """Return MMSegmentation's segmentor and ours with the weights of a constructor."""
+    config = model_config(head) | dict(test_cfg=ConfigDict(mode='whole', **test_cfg))
+    ours = config | dict(type='MemoryEfficient' + config['type'])
+    models = [MODELS.build(copy.deepcopy(each)).eval() for each in (config, ours)]
+    models[1].load_state_dict(models[0].state_dict())
+    return models
+
+
+def test_of_k_net():
+    # Its head has no threshold.
+    update = dict(
+        type='KernelUpdateHead',
+        num_classes=14,
+        num_heads=2,
+        feedforward_channels=16,
+        in_channels=8,
+        out_channels=8,
+        conv_kernel_size=1,
+        feat_transform_cfg=dict(conv_cfg=dict(type='Conv2d'), act_cfg=None),
+        kernel_updator_cfg=dict(
+            type='KernelUpdator', in_channels=8, feat_channels=8, out_channels=8
+        ),
+    )
+    head = dict(
+        type='IterativeDecodeHead',
+        num_stages=1,
+        kernel_generate_head=FCN,
+        kernel_update_head=[update],
+    )
+    assert_same_labels(*initial_pair(head), data([photograph(96, 128)], [(117, 150)]))
+
+
+def test_of_point_rend(monkeypatch):
+    # Its one compiled operation is PyTorch's, with coordinates from 0 to 1.
+    def point_sample(image, points, **options):
+        return F.grid_sample(image, 2 * points[:, :, None] - 1, **options)[..., 0]
+
+    monkeypatch.setattr('mmseg.models.decode_heads.point_head.point_sample', point_sample)
+    head = {**HEAD, 'in_channels': [4], 'in_index': [0], 'norm_cfg': None}
+    points = dict(subdivision_steps=2, subdivision_num_points=64, scale_factor=2)
+    models = initial_pair([FCN, dict(head, type='PointHead', num_fcs=1)], **points)
+    assert_same_labels(*models, data([photograph(96, 128)], [(117, 150)]))
+
+
 @pytest.mark.parametrize('mode', MODES)
 def test_without_data_samples(mode):
     stock, ours = pair(**MODES[mode])
@@ -94,6 +147,7 @@ def test_windows(size, windows):
 
 def test_windows_that_leave_a_gap():
     _, ours = pair(mode='slide', crop_size=(32, 32), stride=(40, 40))
+    ours.extract_feat = None  # not called
     with pytest.raises(ValueError, match=r'test_cfg\.stride must not be larger') as error:
         ours.test_step(data([photograph(96, 96)], [(96, 96)]))
     assert '\n' not in str(error.value)
@@ -118,6 +172,11 @@ def test_with_channels_last():
 def test_of_a_model_in_float64():
     stock, ours = (model.double() for model in pair())
     assert_same_labels(stock, ours, data([photograph(96, 128).double()], [(117, 150)]))
+
+
+def not_resized_by(head):
+    """Return the reason for a head that does not leave its resizing to ``BaseDecodeHead``."""
+    return f"what {head} predicts is not what BaseDecodeHead's predict_by_feat returns"
 
 
 class TestOfAHeadThatPredictsItself:
@@ -149,8 +208,20 @@ class TestOfAHeadThatPredictsItself:
             def predict_by_feat(self, seg_logits, batch_img_metas):
                 return F.interpolate(seg_logits, batch_img_metas[0]['pad_shape'])
 
-        reason = 'NearestHead has a predict_by_feat of its own'
-        self.assert_as_before(*pair(dict(FCN, type='NearestHead')), reason)
+        self.assert_as_before(*pair(dict(FCN, type='NearestHead')), not_resized_by('NearestHead'))
+
+    @pytest.mark.parametrize('inference', [False, True])
+    def test_by_what_it_does_in_place_after_resizing(self, inference):
+        @MODELS.register_module(force=True)
+        class MaskingHead(MODELS.get('FCNHead')):
+            def predict(self, *args):
+                logits = super().predict(*args)
+                logits[:, 3, :40, :50] = 100
+                return logits
+
+        reason = 'aten.select.int is applied to the resized logits'
+        with torch.inference_mode(inference):
+            self.assert_as_before(*pair(dict(FCN, type='MaskingHead')), reason)
 
     def test_by_what_it_does_after_resizing(self):
         @MODELS.register_module(force=True)
@@ -158,7 +229,7 @@ class TestOfAHeadThatPredictsItself:
             def predict(self, *args):
                 return super().predict(*args).round()
 
-        reason = 'the predict of RoundedHead changes what predict_by_feat returns'
+        reason = 'aten.round.default is applied to the resized logits'
         self.assert_as_before(*pair(dict(FCN, type='RoundedHead')), reason)
 
     def test_as_no_decode_head(self):
@@ -171,19 +242,8 @@ class TestOfAHeadThatPredictsItself:
                 queries = inputs[2][:, :3]
                 return F.interpolate(queries, batch_img_metas[0]['pad_shape'], mode='bicubic')
 
-        stock, ours = (
-            MODELS.build(
-                model_config('FCN')
-                | dict(
-                    type=f'{kind}EncoderDecoder',
-                    decode_head=dict(type='QueryHead'),
-                    test_cfg=ConfigDict(mode='whole'),
-                )
-            ).eval()
-            for kind in ('', 'MemoryEfficient')
-        )
-        ours.load_state_dict(stock.state_dict())
-        self.assert_as_before(stock, ours, 'QueryHead is no BaseDecodeHead')
+        models = initial_pair(dict(type='QueryHead'))
+        self.assert_as_before(*models, not_resized_by('QueryHead'))
         name = 'MemoryEfficientEncoderDecoder'
         assert self.messages[0] == (
             f'{name}: losses of decode_head, QueryHead, are made with full-size logits, '
@@ -196,7 +256,7 @@ class TestOfAHeadThatPredictsItself:
             model.decode_head.predict_by_feat = lambda logits, metas: F.interpolate(
                 logits, metas[0]['pad_shape']
             )
-        self.assert_as_before(stock, ours, 'FCNHead has a predict_by_feat of its own')
+        self.assert_as_before(stock, ours, not_resized_by('FCNHead'))
 
 
 class TestKeptLogits:
@@ -221,7 +281,11 @@ class TestKeptLogits:
         batch = data([photograph(96, 128)], [(117, 150)])
         assert 'seg_logits' not in ours.test_step(copy.deepcopy(batch))[0]
         ours.test_cfg.keep_logits = True
-        assert 'seg_logits' in ours.test_step(copy.deepcopy(batch))[0]
+        (result,) = ours.test_step(copy.deepcopy(batch))
+        assert 'seg_logits' in result
+        ours.test_cfg.keep_logits = False
+        batch['data_samples'] = [result]
+        assert 'seg_logits' not in ours.test_step(batch)[0]
 
 
 def test_wrong_mode():

@@ -48,6 +48,8 @@ setup(
             'regex',
             # All of these import pkg_resources.
             'setuptools<81',
+            # mmcv compiles as C++17; later ones of PyTorch ask for C++20.
+            'torch<2.14',
             # Later ones ask for an older setuptools still.
             'openxlab<=0.0.11',
             OPENCV,

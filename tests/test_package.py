@@ -44,7 +44,7 @@ def test_the_commands_install_what_the_extras_name(extra, command):
             continue
         assert requirement in words
     # No package of a stack brings it.
-    assert words.index('torch') == 2
+    assert words[2].split('<')[0] == 'torch'
     assert 'mmseg-ctx' not in command
 
 

@@ -12,9 +12,9 @@ ONEDL = (
     "'onedl-mmsegmentation>=1.4.2' 'onedl-mim>=0.5.1'"
 )
 OPENMMLAB = (
-    "pip install torch 'setuptools<81' ninja numpy && MMCV_WITH_OPS=1 pip install -U "
-    "--no-build-isolation 'mmcv>=2.0.0,<2.2.0' 'mmengine>=0.10.7' 'mmsegmentation>=1.2.2' "
-    "'openmim>=0.3.9' 'openxlab<=0.0.11' ftfy regex"
+    "pip install 'torch<2.14' 'setuptools<81' ninja numpy && MMCV_WITH_OPS=1 pip install "
+    "--no-build-isolation 'torch<2.14' 'mmcv>=2.0.0,<2.2.0' 'mmengine>=0.10.7' "
+    "'mmsegmentation>=1.2.2' 'openmim>=0.3.9' 'openxlab<=0.0.11' ftfy regex"
 )
 INSTALL = (
     f'Install the maintained stack: `{ONEDL}` — or upstream OpenMMLab, which compiles mmcv: '

@@ -51,7 +51,7 @@ def main(arguments):
     parser.add_argument('--force', action='store_true', help='overwrite sheets that exist')
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
-    paths = sheet_paths(options.images, options.out, options.force)
+    paths = sheet_paths(options.images, options.out, options.force, options.labels)
     segmentor = load_segmentor(
         options.config, options.checkpoint, options.cfg_options, options.device
     )

@@ -1,5 +1,6 @@
 """Read images through a config's test pipeline, and write the sheets about them."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -122,13 +123,14 @@ def build_transform(pipeline, load_image, with_label=False):
         return Compose(transforms)
 
 
-def sheet_paths(images, folder, force=False):
+def sheet_paths(images, folder, force=False, labels=None):
     """Return the path of each image's sheet, and check that it can be written.
 
     Args:
         images (Sequence[str]): See :func:`read_items`.
         folder (str | Path): The folder of the sheets.
         force (bool): Whether existing files may be replaced. Default: False.
+        labels (Sequence[str] | None): See :func:`read_items`. Default: None.
 
     Returns:
         list[Path]: Named after the images, with the suffix ``.png``.
@@ -136,13 +138,16 @@ def sheet_paths(images, folder, force=False):
     Raises:
         FileExistsError: A file exists, and ``force`` is False.
         OSError: ``folder`` cannot be made or written to, or one of the paths is a folder.
-        ValueError: Two images have the same name.
+        ValueError: Two images have the same name, or a sheet would replace an image or a label.
     """
     check_folder(folder)
     paths = [Path(folder) / f'{Path(image.replace(":", "-")).stem}.png' for image in images]
+    read = {os.path.realpath(each) for each in (*images, *(labels or ()))}
     for path in paths:
         if paths.count(path) > 1:
             raise ValueError(f'images must differ in their names, but several would give {path}')
+        if os.path.realpath(path) in read:
+            raise ValueError(f'{path} is read, and its sheet would replace it; name another folder')
         if path.parent.is_dir():
             check_writable(path, force)
     return paths

@@ -1,5 +1,6 @@
 """Read images of unknown origin: only as images, and within limits of size."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -15,10 +16,15 @@ MAX_PIXELS = 50_000_000
 """An image with more pixels is refused. With 8 bits a channel, this many take 150 MB."""
 MAX_WORKING_PIXELS = 1024**2
 """An image with more pixels is made smaller before the model predicts it."""
+MAX_ASPECT = 256
+"""A longer side is shortened to this multiple of the other one.
+
+Test pipelines that keep the aspect ratio would else leave no pixel of the shorter side.
+"""
 
 
 def read_image(path, name):
-    """Decode an image file, and make the image smaller if it exceeds ``MAX_WORKING_PIXELS``.
+    """Decode an image file, and make the image smaller if it is too large or too long.
 
     Args:
         path (Path): The file.
@@ -66,12 +72,14 @@ def _decode(image):
         # From 16 bits, Pillow would turn all but the darkest values into white.
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     image = ImageOps.exif_transpose(image).convert('RGB')
-    shrink = (MAX_WORKING_PIXELS / (width * height)) ** 0.5
-    if shrink < 1:
-        # A side of one pixel cannot shrink, so the other side is limited on its own.
-        size = [max(1, min(int(side * shrink), MAX_WORKING_PIXELS)) for side in image.size]
-        return np.asarray(image.resize(size)), image.size[::-1]
-    return np.asarray(image), image.size[::-1]
+    return np.asarray(image.resize(_working_size(*image.size))), image.size[::-1]
+
+
+def _working_size(*sides):
+    """Return the sides of the image that the model predicts, which has the limits of the module."""
+    shrink = min(1, (MAX_WORKING_PIXELS / math.prod(sides)) ** 0.5)
+    sides = [max(1, int(side * shrink)) for side in sides]
+    return tuple(min(side, MAX_ASPECT * min(sides)) for side in sides)
 
 
 def _is_shown(name):

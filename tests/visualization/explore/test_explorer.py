@@ -115,7 +115,7 @@ def test_wrong_requests(explorer, picture_folder, tmp_path):
         explorer.inspect_upload(tmp_path / 'no.png')
 
 
-def test_test_data_that_is_not_here(make_explorer, picture_folder):
+def test_test_data_that_is_not_here(make_explorer, picture_folder, tmp_path):
     segmentor = make_explorer('CTNet')._segmentor
     segmentor.cfg.test_dataloader.dataset = dict(
         type='ADE20KDataset',
@@ -136,6 +136,12 @@ def test_test_data_that_is_not_here(make_explorer, picture_folder):
     scene = explorer.inspect_folder_image('street.png').scene
     assert scene.image.shape == (32, 58, 3)
     assert scene.prediction.shape == (50, 90)
+    # Of so long an image, `Resize` would leave no column.
+    Image.new('RGB', (1, 5000)).save(tmp_path / 'long.png')
+    inspection = explorer.inspect_upload(tmp_path / 'long.png')
+    assert inspection.name == 'uploaded image (made smaller from 1×5000)'
+    assert inspection.scene.image.shape == (128, 1, 3)
+    assert inspection.scene.prediction.shape == (256, 1)
 
 
 def test_a_head_without_context(make_explorer):

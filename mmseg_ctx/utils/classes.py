@@ -4,9 +4,8 @@ import functools
 import types
 
 
-@functools.cache
 def combined_class(name, *bases):
-    """Return a class that inherits from ``bases``; the same arguments give the same class.
+    """Return a class that inherits from ``bases``; the same name and bases give the same class.
 
     Pickle looks up a class by its module and name, but no module contains this one. So its objects
     are pickled and copied as their class's name and bases and their state, and loading makes the
@@ -27,9 +26,15 @@ def combined_class(name, *bases):
         >>> combined_class('DoubledReLU', Doubled, torch.nn.ReLU)()(torch.tensor(3.0))
         tensor(6.)
     """
-    flat = tuple(part for base in bases for part in _parts(base))
-    attributes = dict(__module__=flat[0].__module__, __doc__=flat[0].__doc__, __reduce_ex__=_reduce)
-    return types.new_class(name, flat, exec_body=lambda namespace: namespace.update(attributes))
+    return _class(name, *(part for base in bases for part in _parts(base)))
+
+
+@functools.cache
+def _class(name, *bases):
+    attributes = dict(
+        __module__=bases[0].__module__, __doc__=bases[0].__doc__, __reduce_ex__=_reduce
+    )
+    return types.new_class(name, bases, exec_body=lambda namespace: namespace.update(attributes))
 
 
 def _parts(cls):

@@ -1,7 +1,5 @@
 """Convert weights that a paper's authors released to a checkpoint of MMEngine."""
 
-import os
-
 from mmseg_ctx.checkpoints.cac import convert_cac
 from mmseg_ctx.checkpoints.ctnet import convert_ctnet
 from mmseg_ctx.utils.commandline import ArgumentParser, run
@@ -40,8 +38,6 @@ def main(arguments):
         )
         command.set_defaults(convert=convert)
     options = parser.parse_args(arguments)
-    if os.path.realpath(options.source) == os.path.realpath(options.destination):
-        parser.error(f'SRC and DST must be two files, got {options.source} for both')
     conversion = options.convert(
         options.source, options.destination, options.config, options.force, options.partial
     )

@@ -55,7 +55,7 @@ def main(arguments):
     parser.add_argument('--force', action='store_true', help='overwrite OUT.onnx')
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
-    check_writable(options.out, options.force)
+    check_writable(options.out, options.force, [options.config, options.checkpoint])
     segmentor = load_segmentor(options.config, options.checkpoint, options.cfg_options)
     agreements = export_onnx(
         segmentor,

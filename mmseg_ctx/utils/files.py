@@ -10,14 +10,17 @@ from pathlib import Path
 TORCH_WRITER = ('inline_container.cc', 'basic_ios::clear', 'PytorchStreamWriter')
 
 
-def check_writable(path, force=False):
+def check_writable(path, force=False, read=()):
     """Check, before any work, that a file can be written.
 
     Args:
         path (str | Path): The file, in a folder that exists.
         force (bool): Whether an existing ``path`` may be replaced. Default: False.
+        read (Iterable[str | Path]): Files that the work reads, none of which ``path`` may be, not
+            even with ``force``. Default: none.
 
     Raises:
+        ValueError: ``path`` is one of ``read``.
         FileNotFoundError: The folder does not exist.
         FileExistsError: ``path`` exists and ``force`` is False.
         IsADirectoryError: ``path`` is a folder.
@@ -31,6 +34,8 @@ def check_writable(path, force=False):
     if path.exists() and not force:
         raise FileExistsError(f'{path} exists; --force overwrites it')
     target = Path(os.path.realpath(path))
+    if str(target) in map(os.path.realpath, read):
+        raise ValueError(f'{path} is read and would be overwritten; name another place')
     if not target.parent.is_dir():
         raise FileNotFoundError(f'{path} cannot be written: {target.parent} is not a folder')
     _try_to_write(target, path)
@@ -58,7 +63,7 @@ def _try_to_write(path, asked_for):
 
 
 @contextmanager
-def writing(path, force=False):
+def writing(path, force=False, read=()):
     """Give a temporary file to write, which replaces ``path`` at the end of the context.
 
     The temporary file is in the same folder and has the same suffix. An exception removes it and
@@ -67,6 +72,7 @@ def writing(path, force=False):
     Args:
         path (str | Path): The file to write, in a folder that exists.
         force (bool): Whether an existing ``path`` may be replaced. Default: False.
+        read (Iterable[str | Path]): See :func:`check_writable`. Default: none.
 
     Yields:
         Path: The temporary file, which does not exist yet.
@@ -79,7 +85,7 @@ def writing(path, force=False):
         >>> with writing('model.pth') as temporary:
         ...     torch.save(state, temporary)
     """
-    check_writable(path, force)
+    check_writable(path, force, read)
     target = Path(os.path.realpath(path))
     with _temporary(target, path) as temporary:
         yield temporary

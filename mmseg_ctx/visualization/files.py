@@ -1,6 +1,5 @@
 """Read images through a config's test pipeline, and write the sheets about them."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -142,14 +141,11 @@ def sheet_paths(images, folder, force=False, labels=None):
     """
     check_folder(folder)
     paths = [Path(folder) / f'{Path(image.replace(":", "-")).stem}.png' for image in images]
-    read = {os.path.realpath(each) for each in (*images, *(labels or ()))}
     for path in paths:
         if paths.count(path) > 1:
             raise ValueError(f'images must differ in their names, but several would give {path}')
-        if os.path.realpath(path) in read:
-            raise ValueError(f'{path} is read, and its sheet would replace it; name another folder')
         if path.parent.is_dir():
-            check_writable(path, force)
+            check_writable(path, force, (*images, *(labels or ())))
     return paths
 
 

@@ -29,6 +29,8 @@ def test_export(model, tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f'error: {out} exists; --force overwrites it'
     assert out.read_text() == 'of yesterday'
+    assert run_tool(*model, model[1], '--shape', 32, 40, '--force') == 2
+    assert f'{model[1]} is read and would be overwritten' in capsys.readouterr().err
     assert run_tool(*command, '--force') == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(':')[0] for line in lines[::2]] == ['1x3x32x40', '1x3x25x40', '1x3x19x26']

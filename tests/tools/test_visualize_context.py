@@ -52,11 +52,11 @@ def test_sheets(model, files, tmp_path, capsys):
     capsys.readouterr()
     # Not even with --force: it is for sheets.
     assert run_tool(*model, files[0], '--out', tmp_path, '--force') == 2
-    assert 'street.png is read, and its sheet would replace it' in capsys.readouterr().err
+    assert 'street.png is read and would be overwritten' in capsys.readouterr().err
     image = (out / 'street.png').rename(out / 'label.png')
     labels = ('--labels', files[1], '--out', tmp_path, '--force')
     assert run_tool(*model, image, *labels) == 2
-    assert f'{files[1]} is read, and its sheet would replace it' in capsys.readouterr().err
+    assert f'{files[1]} is read and would be overwritten' in capsys.readouterr().err
     (out / 'test-0.png').mkdir()
     assert run_tool('missing.py', 'missing.pth', 'test:0', '--out', out, '--force') == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -39,6 +39,8 @@ myst_heading_anchors = 3
 
 autodoc_member_order = 'bysource'
 autodoc_default_options = dict(members=True)
+# The list of a page's contents shows forward() and not ClassName.forward().
+toc_object_entries_show_parents = 'hide'
 # Types are in the docstrings.
 autodoc_typehints = 'none'
 # An attribute that a docstring describes is not listed a second time.
@@ -57,7 +59,13 @@ def setup(app):
     Browsers show MathML without a script from elsewhere.
     """
     app.connect('source-read', _include)
+    app.connect('autodoc-skip-member', _skip_fields)
     app.add_html_math_renderer('mathml', (_inline_math, None), (_block_math, None))
+
+
+def _skip_fields(app, what, name, obj, skip, options):
+    """Skip the fields of a named tuple, since its docstring describes them."""
+    return True if type(obj).__name__ == '_tuplegetter' else None
 
 
 def _include(app, docname, source):

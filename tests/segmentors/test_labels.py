@@ -81,6 +81,12 @@ def initial_pair(head, **test_cfg):
     return models
 
 
+def test_of_a_head_that_was_replaced():
+    stock, ours = pair()
+    ours.decode_head = copy.deepcopy(stock.decode_head)
+    assert_same_labels(stock, ours, data([photograph(61, 83)], [(50, 70)]))
+
+
 def test_of_k_net():
     # Its head has no threshold.
     update = dict(

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 VERSION = re.search(
     r"^__version__ = '(.+)'$", (ROOT / 'mmseg_ctx/version.py').read_text(), re.MULTILINE
 ).group(1)
-# The one that MMCV asks for. It is no hard dependency: another may be in use, without windows.
+# MMCV asks for this OpenCV. It is no hard dependency, since the headless one may be installed.
 OPENCV = 'opencv-python'
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 VISUALIZE = ['scikit-learn', 'tensorboard']

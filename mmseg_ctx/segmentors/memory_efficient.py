@@ -63,6 +63,8 @@ class MemoryEfficientSegmentor:
             reason = use_memory_efficient_losses(head)
             if reason is not None:
                 self._log(f'losses of {name}, {type(head).__name__},', reason)
+        # Before training, since a compiled step is compiled anew if the head's class changes.
+        let_leave_resizing_out(_last_head(self))
 
     def _log(self, what, reason):
         text = f'{type(self).__name__}: {what} are made with full-size logits, since {reason}'
@@ -113,7 +115,7 @@ class MemoryEfficientSegmentor:
     @torch.compiler.disable(recursive=False)
     def _predict_labels(self, inputs, data_samples):
         _check_steps(self)
-        let_leave_resizing_out(_last_head(self))  # which may have been replaced
+        let_leave_resizing_out(_last_head(self))  # which may be another one since
         settings, size = self._settings(), inputs.shape[2:]
         metas = _meta_information(inputs, data_samples)
         if settings.get('mode', 'whole') == 'whole':

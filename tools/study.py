@@ -42,7 +42,7 @@ def main(arguments):
         for name in FILES:
             check_writable(out / name, arguments.force or own)
     if arguments.redraw:
-        results = read_results(arguments.redraw)
+        results = read_results(*arguments.redraw)
         out.mkdir(parents=True, exist_ok=True)
         return show(write_report(suite, rows, results, out), out)
     runs = plan(rows, out, seeds, iterations, arguments.force)
@@ -110,9 +110,11 @@ def parse(arguments):
     choice.add_argument(
         '--from',
         dest='redraw',
+        nargs='+',
+        action='extend',
         type=Path,
         metavar='JSON',
-        help='study.json to write the report from, without any training',
+        help='study.json of one or more studies to write one report from, without any training',
     )
     parser.add_argument(
         '--seeds',

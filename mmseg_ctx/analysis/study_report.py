@@ -14,17 +14,31 @@ FILES = ('study.md', 'study.json', 'study.png', 'study-curves.png')
 COLOURS = dict(prior='tab:gray', refined='tab:orange', oracle='tab:green')
 
 
-def read_results(path):
-    """Return the results that a ``study.json`` has, for :func:`write_report`.
+def read_results(*paths):
+    """Return the results that the ``study.json`` of one or more studies have together.
+
+    Args:
+        *paths (Path): The files.
+
+    Returns:
+        list[dict]: For :func:`write_report`.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is no ``study.json``, or an older one, without the results.
+        OSError: A file cannot be read.
+        ValueError: A file is no ``study.json``, or an older one, without the results; or two files
+            have the same row with the same seed.
     """
-    text = path.read_text()
-    with value_errors(f'{path} has no results of a study'):
-        (table,) = json.loads(text)
-        return table['runs']
+    results = {}
+    for path in paths:
+        text = path.read_text()
+        with value_errors(f'{path} has no results of a study'):
+            (table,) = json.loads(text)
+            runs = {(run['row'], run['seed']): run for run in table['runs']}
+        if twice := sorted(runs.keys() & results.keys()):
+            row, seed = twice[0]
+            raise ValueError(f'{path} has row {row!r} with seed {seed}, as a file before it has')
+        results |= runs
+    return list(results.values())
 
 
 def summarize(rows, results):

@@ -404,6 +404,18 @@ def test_the_report_is_the_same_without_the_runs(tmp_path):
         assert path.read_bytes() == (old / path.name).read_bytes(), path.name
 
 
+def test_the_results_of_several_studies_are_one_report(tmp_path):
+    parts, results = [], []
+    for seed in (0, 1):
+        _result(tmp_path / f'{seed}/runs/fcn/seed{seed}', dict(model=dict(mIoU=50.0 + seed)))
+        results += finished_results(tmp_path / str(seed))
+        write_report(SCENES, [], results[-1:], tmp_path / str(seed), picture=False)
+        parts.append(tmp_path / str(seed) / 'study.json')
+    assert read_results(*parts) == results
+    with pytest.raises(ValueError, match="has row 'fcn' with seed 1, as a file before"):
+        read_results(*parts, parts[1])
+
+
 def test_a_file_without_results_is_refused(tmp_path):
     path = tmp_path / 'study.json'
     path.write_text('[{"title": "of an older version", "rows": []}]')

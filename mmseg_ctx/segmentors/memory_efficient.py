@@ -116,12 +116,13 @@ class MemoryEfficientSegmentor:
     def _predict_labels(self, inputs, data_samples):
         _check_steps(self)
         let_leave_resizing_out(_last_head(self))  # which may be another one since
-        settings, size = self._settings(), inputs.shape[2:]
+        settings = self._settings()
         metas = _meta_information(inputs, data_samples)
         if settings.get('mode', 'whole') == 'whole':
-            starts, windows = None, [self._unresized_logits(inputs, metas)]
+            # The network's input may be anything here, several tensors for instance.
+            starts, size, windows = None, None, [self._unresized_logits(inputs, metas)]
         else:
-            crop = settings['crop_size']
+            crop, size = settings['crop_size'], inputs.shape[2:]
             starts = list(map(_window_starts, size, crop, settings['stride']))
             windows = []
             for top, left in product(*starts):

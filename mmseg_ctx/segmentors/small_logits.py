@@ -46,6 +46,13 @@ class UnresizedLogits(torch.Tensor):
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         raise FullSizeError(f'{function} is applied to the resized logits')
 
+    # PyTorch does not dispatch these two, and refuses them for subclasses of Tensor.
+    def numpy(self, **kwargs):
+        """Raise a ``FullSizeError``."""
+        raise FullSizeError('numpy or tolist is applied to the resized logits')
+
+    tolist = numpy
+
 
 class LeavesResizingOut(BaseDecodeHead):
     """Mixin for the class of a head, whose resizing ``resizing_left_out`` can switch off."""

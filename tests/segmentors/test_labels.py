@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -237,6 +238,17 @@ class TestOfAHeadThatPredictsItself:
 
         reason = 'aten.round.default is applied to the resized logits'
         self.assert_as_before(*pair(dict(FCN, type='RoundedHead')), reason)
+
+    def test_by_what_it_does_with_numpy(self):
+        # As for a conditional random field. PyTorch does not dispatch this method.
+        @MODELS.register_module(force=True)
+        class FieldHead(MODELS.get('FCNHead')):
+            def predict(self, *args):
+                return torch.from_numpy(np.round(np.asarray(super().predict(*args))))
+
+        reason = 'numpy or tolist is applied to the resized logits'
+        with torch.no_grad():
+            self.assert_as_before(*pair(dict(FCN, type='FieldHead')), reason)
 
     def test_as_no_decode_head(self):
         # As those of MaskFormer and Mask2Former, which are MMDetection's.

@@ -63,7 +63,8 @@ def name_and_folder(text):
 def main(arguments):
     arguments = parse(arguments)
     MMLogger.get_current_instance().setLevel('WARNING')
-    with writing(arguments.out, arguments.force) as temporary:
+    read = [path for _, folder in arguments.predictions for path in folder.iterdir()]
+    with writing(arguments.out, arguments.force, read) as temporary:
         table, figure = compare_predictions(
             arguments.config, dict(arguments.predictions), arguments.scenes
         )

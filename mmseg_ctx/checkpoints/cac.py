@@ -92,7 +92,7 @@ def convert_cac(source, destination, config=None, force=False, partial=False):
         OSError: A file cannot be read or written.
         ValueError: ``source`` is no such checkpoint, or does not match the model.
     """
-    with writing(destination, force, [source]) as temporary:
+    with writing(destination, force, filter(None, (source, config))) as temporary:
         state_dict, meta = load_checkpoint(source)
         conversion = convert_state_dict(state_dict)
         if config is not None:

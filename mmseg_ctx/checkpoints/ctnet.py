@@ -244,7 +244,7 @@ def convert_ctnet(source, destination, config=None, force=False, partial=False):
         OSError: A file cannot be read or written.
         ValueError: ``source`` is no such file, or does not match the model.
     """
-    with writing(destination, force, [source]) as temporary:
+    with writing(destination, force, filter(None, (source, config))) as temporary:
         arrays = load_pdparams(source)
         try:
             model = released_model(arrays) if config is None else build_model(config)

@@ -125,6 +125,10 @@ def test_the_file_is_refused_before_anything_is_read(folders, tmp_path, capsys):
     assert capsys.readouterr().err == f'error: {out} exists; --force overwrites it\n'
     assert exit_status(main, absent, '--predictions', *folders, '--out', tmp_path / 'a.xyz') == 2
     assert '--out: must end in one of ' in capsys.readouterr().err
+    (prediction, *_) = (tmp_path / 'right').iterdir()
+    command = (absent, '--predictions', *folders, '--out', prediction, '--force')
+    assert exit_status(main, *command) == 2
+    assert f'{prediction} is read and would be overwritten' in capsys.readouterr().err
 
 
 def test_the_table_is_there_where_the_picture_fails(config, folders, tmp_path, capsys):

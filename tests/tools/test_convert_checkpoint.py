@@ -64,6 +64,8 @@ def test_converts_cac(tmp_path, capsys):
         (['ctnet', 'model.pdparams', 'a.pth', '--config', 'model.pdparams'], 'model.pdparams'),
         (['ctnet', 'model.pdparams', 'a.pth', '--config', 'empty.py'], 'empty.py has no model'),
         (['ctnet', 'model.pdparams', './model.pdparams', '--force'], 'is read and would'),
+        (['ctnet', 'model.pdparams', 'a.py', '--config', './a.py', '--force'], 'is read and would'),
+        (['cac', 'model.pdparams', 'a.py', '--config', './a.py', '--force'], 'is read and would'),
         (['ctnet', 'model.pdparams'], 'the following arguments are required: DST'),
         (['paddle', 'model.pdparams', 'a.pth'], "invalid choice: 'paddle'"),
         ([], 'the following arguments are required'),

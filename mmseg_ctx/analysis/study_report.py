@@ -100,15 +100,17 @@ def study_table(suite, summary):
 def _titles(suite, measured):
     """Return headings by the names of the suite's metrics that were measured."""
     names = list(dict.fromkeys(name for each in measured for name in each))
-    if suite.metrics:
-        return {name: title for name, title in suite.metrics.items() if name in names}
+    if own := {name: title for name, title in suite.metrics.items() if name in names}:
+        return own
     shown = [name for name in names if name.startswith('mIoU')] or names
     return {name: name.replace('_', ' ').replace('.', ' ') for name in shown}
 
 
 def study_picture(suite, summary):
-    """Return a figure of a summary: a panel for each metric, a bar for each entry."""
+    """Return a figure of a summary: a panel for each metric, a bar for each entry; None without."""
     titles = _titles(suite, [entry['metrics'] for entry in summary])
+    if not titles:
+        return None
     figure = Figure((2.2 + 2.6 * len(titles), 1.2 + 0.27 * len(summary)), layout='constrained')
     panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
     for panel, (name, title) in zip(panels, titles.items(), strict=True):
@@ -135,15 +137,16 @@ def curves_picture(suite, results):
         for point in result.get('curve', ()):
             row = curves.setdefault(result['row'], {})
             row.setdefault(point['iteration'], []).append(point)
-    if not curves:
-        return None
     titles = _titles(suite, [point for result in results for point in result.get('curve', ())])
     titles.pop('iteration', None)
+    if not titles:
+        return None
     figure = Figure((1.5 + 4 * len(titles), 4), layout='constrained')
     panels = figure.subplots(1, len(titles), squeeze=False)[0]
     for panel, (name, title) in zip(panels, titles.items(), strict=True):
         for row, points in curves.items():
-            iterations = sorted(points)
+            # The config of a row may have metrics of its own.
+            iterations = sorted(each for each in points if all(name in one for one in points[each]))
             values = [[point[name] for point in points[each]] for each in iterations]
             (line,) = panel.plot(iterations, list(map(statistics.mean, values)), label=row)
             band = list(map(min, values)), list(map(max, values))

@@ -346,7 +346,17 @@ def test_the_columns_are_those_of_the_suite(finished):
 def test_metrics_of_another_kind_are_shown():
     results = [dict(row='fcn', seed=0, parameters=1, metrics=dict(model=dict(mDice=70.0)))]
     summary = summarize([Row('fcn', FCN)], results)
-    assert '| fcn |  | 70.0 |' in render([study_table(SCENES, summary)], 'markdown')
+    for suite in (SCENES, SCENES._replace(metrics={'mIoU_far': 'far'})):
+        assert '| fcn |  | 70.0 |' in render([study_table(suite, summary)], 'markdown')
+        (panel,) = study_picture(suite, summary).axes
+        assert panel.get_title() == 'mDice'
+
+
+def test_a_run_without_metrics_has_no_picture(tmp_path):
+    # As of a test set with secret labels.
+    results = [dict(row='fcn', seed=0, parameters=1, metrics=dict(model={}), curve=[])]
+    write_report(SCENES, [], results, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['study.json', 'study.md']
 
 
 def test_curves_have_a_line_for_each_row_within_the_seeds():
@@ -359,6 +369,9 @@ def test_curves_have_a_line_for_each_row_within_the_seeds():
     assert (line.get_label(), other.get_label()) == ('fcn', 'dmnet')
     assert line.get_xydata().tolist() == [[1, 53.0], [2, 54.0]]
     assert {51.0, 55.0, 52.0, 56.0} == set(panel.collections[0].get_paths()[0].vertices[:, 1])
+    results.append(dict(row='other', seed=0, curve=[dict(iteration=1, mDice=70.0)]))
+    (panel,) = curves_picture(SCENES, results).axes
+    assert [len(line.get_xdata()) for line in panel.lines] == [2, 2, 0]
     assert curves_picture(SCENES, [dict(row='fcn', seed=0, curve=[])]) is None
 
 

@@ -220,7 +220,8 @@ def draw_frequencies(summary):
     rows = sorted(frequency_table(summary).rows, key=lambda row: row['share'])
     figure = Figure(figsize=(8, 1.2 + 0.16 * len(rows)), layout='constrained')
     axes = figure.subplots()
-    axes.barh([row['name'] for row in rows], [row['share'] for row in rows], color='tab:blue')
+    axes.barh(range(len(rows)), [row['share'] for row in rows], color='tab:blue')
+    axes.set_yticks(range(len(rows)), [row['name'] for row in rows], parse_math=False)
     if shares := [row['share'] for row in rows if row['share']]:
         axes.set_xscale('log')
         lowest, highest = np.log10(min(shares)), np.log10(max(shares))

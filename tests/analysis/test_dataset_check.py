@@ -1,5 +1,6 @@
 """The check of a data set, with each fault planted in a toy data set."""
 
+import io
 import os
 import runpy
 import tracemalloc
@@ -10,7 +11,12 @@ from mmengine import Config
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from mmseg_ctx.analysis.dataset_check import check_dataset, draw_frequencies, frequency_table
+from mmseg_ctx.analysis.dataset_check import (
+    Summary,
+    check_dataset,
+    draw_frequencies,
+    frequency_table,
+)
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 from mmseg_ctx.utils.commandline import run
 from tests.helpers import ROOT
@@ -253,6 +259,14 @@ def test_picture_names_every_class(ade20k):
     assert set(labels) == set(summary.classes)
     never = [row['name'] for row in frequency_table(summary).rows if row['note']]
     assert {name for name, colour in labels.items() if colour == 'tab:red'} == set(never)
+
+
+def test_picture_has_names_as_they_are():
+    names = ['$1 \\frac{$', 'road', 'road']  # a wrong formula, and two classes of one name
+    figure = draw_frequencies(Summary(names, True, np.array([1, 2, 3]), np.array([1, 1, 1])))
+    figure.savefig(io.BytesIO())
+    [axes] = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
 
 
 def test_tool(tmp_path, monkeypatch, capsys):

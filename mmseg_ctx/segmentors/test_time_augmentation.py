@@ -6,7 +6,7 @@ from mmseg.registry import MODELS
 
 from mmseg_ctx.ops import averaged_labels
 from mmseg_ctx.segmentors.memory_efficient import MemoryEfficientSegmentor
-from mmseg_ctx.segmentors.small_logits import labels_deferred
+from mmseg_ctx.segmentors.small_logits import FullSizeError, labels_deferred
 
 
 @MODELS.register_module()
@@ -41,7 +41,10 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
         Returns:
             list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
         """
-        with labels_deferred():
+        try:
+            with labels_deferred():
+                return super().test_step(data)
+        except FullSizeError:  # the module knows by now, and makes them in every pass
             return super().test_step(data)
 
     def merge_preds(self, data_samples_list):
@@ -53,8 +56,14 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
         Returns:
             list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
         """
-        if not all('resized_logits' in each for samples in data_samples_list for each in samples):
+        passes = [each for samples in data_samples_list for each in samples]
+        deferred = [each for each in passes if 'resized_logits' in each]
+        if not deferred:
             return super().merge_preds(data_samples_list)
+        if len(deferred) < len(passes):
+            for each in deferred:
+                each.pop('resized_logits')
+            raise FullSizeError('only some passes could be computed without full-size logits')
         return [self._merged(samples) for samples in data_samples_list]
 
     def _merged(self, samples):

@@ -95,6 +95,19 @@ def test_a_head_that_predicts_itself_is_merged_as_before():
     assert torch.equal(actual.pred_sem_seg.data, expected.pred_sem_seg.data)
 
 
+def test_a_head_that_changes_the_logits_of_some_passes_is_merged_as_before():
+    @MODELS.register_module(force=True)
+    class FlipHead(MODELS.get('FCNHead')):
+        def predict(self, inputs, batch_img_metas, test_cfg):
+            logits = super().predict(inputs, batch_img_metas, test_cfg)
+            return 2 * logits if batch_img_metas[0].get('flip') else logits
+
+    models = augmented(*pair(dict(FCN, type='FlipHead')))
+    expected, actual = (model.test_step(passes([photograph(101, 147)]))[0] for model in models)
+    assert torch.equal(actual.pred_sem_seg.data, expected.pred_sem_seg.data)
+    assert actual.keys() == expected.keys()
+
+
 def test_needs_a_memory_efficient_segmentor():
     stock, _ = pair()
     with pytest.raises(TypeError, match='got EncoderDecoder') as error:

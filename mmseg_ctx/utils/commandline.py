@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from mmseg_ctx.utils.errors import one_line
+from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.tables import FORMATS, render
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -107,6 +109,38 @@ def picture(text):
     if Path(text).suffix.lower() not in suffixes:
         raise argparse.ArgumentTypeError(f'must end in one of {", ".join(suffixes)}, got {text!r}')
     return text
+
+
+def add_table_options(parser):
+    """Add the options of ``write_tables`` to a parser."""
+    parser.add_argument(
+        '--format', choices=FORMATS, default='text', help='format of the tables; default: text'
+    )
+    parser.add_argument('--out', metavar='FILE', help='file to write; default: standard output')
+    parser.add_argument('--force', action='store_true', help='overwrite FILE')
+
+
+def write_tables(measure, arguments):
+    """Write the tables that ``measure`` returns as the options of ``add_table_options`` say.
+
+    A file that cannot be written is refused before anything is measured. If writing fails later,
+    the tables go to standard output, so that they are not lost.
+
+    Args:
+        measure (Callable[[], Sequence[Table]]): Called once.
+        arguments (argparse.Namespace): The tool's arguments.
+    """
+    if arguments.out is None:
+        sys.stdout.write(render(measure(), arguments.format))
+        return
+    text = ''
+    try:
+        with writing(arguments.out, arguments.force) as temporary:
+            text = render(measure(), arguments.format)
+            temporary.write_text(text)
+    except OSError:
+        sys.stdout.write(text)
+        raise
 
 
 @contextmanager

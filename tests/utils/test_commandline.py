@@ -9,14 +9,19 @@ import pytest
 from mmseg_ctx.utils.commandline import (
     ArgumentParser,
     add_cfg_options,
+    add_table_options,
     device,
     integer,
     picture,
     progress_bar,
     run,
+    write_tables,
 )
 from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.tables import Column, Table, render
 from tests.helpers import ROOT, exit_status
+
+TABLE = Table('Costs', (Column('model', 'model'),), [dict(model='small')])
 
 
 def raising(error):
@@ -209,3 +214,43 @@ def test_help_keeps_the_line_breaks_of_the_example(capsys):
     parser = ArgumentParser(epilog='Example:\n    tool.py a \\\n        b')
     assert exit_status(parser.parse_args, '--help') == 0
     assert 'tool.py a \\\n        b' in capsys.readouterr().out
+
+
+def write_table(*options, measure=lambda: [TABLE]):
+    parser = ArgumentParser()
+    add_table_options(parser)
+    write_tables(measure, parser.parse_args(options))
+
+
+def test_tables_go_to_a_file_and_to_standardwrite_table(tmp_path, capsys):
+    write_table()
+    assert capsys.readouterr().out == render([TABLE], 'text')
+    path = tmp_path / 'table.md'
+    options = ['--format', 'markdown', '--out', str(path)]
+    write_table(*options)
+    assert path.read_text() == render([TABLE], 'markdown')
+    write_table(*options, '--force')
+    assert [entry.name for entry in tmp_path.iterdir()] == ['table.md']
+
+
+def test_tables_for_a_file_that_fails_late_are_not_lost(tmp_path, capsys):
+    path = tmp_path / 'table.md'
+
+    def measure():
+        path.mkdir()
+        (path / 'other').write_text('in the way')
+        return [TABLE]
+
+    with pytest.raises(IsADirectoryError) as error:
+        write_table('--out', str(path), measure=measure)
+    assert error.value.filename == str(path)
+    assert capsys.readouterr().out == render([TABLE], 'text')
+    assert [entry.name for entry in tmp_path.iterdir()] == ['table.md']
+
+
+def test_a_file_that_exists_is_refused_before_anything_is_measured(tmp_path):
+    path = tmp_path / 'table.md'
+    path.write_text('kept')
+    with pytest.raises(FileExistsError, match='--force'):
+        write_table('--out', str(path), measure=lambda: pytest.fail('measured'))
+    assert path.read_text() == 'kept'

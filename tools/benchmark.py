@@ -2,16 +2,17 @@
 
 import torch
 
-from mmseg_ctx.analysis.benchmark import (
-    DTYPES,
-    MEMORY_FORMATS,
-    Setting,
-    run_comparison,
-    select_cases,
-)
-from mmseg_ctx.analysis.options import add_output_options, output
+from mmseg_ctx.analysis.benchmark import Setting, run_comparison
 from mmseg_ctx.analysis.suites import SUITES
-from mmseg_ctx.utils.commandline import ArgumentParser, add_device, integer, progress_bar, run
+from mmseg_ctx.utils.commandline import (
+    ArgumentParser,
+    add_device,
+    add_table_options,
+    integer,
+    progress_bar,
+    run,
+    write_tables,
+)
 
 DESCRIPTION = f"""\
 Measure time and peak memory. The cases of a comparison take turns, A B C A B C …. The table has the
@@ -31,14 +32,14 @@ def main(arguments):
     arguments = parse(arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    with output(arguments) as write:
-        write(measure_suite(arguments))
+    write_tables(lambda: measure_suite(arguments), arguments)
 
 
 def measure_suite(arguments):
     """Return the tables of a suite."""
-    setting = Setting(arguments.device, arguments.dtype, arguments.memory_format, arguments.sizes)
-    comparisons = list(SUITES[arguments.suite](setting))
+    setting = Setting(arguments.device, arguments.dtype, arguments.memory_format)
+    suite = SUITES[arguments.suite]
+    comparisons = list(suite(arguments.sizes) if arguments.sizes else suite())
     if arguments.cases:
         comparisons = select_cases(comparisons, arguments.cases)
     # A case runs once to warm up, once for its memory, and then in each round.
@@ -50,6 +51,17 @@ def measure_suite(arguments):
             bar.update(task, advance=1, description=case)
 
         return [run_comparison(each, setting, arguments.repeats, progress) for each in comparisons]
+
+
+def select_cases(comparisons, names):
+    """Return the comparisons with only the cases of these names, without those left empty."""
+    known = dict.fromkeys(name for each in comparisons for name in each.cases)
+    for name in names:
+        if name not in known:
+            raise ValueError(f'cases must be among {", ".join(known)}, got {name!r}')
+    for each in comparisons:
+        each.cases = {name: each.cases[name] for name in each.cases if name in names}
+    return [each for each in comparisons if each.cases]
 
 
 def parse(arguments):
@@ -78,20 +90,20 @@ def parse(arguments):
     add_device(parser)
     parser.add_argument(
         '--dtype',
-        choices=DTYPES,
-        default=DTYPES[0],
+        choices=('float32', 'bfloat16', 'float16'),
+        default='float32',
         help='precision, by autocast; default: float32',
     )
     parser.add_argument(
         '--memory-format',
-        choices=MEMORY_FORMATS,
-        default=MEMORY_FORMATS[0],
+        choices=('contiguous', 'channels-last'),
+        default='contiguous',
         help='memory format of inputs and weights; default: contiguous',
     )
     parser.add_argument(
         '--threads', type=integer(1), metavar='N', help="threads of the CPU; default: PyTorch's"
     )
-    add_output_options(parser)
+    add_table_options(parser)
     return parser.parse_args(arguments)
 
 

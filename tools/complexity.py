@@ -1,8 +1,7 @@
 """Count parameters and multiply-adds of every method; `--help` says more."""
 
-from mmseg_ctx.analysis.options import add_output_options, output
-from mmseg_ctx.analysis.paper_tables import heads_table, papers_table
-from mmseg_ctx.utils.commandline import ArgumentParser, run
+from mmseg_ctx.analysis.complexity import heads_table, papers_table
+from mmseg_ctx.utils.commandline import ArgumentParser, add_table_options, run, write_tables
 
 TABLES = dict(papers=papers_table, heads=heads_table)
 DESCRIPTION = """\
@@ -21,13 +20,12 @@ example:
 def main(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
     parser.add_argument('tables', nargs='*', metavar='TABLE', help='papers or heads; default: both')
-    add_output_options(parser)
+    add_table_options(parser)
     arguments = parser.parse_args(arguments)
     for name in arguments.tables:
         if name not in TABLES:
             parser.error(f'TABLE must be one of {", ".join(TABLES)}, got {name!r}')
-    with output(arguments) as write:
-        write([TABLES[name]() for name in arguments.tables or TABLES])
+    write_tables(lambda: [TABLES[name]() for name in arguments.tables or TABLES], arguments)
 
 
 if __name__ == '__main__':

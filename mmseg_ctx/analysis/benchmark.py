@@ -10,7 +10,8 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,42 +19,30 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mmseg_ctx.analysis.complexity import COLUMNS, Complexity
+from mmseg_ctx.analysis.complexity import COLUMNS
 from mmseg_ctx.utils.errors import one_line
 from mmseg_ctx.utils.tables import Column, Table
 
 # PyTorch's profiler otherwise reports its own start and stop on standard error.
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 
-DTYPES = ('float32', 'bfloat16', 'float16')
-MEMORY_FORMATS = ('contiguous', 'channels-last')
-
 
 class Setting(NamedTuple):
-    """Where and how steps run.
-
-    Attributes:
-        device (str): ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. Default: ``'cpu'``.
-        dtype (str): ``'float32'``, or what autocast computes in. Default: ``'float32'``.
-        memory_format (str): Of inputs and weights, ``'contiguous'`` or ``'channels-last'``.
-            Default: ``'contiguous'``.
-        sizes (tuple[int] | None): Sizes in place of the suite's. Default: None.
-    """
+    """Where and how steps run."""
 
     device: str = 'cpu'
-    dtype: str = 'float32'
-    memory_format: str = 'contiguous'
-    sizes: tuple | None = None
-
-    @property
-    def is_cuda(self):
-        """Whether the device is a GPU, which computes while Python goes on."""
-        return torch.device(self.device).type == 'cuda'
+    dtype: str = 'float32'  # any other is that of autocast
+    memory_format: str = 'contiguous'  # of weights and inputs; or 'channels-last'
 
     def place(self, item):
-        """Return a module, a tensor or a list of tensors on the device, in the memory format."""
+        """Return a module, a tensor, or tensors in lists, on the device in the memory format.
+
+        Tensors that are on the meta device get random values.
+        """
         if isinstance(item, list | tuple):
             return [self.place(each) for each in item]
+        if getattr(item, 'is_meta', False):
+            item = torch.randn_like(item, device=self.device)
         if self.memory_format == 'contiguous' or getattr(item, 'ndim', 4) != 4:
             return item.to(self.device)
         return item.to(self.device, memory_format=torch.channels_last)
@@ -64,158 +53,101 @@ class Setting(NamedTuple):
         return torch.autocast(kind, dtype, enabled=self.dtype != 'float32')
 
 
-class Case(NamedTuple):
-    """One of the things that are compared.
+@dataclass
+class Comparison:
+    """Cases that take turns, each a function that builds a step for a setting.
 
     Attributes:
-        name (str): In the table.
-        prepare (Callable[[], Callable[[], object]]): Builds what is needed and returns the step
-            that is measured.
-        needed_bytes (int): Memory without which the case is not tried. Default: 0.
-        complexity (Complexity | None): For the table. Default: None.
-        note (str): What the reader has to know about this case, a line below the table.
-            Default: none.
-    """
-
-    name: str
-    prepare: Callable
-    needed_bytes: int = 0
-    complexity: Complexity | None = None
-    note: str = ''
-
-
-class Comparison(NamedTuple):
-    """Cases that take turns.
-
-    Attributes:
-        title (str): What a step is, and its sizes.
-        cases (Sequence[Case]): In the order of their turns.
-        against (Sequence[str]): Names of the cases that the ratios are to.
+        title (str): What a step is.
+        cases (dict[str, Callable[[Setting], Callable[[], object]]]): Cases by name.
+        against (Sequence[str]): The cases that the ratios are to.
         facts (Sequence[str]): Lines below the table. Default: none.
+        notes (dict[str, str]): Further lines about cases. Default: none.
+        needed_bytes (dict[str, int]): Memory without which a case is not tried. Default: none.
+        complexity (dict[str, Complexity]): What cases cost. Default: not in the table.
     """
 
     title: str
-    cases: Sequence
+    cases: dict
     against: Sequence
-    facts: tuple = ()
-
-
-def select_cases(comparisons, names):
-    """Return the comparisons with only the cases of these names, without those left empty.
-
-    Raises:
-        ValueError: There is no such case.
-    """
-    known = list(dict.fromkeys(case.name for each in comparisons for case in each.cases))
-    for name in names:
-        if name not in known:
-            raise ValueError(f'cases must be among {", ".join(known)}, got {name!r}')
-    chosen = [
-        each._replace(cases=[case for case in each.cases if case.name in names])
-        for each in comparisons
-    ]
-    return [each for each in chosen if each.cases]
+    facts: Sequence = ()
+    notes: dict = field(default_factory=dict)
+    needed_bytes: dict = field(default_factory=dict)
+    complexity: dict = field(default_factory=dict)
 
 
 def run_comparison(comparison, setting, repeats, progress=lambda case: None):
-    """Measure the cases of a comparison.
+    """Measure the cases of a comparison in ``repeats`` rounds, and return the table.
 
-    A case that cannot run, because memory is missing or its code refuses the setting, has the
-    reason in the table in place of figures.
-
-    Args:
-        comparison (Comparison): What to measure.
-        setting (Setting): Where and how.
-        repeats (int): Rounds.
-        progress (Callable[[str], None]): Called before each step with the name of its case.
-
-    Returns:
-        Table: A row for each case: ``seconds`` ``[low, median, high]`` (quartiles), ``ratios``,
-        the same for each case of ``against`` by name, ``peak_bytes``, ``rounds``, the seconds of
-        each, and ``error``.
+    A row has ``seconds`` ``[low, median, high]`` (quartiles), ``ratios``, the same for each case
+    of ``against`` by name, ``peak_bytes``, ``rounds``, the seconds of each, and ``error``: why a
+    case has no figures, because memory is missing or its code refuses the setting. ``progress``
+    is called before each step with the name of its case.
     """
     rows, steps = {}, {}
-    for case in comparison.cases:
-        costs = case.complexity._asdict() if case.complexity else {}
-        row = dict(case=case.name, seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
-        rows[case.name] = row = {**row, **costs}
+    for name, prepare in comparison.cases.items():
+        row = dict(case=name, seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
+        if name in comparison.complexity:
+            row.update(comparison.complexity[name]._asdict())
+        rows[name] = row
         try:
-            _check_memory(case, setting)
-            progress(case.name)
-            step = case.prepare()
+            _check_memory(comparison.needed_bytes.get(name, 0), setting)
+            progress(name)
+            step = prepare(setting)
             step()  # warm up
-            progress(case.name)
+            progress(name)
             row['peak_bytes'] = peak_memory(step, setting.device)
-            steps[case.name] = step
+            steps[name] = step
         except (RuntimeError, MemoryError) as error:
             row['error'] = one_line(error)[:200]
     for _ in range(repeats):
         for name, step in steps.items():
             progress(name)
-            rows[name]['rounds'].append(time_step(step, setting))
+            start = _now(setting)
+            step()
+            rows[name]['rounds'].append(_now(setting) - start)
     for name in steps:
         row = rows[name]
-        row['seconds'] = quartiles(row['rounds'])
+        row['seconds'] = _quartiles(row['rounds'])
         for other in comparison.against:
             if other in steps and other != name:
-                row['ratios'][other] = quartiles(np.divide(row['rounds'], rows[other]['rounds']))
-    notes = [case.note for case in comparison.cases if case.note]
-    facts = (*notes, *comparison.facts, *describe(setting, repeats), *_doubts(rows))
+                row['ratios'][other] = _quartiles(np.divide(row['rounds'], rows[other]['rounds']))
+    notes = [comparison.notes[name] for name in rows if name in comparison.notes]
+    facts = (*notes, *comparison.facts, *_circumstances(setting, repeats), *_doubts(rows))
     return Table(comparison.title, _columns(comparison, rows), list(rows.values()), facts)
 
 
-def _check_memory(case, setting):
-    free = _available_bytes(setting)
-    if case.needed_bytes > free:
-        needed, free = (f'{value / 2**30:.1f} GiB' for value in (case.needed_bytes, free))
+def _check_memory(needed, setting):
+    if setting.device == 'cpu':  # what is free includes the cache of files
+        free = 1024 * float(_find('/proc/meminfo', r'MemAvailable: *(\d+) kB') or 'inf')
+    else:
+        free = torch.cuda.mem_get_info(setting.device)[0]
+    if needed > free:
+        needed, free = (f'{value / 2**30:.1f} GiB' for value in (needed, free))
         raise MemoryError(f'needs {needed}, {free} are free')
 
 
-def _available_bytes(setting):
-    """Return the device's free memory; the host's includes the cache of files."""
-    if setting.is_cuda:
-        return torch.cuda.mem_get_info(setting.device)[0]
-    if available := _first_match('/proc/meminfo', r'MemAvailable: *(\d+) kB'):
-        return 1024 * int(available)
-    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-
-
-def _first_match(path, pattern):
-    """Return the first group where a pattern is first found; None without the file or the text."""
+def _find(path, pattern):
+    """Return the first group of a pattern in a file; None without the file or the text."""
     path = Path(path)
     match = re.search(pattern, path.read_text()) if path.exists() else None
     return match and match[1]
 
 
-def time_step(step, setting):
-    """Return the seconds that a step takes until the device has done it."""
-    _wait(setting)
-    start = time.perf_counter()
-    step()
-    _wait(setting)
-    return time.perf_counter() - start
-
-
-def _wait(setting):
-    if setting.is_cuda:
+def _now(setting):
+    """Return the time at which the device has done what it was given, in seconds."""
+    if setting.device != 'cpu':
         torch.cuda.synchronize(setting.device)
+    return time.perf_counter()
 
 
 def peak_memory(step, device='cpu'):
-    """Return how much memory a step holds at most, beyond what was held before.
+    """Return how many bytes a step, called once, holds at most beyond what was held before.
 
     On the CPU these are the allocations of PyTorch's own allocator, as its profiler records them,
     with the temporary ones within an operation; what oneDNN allocates for itself is not seen.
-
-    Args:
-        step (Callable[[], object]): Called once.
-        device (str): Where it computes. Default: ``'cpu'``.
-
-    Returns:
-        int: Bytes.
     """
     if torch.device(device).type == 'cuda':
-        torch.cuda.synchronize(device)
         held = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         step()
@@ -240,34 +172,28 @@ def peak_memory(step, device='cpu'):
     return peak
 
 
-def quartiles(values):
-    """Return the lower quartile, the median and the upper quartile of at least one number."""
+def _quartiles(values):
     return np.quantile(values, (0.25, 0.5, 0.75)).tolist()
 
 
 def _columns(comparison, rows):
-    columns = [Column('case', 'case')]
-    if any('parameters' in row for row in rows.values()):
-        columns += COLUMNS
-    columns.append(Column('seconds', 'time [ms]', lambda values: spread(values, 1000, 1)))
-    columns += [
-        Column(
-            'ratios',
-            f'time / {name}',
-            lambda ratios, name=name: spread(ratios[name], 1, 3) if name in ratios else '',
-        )
-        for name in comparison.against
-        if name in rows
-    ]
+    columns = [Column('case', 'case'), *(COLUMNS if comparison.complexity else ())]
+    columns.append(Column('seconds', 'time [ms]', lambda seconds: _spread(seconds, 1000, 1)))
+    for name in comparison.against:
+
+        def show(ratios, name=name):
+            return _spread(ratios[name], 1, 3) if name in ratios else ''
+
+        if name in rows:
+            columns.append(Column('ratios', f'time / {name}', show))
     columns.append(Column('peak_bytes', 'peak memory [MiB]', mib))
     if any(row['error'] for row in rows.values()):
         columns.append(Column('error', 'not measured'))
-    return tuple(columns)
+    return columns
 
 
-def spread(values, scale, digits):
-    """Show quartiles, scaled, as ``median (low–high)``."""
-    low, median, high = (f'{scale * value:.{digits}f}' for value in values)
+def _spread(quartiles, scale, digits):
+    low, median, high = (f'{scale * value:.{digits}f}' for value in quartiles)
     return f'{median} ({low}–{high})'
 
 
@@ -276,11 +202,12 @@ def mib(value):
     return f'{value / 2**20:.1f}'
 
 
-def describe(setting, repeats):
+def _circumstances(setting, repeats):
     """Return the lines below every table: machine and packages, settings, what the figures are."""
-    processor = _first_match('/proc/cpuinfo', r'model name\s*: (.+)') or platform.machine()
-    machine = f'{processor}, {torch.get_num_threads()} threads'
-    if setting.is_cuda:
+    if setting.device == 'cpu':
+        processor = _find('/proc/cpuinfo', r'model name\s*: (.+)') or platform.machine()
+        machine = f'{processor}, {torch.get_num_threads()} threads'
+    else:
         machine = torch.cuda.get_device_name(setting.device)
     dtype = setting.dtype + (' by autocast' if setting.dtype != 'float32' else '')
     return (
@@ -292,14 +219,13 @@ def describe(setting, repeats):
 
 
 def _doubts(rows):
-    """Return a line for each ratio that more rounds would have to settle."""
-    lines = []
+    """Yield a line for each ratio that more rounds would have to settle."""
     for row in rows.values():
-        for other, (low, _, high) in row['ratios'].items():
-            ratio = round(row['seconds'][1] / rows[other]['seconds'][1], 3)
-            if not round(low, 3) <= ratio <= round(high, 3):
-                lines.append(
+        for other, quartiles in row['ratios'].items():
+            ratio = row['seconds'][1] / rows[other]['seconds'][1]
+            low, ratio, high = (round(value, 3) for value in (quartiles[0], ratio, quartiles[2]))
+            if not low <= ratio <= high:
+                yield (
                     f'{row["case"]} / {other}: the medians have the ratio {ratio:.3f}, outside the '
                     'quartiles; the machine was busy, measure more rounds.'
                 )
-    return tuple(lines)

@@ -9,6 +9,7 @@ from mmengine.config import Config
 CLASSES = 60  # of PASCAL-Context, which all five papers use
 # Pixels between neighbours in the maps of a dilated ResNet's stages, as in the papers' comparisons.
 STRIDES = (4, 8, 8, 8)
+PARTS = (8, 4, 2, 1)  # the channels of the last stage divided by those of each
 # FCN is the baseline of all; the papers compare with the others of MMSegmentation's.
 COMPARED = (
     'FCNHead',
@@ -31,25 +32,13 @@ HEAD_NOTES = dict(
 )
 
 
-def _stage_channels(channels):
-    """Return the channels of a ResNet's four stages, the last of which has ``channels``."""
-    return [channels // 8, channels // 4, channels // 2, channels]
-
-
 def head_config(name, channels=2048, width=512, classes=CLASSES, **options):
-    """Return the config of a head on the last stage, with the settings of its paper.
+    """Return the config of one of ``COMPARED``, or of another head that reads one map.
 
-    Args:
-        name (str): One of ``COMPARED``, or another head that reads one map.
-        channels (int): C of the backbone's last stage. Default: 2048.
-        width (int): Width of the head. Default: 512.
-        classes (int): N. Default: 60.
-        **options: Further arguments of the head, or others in place of these.
-
-    Returns:
-        dict: For MMSegmentation's ``MODELS``.
+    ``channels`` are those of the backbone's last stage; ``options`` are further arguments of the
+    head, or others in place of its paper's.
     """
-    stages = _stage_channels(channels)
+    stages = [channels // part for part in PARTS]
     widths = (width, width * 7 // 8, width // 2)
     own = dict(
         EncHead=dict(in_channels=stages[1:], in_index=(1, 2, 3)),
@@ -74,41 +63,29 @@ def head_config(name, channels=2048, width=512, classes=CLASSES, **options):
     return {**common, **own.get(name, {}), **options}
 
 
-def head_inputs(config, batch=1, image=512, channels=2048, strides=STRIDES, device='meta'):
-    """Make what a head reads, at random.
+def head_inputs(config, batch=1, image=512, channels=2048, strides=STRIDES):
+    """Return what the head of a config reads of images with ``image`` × ``image`` pixels.
 
-    Args:
-        config (dict): The head's config.
-        batch (int): B. Default: 1.
-        image (int): Side of the images, in pixels. Default: 512.
-        channels (int): C of the backbone's last stage. Default: 2048.
-        strides (Sequence[int]): Pixels between neighbours in each stage's map. Default: those of
-            output stride 8.
-        device (str | torch.device): Where the inputs are. Default: ``'meta'``.
-
-    Returns:
-        tuple: Features like those of a ResNet's four stages, ``[B, C / 8, h, w]`` …
-        ``[B, C, h, w]``, and for a head of a cascade the earlier head's logits ``[B, N, h, w]``.
+    These are, in a tuple and on the meta device, the list of a ResNet's four feature maps,
+    ``[B, C / 8, h, w]`` … ``[B, C, h, w]``, and for a head of a cascade the earlier head's logits
+    ``[B, N, h, w]``.
     """
+    stages = [channels // part for part in PARTS]
     sides = [-(-image // stride) for stride in strides]
     features = [
-        torch.rand(batch, width, side, side, device=device)
-        for width, side in zip(_stage_channels(channels), sides, strict=True)
+        torch.empty(batch, width, side, side, device='meta')
+        for width, side in zip(stages, sides, strict=True)
     ]
     if config['type'] != 'OCRHead':
         return (features,)
-    return features, torch.randn(batch, config['num_classes'], sides[-1], sides[-1], device=device)
+    return features, features[-1].new_empty(batch, config['num_classes'], sides[-1], sides[-1])
 
 
 def mmseg_model(name):
-    """Return the model of one of MMSegmentation's ADE20K configs.
+    """Return the config of the model in one of MMSegmentation's ADE20K configs.
 
-    Args:
-        name (str): Folder and file without ``_ade20k-512x512.py``, such as
-            ``'upernet/upernet_r50_4xb4-160k'``.
-
-    Returns:
-        dict: For MMSegmentation's ``MODELS``, without pretrained weights.
+    It has no pretrained weights. ``name`` is the folder and the file without
+    ``_ade20k-512x512.py``, such as ``'upernet/upernet_r50_4xb4-160k'``.
     """
     folder = Path(mmseg.__file__).parent / '.mim/configs'
     model = Config.fromfile(folder / f'{name}_ade20k-512x512.py').model

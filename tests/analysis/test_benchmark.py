@@ -8,14 +8,10 @@ from torch import nn
 
 from mmseg_ctx.analysis import benchmark
 from mmseg_ctx.analysis.benchmark import (
-    Case,
     Comparison,
     Setting,
     peak_memory,
-    quartiles,
     run_comparison,
-    select_cases,
-    time_step,
 )
 from mmseg_ctx.utils.tables import render
 
@@ -46,9 +42,11 @@ def test_cases_take_turns_and_are_paired(clock):
                 case.slow = next(speed)
             clock(duration * case.slow)
 
-        return Case(name, lambda: step)
+        return lambda setting: step
 
-    comparison = Comparison('Turns', (case('first', 2.0), case('second', 3.0)), ('first',))
+    comparison = Comparison(
+        'Turns', dict(first=case('first', 2.0), second=case('second', 3.0)), ('first',)
+    )
     table = run_comparison(comparison, Setting(), repeats=5)
     assert turns == ['first', 'first', 'second', 'second'] + ['first', 'second'] * 5
     first, second = table.rows
@@ -60,37 +58,39 @@ def test_cases_take_turns_and_are_paired(clock):
 
 
 def test_a_ratio_that_the_medians_contradict_is_named(clock):
-    def case(name, durations):
+    def case(*durations):
         durations = iter([1, 1, *durations])  # to warm up, for the memory
-        return Case(name, lambda: lambda: clock(next(durations)))
+        return lambda setting: lambda: clock(next(durations))
 
-    cases = (case('base', [1.0, 2.0, 4.0]), case('steady', [1.1, 2.2, 4.4]))
+    cases = dict(base=case(1.0, 2.0, 4.0), steady=case(1.1, 2.2, 4.4))
     table = run_comparison(Comparison('Steady', cases, ('base',)), Setting(), repeats=3)
     assert not any('outside' in fact for fact in table.facts)
     assert any('not the ratio of the two medians' in fact for fact in table.facts)
-    cases = (case('base', [1.0, 2.0, 4.0]), case('shaken', [2.0, 4.0, 1.0]))
+    cases = dict(base=case(1.0, 2.0, 4.0), shaken=case(2.0, 4.0, 1.0))
     table = run_comparison(Comparison('Shaken', cases, ('base',)), Setting(), repeats=3)
     assert table.rows[1]['ratios'] == {'base': [1.125, 2.0, 2.0]}
     assert table.facts[-1].startswith('shaken / base: the medians have the ratio 1.000, outside')
 
 
 def test_the_notes_are_those_of_the_cases_that_are_shown():
-    cases = tuple(Case(name, lambda: lambda: None, note=f'of {name}') for name in 'ab')
-    comparison = Comparison('Notes', cases, (), ('general',))
-    (chosen,) = select_cases([comparison], ['b'])
-    for each, notes in ((comparison, ('of a', 'of b')), (chosen, ('of b',))):
-        facts = run_comparison(each, Setting(), repeats=1).facts
-        assert facts[: len(notes) + 1] == (*notes, 'general')
+    for shown in ('ab', 'b'):
+        cases = dict.fromkeys(shown, lambda setting: lambda: None)
+        comparison = Comparison('Notes', cases, (), ('general',), dict(a='of a', b='of b'))
+        facts = run_comparison(comparison, Setting(), repeats=1).facts
+        assert facts[: len(shown) + 1] == (*(f'of {case}' for case in shown), 'general')
 
 
-def test_quartiles():
-    assert quartiles([5.0]) == [5.0, 5.0, 5.0]
-    assert quartiles([4, 1, 3, 2, 5]) == [2, 3, 4]
+def test_seconds_are_quartiles_of_the_rounds(clock):
+    durations = iter([9.0, 9.0, 4.0, 1.0, 3.0, 2.0, 5.0])  # two to warm up and for the memory
+    comparison = Comparison('Only', dict(only=lambda setting: lambda: clock(next(durations))), ())
+    (row,) = run_comparison(comparison, Setting(), repeats=5).rows
+    assert row['rounds'] == [4.0, 1.0, 3.0, 2.0, 5.0]
+    assert row['seconds'] == [2.0, 3.0, 4.0]
 
 
 def test_progress_is_called_before_each_step():
     seen = []
-    comparison = Comparison('Progress', (Case('only', lambda: lambda: None),), ())
+    comparison = Comparison('Progress', dict(only=lambda setting: lambda: None), ())
     run_comparison(comparison, Setting(), 3, seen.append)
     assert seen == ['only'] * 5
 
@@ -99,12 +99,14 @@ def test_a_case_that_cannot_run_does_not_lose_the_others():
     def refuse():
         raise RuntimeError('view size is\nnot compatible')
 
-    cases = (
-        Case('works', lambda: lambda: None),
-        Case('refuses', lambda: refuse),
-        Case('too large', lambda: lambda: None, needed_bytes=2**60),
-    )
-    table = run_comparison(Comparison('Errors', cases, ('refuses', 'works')), Setting(), repeats=2)
+    cases = {
+        'works': lambda setting: lambda: None,
+        'refuses': lambda setting: refuse,
+        'too large': lambda setting: lambda: None,
+    }
+    needed = {'too large': 2**60}
+    comparison = Comparison('Errors', cases, ('refuses', 'works'), needed_bytes=needed)
+    table = run_comparison(comparison, Setting(), repeats=2)
     works, refuses, too_large = table.rows
     assert len(works['rounds']) == 2
     assert works['ratios'] == {}
@@ -154,10 +156,6 @@ def test_a_block_from_an_earlier_profile_is_left_out_too():
         held.append(torch.empty(MIB // 2, dtype=torch.uint8))
 
     assert peak_memory(step) == MIB // 2
-
-
-def test_seconds_are_those_of_the_step(clock):
-    assert time_step(lambda: clock(0.25), Setting()) == 0.25
 
 
 def test_setting_places_weights_and_maps():

@@ -2,8 +2,8 @@
 
 import pytest
 
+from mmseg_ctx.analysis.complexity import PAPERS, heads_table, papers_table
 from mmseg_ctx.analysis.models import COMPARED
-from mmseg_ctx.analysis.paper_tables import PAPERS, heads_table, papers_table
 
 MILLION, BILLION = 1e6, 1e9
 

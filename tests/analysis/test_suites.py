@@ -1,25 +1,41 @@
 """Every suite builds and runs, small."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from mmseg_ctx.analysis.benchmark import Setting, run_comparison, select_cases
+from mmseg_ctx.analysis.benchmark import Setting, run_comparison
 from mmseg_ctx.analysis.models import COMPARED
 from mmseg_ctx.analysis.suites.cac import cac_cosine, cac_inference, cac_loss
 from mmseg_ctx.analysis.suites.heads import ctnet_linear, heads
-from mmseg_ctx.analysis.suites.labels import labels, labels_augmented, labels_slide
-from mmseg_ctx.analysis.suites.losses import OURS, STOCK, losses
+from mmseg_ctx.analysis.suites.memory_efficient import (
+    OURS,
+    STOCK,
+    labels,
+    labels_augmented,
+    labels_slide,
+    losses,
+)
 from mmseg_ctx.analysis.suites.steps import labelled_samples, training_step
+
+CPU = Setting()
+
+
+def measure(comparison, *names, setting=CPU):
+    """Return the rows of a comparison's cases, of all or of those of these names."""
+    cases = {name: comparison.cases[name] for name in names or comparison.cases}
+    return run_comparison(replace(comparison, cases=cases), setting, repeats=1).rows
 
 
 def test_labels_hold_as_many_classes_as_asked_for():
-    samples = labelled_samples(2, 64, 150)
+    samples = labelled_samples(torch.empty(2, 3, 8, 8), 150)
     assert [sample.gt_sem_seg.data.unique().numel() for sample in samples] == [12, 12]
     assert samples[0].gt_sem_seg.data.shape == (1, 64, 64)
 
 
 def test_every_head_runs_forward_and_training():
-    comparisons = heads(Setting(sizes=(8,)), channels=64, width=40)
+    comparisons = heads((8,), channels=64, width=40)
     forward, training = (run_comparison(each, Setting(), repeats=1) for each in comparisons)
     for table in (forward, training):
         assert [row['case'] for row in table.rows] == list(COMPARED)
@@ -28,10 +44,9 @@ def test_every_head_runs_forward_and_training():
 
 
 def test_a_head_that_refuses_channels_last_says_so():
-    setting = Setting(sizes=(8,), memory_format='channels-last', dtype='bfloat16')
-    comparisons = list(heads(setting, channels=64, width=40))
-    _, training = select_cases(comparisons, ['DMHead', 'DynamicMultiScaleHead'])
-    theirs, ours = run_comparison(training, setting, repeats=1).rows
+    setting = Setting(memory_format='channels-last', dtype='bfloat16')
+    _, training = heads((8,), channels=64, width=40)
+    theirs, ours = measure(training, 'DMHead', 'DynamicMultiScaleHead', setting=setting)
     assert 'view' in theirs['error']
     assert ours['error'] is None
 
@@ -57,7 +72,7 @@ def test_training_step_leaves_no_gradients_and_reaches_all():
 def test_spatial_context_grows_linearly_and_non_local_quadratically():
     tables = [
         run_comparison(each, Setting(), repeats=1)
-        for each in ctnet_linear(Setting(sizes=(16, 32, 64)), channels=16)
+        for each in ctnet_linear((16, 32, 64), channels=16)
     ]
     costs = {
         row['case']: [table.rows[place]['multiply_adds'] for table in tables]
@@ -74,8 +89,8 @@ def test_spatial_context_grows_linearly_and_non_local_quadratically():
 
 
 def test_losses_of_cac_are_measured_with_and_without_cross_entropies():
-    (comparison,) = cac_loss(Setting(sizes=(8,)), channels=16, classes=20)
-    rows = {row['case']: row for row in run_comparison(comparison, Setting(), repeats=1).rows}
+    (comparison,) = cac_loss((8,), channels=16, classes=20)
+    rows = {row['case']: row for row in measure(comparison)}
     assert not any(row['error'] for row in rows.values())
     full_size = 4 * 2 * 20 * 64**2  # bytes of the logits at the label's size
     peak = {name: row['peak_bytes'] for name, row in rows.items()}
@@ -86,18 +101,18 @@ def test_losses_of_cac_are_measured_with_and_without_cross_entropies():
 
 
 def test_cosines_with_a_backward_pass_of_their_own_hold_less():
-    (comparison,) = cac_cosine(Setting(sizes=(16,)), channels=64, classes=8)
-    own, *plain = run_comparison(comparison, Setting(), repeats=1).rows
+    (comparison,) = cac_cosine((16,), channels=64, classes=8)
+    own, *plain = measure(comparison)
     features = 4 * 2 * 64 * 16**2
     assert all(row['error'] is None for row in (own, *plain))
     assert min(row['peak_bytes'] for row in plain) - own['peak_bytes'] > 0.9 * features
 
 
 def test_losses_hold_less_than_those_of_mmsegmentation():
-    comparisons = list(losses(Setting(sizes=(16,))))
+    comparisons = list(losses((16,)))
     assert len(comparisons) == 4
-    for comparison in select_cases(comparisons[2:], [STOCK, OURS]):  # of 150 classes
-        stock, ours = run_comparison(comparison, Setting(), repeats=1).rows
+    for comparison in comparisons[2:]:  # of 150 classes
+        stock, ours = measure(comparison, STOCK, OURS)
         assert stock['error'] is ours['error'] is None
         assert ours['peak_bytes'] < 0.5 * stock['peak_bytes']
 
@@ -107,27 +122,22 @@ def test_losses_hold_less_than_those_of_mmsegmentation():
     [(labels, 256, 4), (labels_slide, 320, 2), (labels_augmented, 96, 3)],
 )
 def test_labels_hold_less_than_those_of_mmsegmentation(suite, size, number):
-    comparisons = select_cases(list(suite(Setting(sizes=(size,)))), [STOCK, OURS])
+    comparisons = list(suite((size,)))
     assert len(comparisons) == number
-    stock, ours = run_comparison(comparisons[-1], Setting(), repeats=1).rows
+    stock, ours = measure(comparisons[-1], STOCK, OURS)
     assert stock['error'] is ours['error'] is None
     assert ours['peak_bytes'] < 0.5 * stock['peak_bytes']
 
 
 def test_inference_with_and_without_cac():
-    (comparison,) = cac_inference(Setting(sizes=(64,)))
-    without, with_ = run_comparison(comparison, Setting(), repeats=1).rows
+    (comparison,) = cac_inference((64,))
+    without, with_ = measure(comparison)
     assert without['error'] is with_['error'] is None
     assert 0 < with_['parameters'] - without['parameters'] <= 800_000
     assert list(with_['ratios']) == [without['case']]
 
 
 def test_too_large_a_non_local_block_is_not_tried():
-    (comparison,) = select_cases(list(ctnet_linear(Setting(sizes=(4096,)))), ['NonLocal2d'])
-    (row,) = run_comparison(comparison, Setting(), repeats=1).rows
+    (comparison,) = ctnet_linear((4096,))
+    (row,) = measure(comparison, 'NonLocal2d')
     assert row['error'].startswith('needs')
-
-
-def test_selecting_an_unknown_case_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"FCNHead, PSPHead.*got 'fcn'"):
-        select_cases(list(heads(Setting(sizes=(8,)), channels=64, width=40)), ['fcn'])

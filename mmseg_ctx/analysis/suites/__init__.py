@@ -1,16 +1,14 @@
-"""What the benchmark compares: each suite is a function from a setting to its comparisons."""
+"""What the benchmark compares: each suite is a function from sizes to its comparisons."""
 
-from mmseg_ctx.analysis.suites import cac, heads, labels, losses
+from mmseg_ctx.analysis.suites.cac import cac_cosine, cac_inference, cac_loss, cac_sizes
+from mmseg_ctx.analysis.suites.heads import ctnet_linear, heads
+from mmseg_ctx.analysis.suites.memory_efficient import (
+    labels,
+    labels_augmented,
+    labels_slide,
+    losses,
+)
 
-SUITES = {
-    'heads': heads.heads,
-    'ctnet-linear': heads.ctnet_linear,
-    'cac-loss': cac.cac_loss,
-    'cac-cosine': cac.cac_cosine,
-    'cac-inference': cac.cac_inference,
-    'cac-sizes': cac.cac_sizes,
-    'losses': losses.losses,
-    'labels': labels.labels,
-    'labels-slide': labels.labels_slide,
-    'labels-augmented': labels.labels_augmented,
-}
+_ALL = (heads, ctnet_linear, cac_loss, cac_cosine, cac_inference, cac_sizes)
+_ALL += (losses, labels, labels_slide, labels_augmented)
+SUITES = {suite.__name__.replace('_', '-'): suite for suite in _ALL}

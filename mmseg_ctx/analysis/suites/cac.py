@@ -4,89 +4,85 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from mmseg.models.utils import resize
 
-from mmseg_ctx.analysis.benchmark import Case, Comparison, mib
-from mmseg_ctx.analysis.models import head_config, mmseg_model, with_cac, wrapped
-from mmseg_ctx.analysis.suites.steps import STRIDE, forward_case, labelled_samples, training_step
+from mmseg_ctx.analysis.benchmark import Comparison, mib
+from mmseg_ctx.analysis.models import head_config, head_inputs, mmseg_model, with_cac, wrapped
+from mmseg_ctx.analysis.suites.steps import (
+    STRIDE,
+    compare_forward,
+    cross_entropy_of,
+    head_step,
+    labelled_samples,
+    training_step,
+)
 from mmseg_ctx.ops import cosine_logits
 from mmseg_ctx.utils.models import build
 
+LOSS_NOTES = {
+    'cross-entropy': 'cross-entropy is that of small logits, with bilinear upsampling.',
+    'with CAC, no cross-entropy': 'What CAC adds apart from cross-entropies is what it needs '
+    'without them, less what the plain head needs without them.',
+}
 
-def cac_loss(setting, channels=512, classes=150):
+
+def cac_loss(sizes=(64,), channels=512, classes=150):
     """The losses of CAC beside a plain head's and one full-size cross-entropy, two images."""
-    head = head_config('FCNHead', channels, channels, classes, num_convs=0, concat_input=False)
-    for size in setting.sizes or (64,):
-        shape = (2, channels, size, size)
-        samples = labelled_samples(2, STRIDE * size, classes, device=setting.device)
-        step = partial(_loss_step, shape, samples, setting)
-        cases = (
-            Case(
-                'cross-entropy',
-                partial(_cross_entropy_step, (2, classes, size, size), samples, setting),
-                note='cross-entropy is that of small logits, with bilinear upsampling.',
-            ),
-            Case('plain head', partial(step, head)),
-            Case('with CAC', partial(step, wrapped(head))),
-            Case('plain head, no cross-entropy', partial(step, head, cross_entropy=False)),
-            Case(
-                'with CAC, no cross-entropy',
-                partial(step, wrapped(head), cross_entropy=False),
-                note='What CAC adds apart from cross-entropies is what it needs without them, less '
-                'what the plain head needs without them.',
-            ),
+    plain = head_config('FCNHead', channels, channels, classes, num_convs=0, concat_input=False)
+    for size in sizes:
+        inputs = head_inputs(plain, batch=2, image=STRIDE * size, channels=channels)
+        features = inputs[0][-1]
+        logits = torch.empty(2, classes, size, size, device='meta')
+        without = partial(head_step, change=_sum_in_place_of_cross_entropies)
+        cases = {
+            'cross-entropy': partial(_cross_entropy_step, logits),
+            'plain head': partial(head_step, plain, inputs),
+            'with CAC': partial(head_step, wrapped(plain), inputs),
+            'plain head, no cross-entropy': partial(without, plain, inputs),
+            'with CAC, no cross-entropy': partial(without, wrapped(plain), inputs),
+        }
+        shape = f'{[*features.shape]}, {classes} classes, labels {STRIDE * size}²'
+        facts = (
+            f'Small logits have {mib(logits.nbytes)} MiB, features {mib(features.nbytes)} MiB.',
         )
-        title = f'Losses and gradients: {list(shape)}, {classes} classes, labels {STRIDE * size}²'
-        floats = [2 * classes * size**2, 2 * channels * size**2]
-        facts = (f'Small logits have {mib(4 * floats[0])} MiB, features {mib(4 * floats[1])} MiB.',)
-        yield Comparison(title, cases, ('cross-entropy', 'plain head'), facts)
+        against = ('cross-entropy', 'plain head')
+        yield Comparison(f'Losses and gradients: {shape}', cases, against, facts, LOSS_NOTES)
 
 
-def _cross_entropy_step(shape, samples, setting):
-    criterion = torch.nn.CrossEntropyLoss(ignore_index=255)
-    label = torch.cat([sample.gt_sem_seg.data for sample in samples])  # [B, H, W]
-
-    def losses(logits):
-        return dict(loss=criterion(resize(logits, label.shape[1:], mode='bilinear'), label))
-
-    return training_step(losses, criterion, torch.rand(shape), setting=setting)
+def _cross_entropy_step(logits, setting):
+    losses = cross_entropy_of(labelled_samples(logits, logits.size(1), setting.device))
+    return training_step(losses, torch.nn.Identity(), logits, setting=setting)
 
 
-def _loss_step(shape, samples, setting, config, cross_entropy=True):
-    head = build(config, setting.device)
-    if not cross_entropy:  # sums in their place, so that all else is computed as it was
-        head.loss_by_feat = lambda logits, samples: dict(loss=logits.sum())
-        head.classifier_losses = lambda name, logits, *_: {f'loss_{name}': logits.sum()}
-
-    def losses(features):
-        return head.loss([features] * 4, samples, train_cfg=None)
-
-    return training_step(losses, head, torch.rand(shape), setting=setting)
+def _sum_in_place_of_cross_entropies(head):
+    """Let all else be computed as it was."""
+    head.loss_by_feat = lambda logits, samples: dict(loss=logits.sum())
+    head.classifier_losses = lambda name, logits, *_: {f'loss_{name}': logits.sum()}
 
 
-def cac_cosine(setting, batch=2, channels=512, classes=150):
+def cac_cosine(sizes=(64,), channels=512, classes=150):
     """Cosine logits and their gradients, whose own backward pass has to pay, beside plain ones."""
     functions = {
         'cosine_logits': lambda x, weight: cosine_logits(x, weight, 1.0),
         'plain, logits divided': _divide_logits,
         'plain, features normalized': _normalize_features,
     }
-    for size in setting.sizes or (64,):
-        shapes = (batch, channels, size, size), (batch, classes, channels)
-        cases = [
-            Case(name, partial(_cosine_step, function, shapes, setting))
+    weight = torch.empty(2, classes, channels, device='meta')
+    for size in sizes:
+        features = torch.empty(2, channels, size, size, device='meta')
+        cases = {
+            name: partial(_cosine_step, function, features, weight)
             for name, function in functions.items()
-        ]
-        title = f'Cosine logits and gradients: features {list(shapes[0])}, {classes} classes'
-        facts = (f'The features have {mib(4 * batch * channels * size**2)} MiB.',)
+        }
+        title = f'Cosine logits and gradients: features {[*features.shape]}, {classes} classes'
+        facts = (f'The features have {mib(features.nbytes)} MiB.',)
         yield Comparison(title, cases, ('plain, logits divided',), facts)
 
 
-def _cosine_step(function, shapes, setting):
+def _cosine_step(function, features, weight, setting):
     def losses(features, weight):
         return dict(loss=function(features, weight).square().mean())
 
-    return training_step(losses, torch.nn.Identity(), *map(torch.randn, shapes), setting=setting)
+    return training_step(losses, torch.nn.Identity(), features, weight, setting=setting)
 
 
 def _divide_logits(features, weight):
@@ -98,33 +94,24 @@ def _normalize_features(features, weight):
     return F.normalize(weight, dim=2) @ F.normalize(features, dim=1).flatten(2)  # [B, N, hw]
 
 
-def cac_inference(setting):
+def cac_inference(sizes=(512,), name='UPerNet, ResNet-50', config='upernet/upernet_r50_4xb4-160k'):
     """Inference with and without the context-aware classifier: UPerNet, ResNet-50, 512×512."""
-    return _inference('UPerNet, ResNet-50', 'upernet/upernet_r50_4xb4-160k', (512,), setting)
-
-
-def cac_sizes(setting):
-    """Inference with and without the context-aware classifier at the sizes of its Table 6."""
-    config = 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k'
-    return _inference('UPerNet, Swin-T', config, (512, 1280, 2560), setting)
-
-
-def _inference(name, config, sizes, setting):
     baseline = mmseg_model(config)
     models = {name: baseline, f'{name}, with CAC': with_cac(baseline)}
-    for size in setting.sizes or sizes:
-        cases = [_inference_case(case, models[case], size, setting) for case in models]
-        yield Comparison(f'Inference of one {size}×{size} image', cases, (name,))
+    for size in sizes:
+        image = torch.empty(1, 3, size, size, device='meta')
+        built = {key: (partial(_build, model, size), (image,)) for key, model in models.items()}
+        yield compare_forward(f'Inference of one {size}×{size} image', built, (name,))
 
 
-def _inference_case(name, config, size, setting):
-    """Return the case from an image to logits of its size."""
+def _build(config, size, device):
+    """Return a model whose forward pass goes from an image to logits of its size."""
+    model = build(config, device)
+    model.forward = partial(model.encode_decode, batch_img_metas=[dict(img_shape=(size, size))])
+    return model
 
-    def make(device):
-        model = build(config, device)
-        model.forward = partial(model.encode_decode, batch_img_metas=[dict(img_shape=(size, size))])
-        return model
 
-    return forward_case(
-        name, make, lambda device: [torch.rand(1, 3, size, size, device=device)], setting
-    )
+def cac_sizes(sizes=(512, 1280, 2560)):
+    """Inference with and without the context-aware classifier at the sizes of its Table 6."""
+    config = 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k'
+    return cac_inference(sizes, 'UPerNet, Swin-T', config)

@@ -5,69 +5,44 @@ from functools import partial
 import torch
 from mmcv.cnn.bricks import NonLocal2d
 
-from mmseg_ctx.analysis.benchmark import Case, Comparison
+from mmseg_ctx.analysis.benchmark import Comparison
 from mmseg_ctx.analysis.models import CLASSES, COMPARED, HEAD_NOTES, head_config, head_inputs
-from mmseg_ctx.analysis.suites.steps import STRIDE, forward_case, labelled_samples, training_step
+from mmseg_ctx.analysis.suites.steps import STRIDE, compare_forward, head_step
 from mmseg_ctx.heads.ctnet import SpatialContextModule
 from mmseg_ctx.utils.models import build
 
 
-def heads(setting, channels=2048, width=512):
+def heads(sizes=(64,), channels=2048, width=512):
     """The heads of the plugin and MMSegmentation's on the same features, one comparison a size."""
-    configs = [head_config(name, channels, width) for name in COMPARED]
-    for size in setting.sizes or (64,):
-        shape = f'[1, {channels}, {size}, {size}]'
-        image = STRIDE * size
-        inputs = partial(head_inputs, image=image, channels=channels)
-        for title, case in (
-            (f'forward, {shape}', _forward_case),
-            (f'losses and gradients, two times {shape}, labels {image}×{image}', _training_case),
-        ):
-            cases = [case(config, partial(inputs, config), setting) for config in configs]
-            yield Comparison(f'Heads: {title}', cases, ('FCNHead', 'DMHead', 'APCHead'))
+    configs = {name: head_config(name, channels, width) for name in COMPARED}
+    against = ('FCNHead', 'DMHead', 'APCHead')
+    for size in sizes:
+        shape, image = f'[1, {channels}, {size}, {size}]', STRIDE * size
+        forward, training = {}, {}
+        for name, config in configs.items():
+            inputs = partial(head_inputs, config, image=image, channels=channels)
+            forward[name] = partial(build, config), inputs()
+            # Two images: a batch norm on a globally pooled map needs them.
+            training[name] = partial(head_step, config, inputs(batch=2))
+        yield compare_forward(f'Heads: forward, {shape}', forward, against, notes=HEAD_NOTES)
+        title = f'Heads: losses and gradients, two times {shape}, labels {image}×{image}'
+        yield Comparison(title, training, against, notes=HEAD_NOTES)
 
 
-def _forward_case(config, inputs, setting):
-    name, make = config['type'], partial(build, config)
-    note = HEAD_NOTES.get(name, '')
-    return forward_case(name, make, lambda device: inputs(device=device), setting, note=note)
-
-
-def _training_case(config, inputs, setting):
-    def prepare():
-        # Two images: a batch norm on a globally pooled map needs them.
-        features, *previous = inputs(batch=2, device=setting.device)
-        head = build(config, setting.device)
-        size = STRIDE * features[-1].size(-1)
-        samples = labelled_samples(2, size, CLASSES, device=setting.device)
-
-        def losses(*maps):
-            return head.loss(list(maps[:4]), *maps[4:], samples, train_cfg=None)
-
-        return training_step(losses, head, *features, *previous, setting=setting)
-
-    return Case(config['type'], prepare, note=HEAD_NOTES.get(config['type'], ''))
-
-
-def ctnet_linear(setting, channels=512):
+def ctnet_linear(sizes=(64, 128, 256), channels=512):
     """CTNet's spatial context, linear in pixels, beside a non-local block, quadratic in them."""
-    for size in setting.sizes or (64, 128, 256):
-        shapes = [(1, channels, size, size), (1, channels, CLASSES)]
+    scores = torch.empty(1, channels, CLASSES, device='meta')
+    for size in sizes:
+        features = torch.empty(1, channels, size, size, device='meta')
+        modules = {
+            kind.__name__: (partial(_build, kind, channels), inputs)
+            for kind, *inputs in ((SpatialContextModule, features, scores), (NonLocal2d, features))
+        }
+        title = f'Spatial context: forward, {[*features.shape]}, {CLASSES} classes'
         # The attention has a float for each pair of pixels, and its softmax lies beside it.
-        needed = 2 * 4 * size**4
-        cases = (
-            _spatial_case(SpatialContextModule, shapes, setting),
-            _spatial_case(NonLocal2d, shapes[:1], setting, needed_bytes=needed),
-        )
-        title = f'Spatial context: forward, [1, {channels}, {size}, {size}], {CLASSES} classes'
-        yield Comparison(title, cases, ('NonLocal2d',))
+        needed = {'NonLocal2d': 2 * 4 * size**4}
+        yield compare_forward(title, modules, ('NonLocal2d',), needed_bytes=needed)
 
 
-def _spatial_case(kind, shapes, setting, **options):
-    def make(device):
-        return kind(shapes[0][1], norm_cfg=dict(type='BN')).to(device)
-
-    def inputs(device):
-        return [torch.rand(shape, device=device) for shape in shapes]
-
-    return forward_case(kind.__name__, make, inputs, setting, **options)
+def _build(kind, channels, device):
+    return kind(channels, norm_cfg=dict(type='BN')).to(device)

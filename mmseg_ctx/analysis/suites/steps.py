@@ -1,58 +1,52 @@
-"""The steps that are measured: a forward pass, or losses and their gradients."""
+"""The steps that are measured: a forward pass, or losses and their gradients.
+
+Inputs are given on the meta device; ``Setting.place`` makes random ones of their shapes.
+"""
+
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from mmengine.structures import PixelData
+from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 
-from mmseg_ctx.analysis.benchmark import Case
+from mmseg_ctx.analysis.benchmark import Comparison
 from mmseg_ctx.analysis.complexity import count
+from mmseg_ctx.utils.models import build
 
 STRIDE = 8  # pixels between neighbours in the last feature map of all suites
 
 
-def forward_case(name, make, inputs, setting, **options):
-    """Return the case of a module's forward pass, in evaluation mode and without gradients.
+def compare_forward(title, modules, against, **options):
+    """Return the comparison of forward passes without gradients, with their complexity.
 
-    Args:
-        name (str): Of the case.
-        make (Callable): Given a device, returns the module there.
-        inputs (Callable): Given a device, returns the module's inputs there.
-        setting (Setting): Where and how.
-        **options: Further attributes of the case.
-
-    Returns:
-        Case: With its complexity, which is counted on the meta device.
+    ``modules`` has, by the name of the case, what builds the module on a device, and its inputs.
     """
+    cases = {name: partial(_forward_step, *each) for name, each in modules.items()}
+    costs = {name: count(make('meta'), *inputs) for name, (make, inputs) in modules.items()}
+    return Comparison(title, cases, against, complexity=costs, **options)
 
-    def prepare():
-        module = setting.place(make(setting.device)).eval()
-        placed = setting.place(inputs(setting.device))
 
-        @torch.no_grad()
-        def step():
-            with setting.autocast():
-                return module(*placed)
+def _forward_step(make, inputs, setting):
+    module, inputs = setting.place(make(setting.device)).eval(), setting.place(inputs)
 
-        return step
+    @torch.no_grad()
+    def step():
+        with setting.autocast():
+            return module(*inputs)
 
-    complexity = count(make('meta'), *inputs('meta'))
-    return Case(name, prepare, complexity=complexity, **options)
+    return step
 
 
 def training_step(losses, module, *inputs, setting):
     """Return the step of a module's losses and of the gradients of its weights and inputs.
 
-    Args:
-        losses (Callable): Given the inputs, returns the dictionary of a decode head's losses.
-        module (nn.Module): The module whose weights the losses depend on.
-        *inputs (Tensor): Inputs of ``losses``.
-        setting (Setting): Where and how.
-
-    Returns:
-        Callable[[], None]: The step. The gradients are gone when it ends.
+    ``losses(*inputs)`` returns the dictionary of a decode head's losses. The gradients are gone
+    when the step ends.
     """
     setting.place(module).train()
-    inputs = [setting.place(each).requires_grad_() for each in inputs]
+    inputs = [each.requires_grad_() for each in setting.place(inputs)]
 
     def step():
         with setting.autocast():
@@ -64,24 +58,42 @@ def training_step(losses, module, *inputs, setting):
     return step
 
 
-def labelled_samples(batch, size, classes, device='cpu'):
-    """Make data samples with labels of at most twelve classes an image, in blocks.
+def head_step(config, inputs, setting, change=lambda head: None):
+    """Return the training step of a head, which ``change`` changes before."""
+    features, *previous = inputs
+    head = build(config, setting.device)
+    change(head)
+    samples = labelled_samples(features[-1], head.num_classes, setting.device)
 
-    Args:
-        batch (int): B.
-        size (int): H and W, in pixels.
-        classes (int): N.
-        device (str | torch.device): Where the labels are. Default: ``'cpu'``.
+    def losses(*maps):
+        features, previous = list(maps[:4]), maps[4:]
+        return head.loss(features, *previous, samples, train_cfg=None)
 
-    Returns:
-        list[SegDataSample]: With ``gt_sem_seg``.
+    return training_step(losses, head, *features, *previous, setting=setting)
+
+
+def labelled_samples(maps, classes, device='cpu'):
+    """Return a data sample for each of ``maps`` ``[B, C, h, w]``, with labels ``STRIDE`` as large.
+
+    An image has labels of at most twelve classes, in blocks.
     """
-    rows = torch.arange(size, device=device) * 4 // size
-    columns = torch.arange(size, device=device) * 3 // size
-    blocks = 3 * rows[:, None] + columns  # [H, W]
+    size = STRIDE * maps.size(-1)
+    blocks = torch.arange(12.0, device=device).view(1, 1, 4, 3)
+    blocks = F.interpolate(blocks, size)[0].long()  # [1, H, W]
     samples = []
-    for image in range(batch):
+    for image in range(len(maps)):
         sample = SegDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size)))
-        sample.gt_sem_seg = PixelData(data=(blocks + 12 * image)[None] % classes)
+        sample.gt_sem_seg = PixelData(data=(blocks + 12 * image) % classes)
         samples.append(sample)
     return samples
+
+
+def cross_entropy_of(samples):
+    """Return a function from small logits to their losses, one plain cross-entropy."""
+    label = torch.cat([sample.gt_sem_seg.data for sample in samples])  # [B, H, W]
+
+    def losses(logits):
+        full = resize(logits, label.shape[1:], mode='bilinear', align_corners=False, warning=False)
+        return dict(loss=F.cross_entropy(full, label, ignore_index=255))
+
+    return losses

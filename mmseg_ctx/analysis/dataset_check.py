@@ -1,6 +1,8 @@
 """Reads every file of a data set before days of training, and says what is wrong with which."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +24,7 @@ LOADING = ('Load', 'Render')
 
 @dataclass
 class Summary:
-    """What was found.
-
-    Attributes:
-        classes (tuple[str]): Names of the classes.
-        has_labels (bool): Whether the split has labels.
-        pixels (np.ndarray): Labelled pixels of each class, int64 ``[N]``.
-        occurrences (np.ndarray): Images that each class occurs in, int64 ``[N]``.
-        images (int): How many images were read.
-        bad_files (int): How many files have something wrong.
-    """
+    """What was found: labelled pixels of each class and images that it occurs in, int64 ``[N]``."""
 
     classes: tuple
     has_labels: bool
@@ -42,29 +35,14 @@ class Summary:
 
 
 def check_dataset(config, workers=0, report=print, progress=lambda done, total: None):
-    """Read every image and label through the data set's own class and loading steps.
+    """Read every image and label through the data set's own class and steps; return a Summary.
 
-    Each problem is reported at once, so memory does not grow with the data set.
-
-    Args:
-        config (Config | dict): The data set's config, ``train_dataloader.dataset`` for instance.
-            Wrappers such as ``ConcatDataset`` may be around it.
-        workers (int): Processes that read; 0 reads in this one. Default: 0.
-        report (Callable[[str], None]): Called with a line for each problem, which begins with the
-            file's path. Default: ``print``.
-        progress (Callable[[int, int], None]): Called after each image with the number of images
-            read and the number of all. Default: nothing.
-
-    Returns:
-        Summary: Counts of images, bad files and class frequencies.
+    ``config`` may have ``ConcatDataset`` and the like around it. ``workers`` processes read, by
+    default this one. ``report`` gets each problem at once, as a line that begins with the path, and
+    ``progress`` the numbers of the images read and of all.
 
     Raises:
         ValueError: The data set cannot be built, or it has no images.
-
-    Example:
-        >>> config = Config.fromfile('configs/_base_/datasets/ade20k.py')
-        >>> check_dataset(config.train_dataloader.dataset, workers=4).bad_files
-        0
     """
     init_default_scope('mmseg')
     parts = [_Reader(part) for part in _without_wrappers(config)]
@@ -104,9 +82,9 @@ class _Reader(Dataset):
     def __init__(self, config):
         place = config.get('data_root') or config.get('data_prefix')
         with value_errors(f'{config.get("type")} cannot read the data set in {place!r}'):
-            steps = [step for step in config['pipeline'] if _name(step).startswith(LOADING)]
-            self.steps = Compose(steps).transforms
-            self.has_labels = any('Image' not in _name(step) for step in steps)
+            steps = [(type(step).__name__, step) for step in Compose(config['pipeline']).transforms]
+            self.steps = [(name, step) for name, step in steps if name.startswith(LOADING)]
+            self.has_labels = any('Image' not in name for name, _ in self.steps)
             self.dataset = DATASETS.build({**config, 'pipeline': []})
             self.classes = tuple(self.dataset.metainfo['classes'])
 
@@ -129,32 +107,30 @@ class _Reader(Dataset):
     def __getitem__(self, index):
         info = self.dataset.get_data_info(index)
         problems, counts = [], np.zeros(len(self.classes), np.int64)
-        for step in self.steps:
-            name = 'img_path' if 'Image' in type(step).__name__ else 'seg_map_path'
+        for name, step in self.steps:
+            path = info.get('img_path' if 'Image' in name else 'seg_map_path')
             try:
-                if name in info:
-                    largest = _decode_whole(info[name], self.dataset.backend_args)
-                    if name == 'seg_map_path' and largest > 255:
-                        # The loading step would cut them to their last eight bits.
-                        problems.append(f'{info[name]}: has label values up to {largest}')
-                        continue
-                info = step(info)
+                largest = _largest(path, self.dataset.backend_args) if path else 0
+                if largest > 255 and 'Image' not in name:
+                    # The loading step would cut them to their last eight bits.
+                    problems.append(f'{path}: has label values up to {largest}')
+                else:
+                    info = step(info)
             # A broken file can make a reader raise anything.
             except Exception as error:
-                problems.append(f'{info.get(name, index)}: cannot be read: {reason(error)}')
-        if 'gt_seg_map' in info:
-            wrong = list(self._check_label(info, counts))
-            if wrong:
-                problems.append(f'{info.get("seg_map_path", index)}: {"; ".join(wrong)}')
+                problems.append(f'{path or index}: cannot be read: {reason(error)}')
+        if wrong := '; '.join(self._faults(info, counts)):
+            problems.append(f'{info.get("seg_map_path", index)}: {wrong}')
         return problems, counts
 
-    def _check_label(self, info, counts):
+    def _faults(self, info, counts):
         """Yield what is wrong with a label, and add its pixels of each class to ``counts``."""
-        label = info['gt_seg_map']
+        label, number = info.get('gt_seg_map'), len(counts)
+        if label is None:
+            return
         if label.ndim != 2:
             yield f'has shape {" × ".join(map(str, label.shape))}, not one class a pixel'
             return
-        number = len(counts)
         pixels = np.bincount(label.ravel(), minlength=number)
         counts += pixels[:number]
         if 'img' in info and info['img'].shape[:2] != label.shape:
@@ -170,23 +146,14 @@ class _Reader(Dataset):
             yield 'has no labelled pixel'
 
 
-def _name(step):
-    kind = step['type']
-    return kind if isinstance(kind, str) else kind.__name__
-
-
-def _decode_whole(path, backend_args):
-    """Return the largest value of a file with more than eight bits a value, otherwise 0.
-
-    Raises:
-        OSError: See :func:`mmseg_ctx.utils.images.read_image`.
-    """
-    try:
+def _largest(path, backend_args):
+    """Decode a file completely; return its largest value if they have over eight bits, or 0."""
+    # OpenCV reads more formats; where it cannot, the loading step says so.
+    with suppress(UnidentifiedImageError):
         image = read_image(path, backend_args)
-    except UnidentifiedImageError:
-        # OpenCV reads more formats; where it cannot, the loading step says so.
-        return 0
-    return int(np.max(image)) if image.mode.startswith(('I', 'F')) else 0
+        if image.mode.startswith(('I', 'F')):
+            return int(np.max(image))
+    return 0
 
 
 def frequency_table(summary):
@@ -199,32 +166,25 @@ def frequency_table(summary):
         Column('note', ''),
     )
     total = max(int(summary.pixels.sum()), 1)
-    numbers = zip(
-        summary.classes, summary.pixels.tolist(), summary.occurrences.tolist(), strict=True
-    )
-    rows = [
-        dict(
-            name=name,
-            pixels=pixels,
-            share=100 * pixels / total,
-            images=images,
-            note='' if pixels else 'never occurs',
-        )
-        for name, pixels, images in numbers
-    ]
+    numbers = zip(summary.pixels.tolist(), summary.occurrences.tolist(), strict=True)
+    rows = []
+    for name, (pixels, images) in zip(summary.classes, numbers, strict=True):
+        share, note = 100 * pixels / total, '' if pixels else 'never occurs'
+        rows.append(dict(name=name, pixels=pixels, share=share, images=images, note=note))
     return Table('Class frequencies', columns, rows)
 
 
 def draw_frequencies(summary):
     """Return a figure of a summary's class frequencies, the most frequent class on top."""
-    rows = sorted(frequency_table(summary).rows, key=lambda row: row['share'])
+    rows = sorted(frequency_table(summary).rows, key=itemgetter('share'))
+    places, shares = range(len(rows)), [row['share'] for row in rows]
     figure = Figure(figsize=(8, 1.2 + 0.16 * len(rows)), layout='constrained')
     axes = figure.subplots()
-    axes.barh(range(len(rows)), [row['share'] for row in rows], color='tab:blue')
-    axes.set_yticks(range(len(rows)), [row['name'] for row in rows], parse_math=False)
-    if shares := [row['share'] for row in rows if row['share']]:
+    axes.barh(places, shares, color='tab:blue')
+    axes.set_yticks(places, [row['name'] for row in rows], parse_math=False)
+    if any(shares):
         axes.set_xscale('log')
-        lowest, highest = np.log10(min(shares)), np.log10(max(shares))
+        lowest, highest = np.log10([min(filter(None, shares)), max(shares)])
         axes.set_xlim(10.0 ** (np.ceil(lowest) - 1), 10.0 ** (np.floor(highest) + 1))
         axes.xaxis.set_major_formatter('{x:g}')
         axes.grid(axis='x', linewidth=0.5)

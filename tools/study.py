@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmseg_ctx.analysis.study import execute, finished_results, plan
 from mmseg_ctx.analysis.study_report import FILES, read_results, write_report
-from mmseg_ctx.analysis.study_suite import Row, read_suite, suite_names
+from mmseg_ctx.analysis.study_suite import Row, groups, read_suite, select, suite_names
 from mmseg_ctx.utils.commandline import ArgumentParser, add_device, integer, progress_bar, run
 from mmseg_ctx.utils.files import check_folder, check_writable
 from mmseg_ctx.utils.tables import render
@@ -34,7 +34,10 @@ example:
 def main(arguments):
     arguments = parse(arguments)
     suite = read_suite(arguments.suite)
-    rows, seeds, iterations = chosen(arguments, suite)
+    if arguments.configs:
+        rows = [Row(Path(path).stem, path) for path in arguments.configs]
+    else:
+        rows = suite.quick if arguments.quick else select(suite.rows, arguments.rows)
     out = Path(arguments.out or suite.out + ('-quick' if arguments.quick else ''))
     check_folder(out)
     if out.is_dir():
@@ -45,7 +48,7 @@ def main(arguments):
         results = read_results(*arguments.redraw)
         out.mkdir(parents=True, exist_ok=True)
         return show(write_report(suite, rows, results, out), out)
-    runs = plan(rows, out, seeds, iterations, arguments.force)
+    runs = plan(rows, out, arguments.seeds, arguments.iterations, arguments.force)
     failed = False
     with progress_bar() as bar:
         task = bar.add_task('runs', total=len(runs))
@@ -63,19 +66,6 @@ def show(table, out):
     """Print a study's table, unless nothing was measured, and where the report is."""
     if table:
         print(render([table], 'text') + f'\n{out}/study.md, study.json, study.png')
-
-
-def chosen(arguments, suite):
-    """Return the rows, their seeds and their iterations; None stands for each row's own."""
-    if arguments.configs:
-        rows = [Row(Path(path).stem, path) for path in arguments.configs]
-    elif arguments.quick:
-        quick = suite.quick
-        seeds, iterations = arguments.seeds or quick.seeds, arguments.iterations or quick.iterations
-        return suite.select(quick.rows), seeds, iterations
-    else:
-        rows = suite.select(arguments.rows)
-    return rows, arguments.seeds, arguments.iterations
 
 
 def parse(arguments):
@@ -157,7 +147,7 @@ def describe_suites():
         lines += ['', f'{name}: {suite.title}; {suite.note}', f'  rows: {default}']
         if more := ', '.join(row.name for row in suite.rows if not row.by_default):
             lines.append(f'  further rows: {more}')
-        lines.append(f'  groups: {", ".join(suite.groups())}; folder: {suite.out}')
+        lines.append(f'  groups: {", ".join(groups(suite.rows))}; folder: {suite.out}')
     return '\n'.join(lines)
 
 

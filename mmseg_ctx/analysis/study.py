@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,19 +17,15 @@ from mmseg_ctx.utils.files import writing
 # What a run needs of its config, or this module changes.
 NEEDED = (
     *('model', 'train_cfg', 'train_dataloader', 'test_cfg', 'test_dataloader', 'test_evaluator'),
-    *('optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint'),
+    *('optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint', 'train_cfg.max_iters'),
 )
 
 
 class Run(NamedTuple):
     """A row of a study with a seed.
 
-    Attributes:
-        name (str): Name of the row.
-        seed (int): Seed of everything random.
-        folder (Path): Has ``settings.py``, ``log.txt``, ``work_dir`` and, at the end,
-            ``result.json``.
-        start (Run | None): The run that gives this one its first weights. Default: None.
+    Its folder has ``settings.py``, ``log.txt``, ``work_dir`` and, at the end, ``result.json``.
+    ``start`` is the run that gives this one its first weights, or None.
     """
 
     name: str
@@ -36,35 +33,22 @@ class Run(NamedTuple):
     folder: Path
     start: 'Run | None' = None
 
-    def is_finished(self):
-        """Whether the run has a result."""
-        return (self.folder / 'result.json').exists()
-
 
 def run_config(row, seed, iterations=None):
-    """Return the config of a run.
+    """Return the config (Config) of a row with a seed, without ``work_dir``.
 
-    Args:
-        row (Row): What to train.
-        seed (int): Seed of everything random.
-        iterations (int | None): How long to train; the schedule is stretched. Default: as long as
-            the row, or else its config, says.
-
-    Returns:
-        Config: Without ``work_dir``. Its entry ``study`` tells ``study_run.py`` the row's
-        ``start_from``.
+    The schedule is stretched to ``iterations``, by default as many as the row, or else its config,
+    says. The entry ``study`` tells ``study_run.py`` the row's ``start_from``.
 
     Raises:
         FileNotFoundError: The config does not exist.
-        ValueError: The config cannot be read, lacks what a run needs, or trains by epochs.
+        ValueError: The config cannot be read, or lacks what a run needs.
     """
     path = row.config if Path(row.config).exists() else config_path(row.config)
     config = read_config(path, *NEEDED, overrides=dict(row.overrides))
     if row.start_from:
         config.study = dict(start_from=row.start_from)
-    length = config.train_cfg.get('max_iters')
-    if length is None:
-        raise ValueError(f'{row.config} must train by iterations (train_cfg.max_iters)')
+    length = config.train_cfg.max_iters
     iterations = iterations or row.iterations or length
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     if isinstance(config.param_scheduler, dict):
@@ -89,34 +73,27 @@ def run_config(row, seed, iterations=None):
 
 
 def plan(rows, out, seeds=None, iterations=None, force=False):
-    """Write the config of each run into its folder.
+    """Write the config of each run into its folder below ``out``, and return the runs: list[Run].
 
-    Args:
-        rows (Sequence[Row]): What to train; a row comes after the one that it starts from.
-        out (Path): The study's folder.
-        seeds (Sequence[int] | None): Seeds of each row. Default: the row's own.
-        iterations (int | None): See :func:`run_config`.
-        force (bool): Whether to train runs anew that had other settings. Default: False.
-
-    Returns:
-        list[Run]: Seed by seed, so that a study that is stopped early has every row.
+    They go seed by seed, so that a study that is stopped early has every row. ``seeds`` and
+    ``iterations`` are by default each row's own. With ``force``, runs that had other settings go.
 
     Raises:
+        FileNotFoundError: A config does not exist.
         ValueError: The rows do not fit each other, a config is refused, or a run in the folder had
-            other settings and ``force`` is False.
+            other settings.
     """
     names = [row.name for row in rows]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f'rows must differ in their names, got several called {name!r}')
-    runs, texts = {}, {}
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f'rows must differ in their names, got several called {twice[0]!r}')
     planned = [(row, seed) for row in rows for seed in dict.fromkeys(seeds or row.seeds)]
-    for row, seed in sorted(planned, key=lambda each: each[1]):
+    runs, texts, changed = {}, {}, set()
+    for row, seed in sorted(planned, key=itemgetter(1)):
         start = runs.get((row.start_from, seed))
         if row.start_from and not start:
             raise ValueError(
-                f'row {row.name!r} starts from {row.start_from!r}, which is not trained with seed '
-                f'{seed}'
+                f'row {row.name!r} starts from {row.start_from!r}, which is no earlier row with '
+                f'seed {seed}'
             )
         run = Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}', start)
         runs[row.name, seed] = run
@@ -124,19 +101,17 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
         entries = run_config(row, seed, iterations).to_dict().items()
         lines = [f'{name} = {pprint.pformat(value, width=100)}\n' for name, value in entries]
         texts[run] = ''.join(lines)
-    other = []
-    for run, text in texts.items():
         path = run.folder / 'settings.py'
-        if (path.exists() and path.read_text() != text) or run.start in other:
-            other.append(run)
-    if other and not force:
-        raise ValueError(
-            f'{other[0].folder} is a run with other settings; name another folder, or --force '
-            'trains it anew'
-        )
-    for run in other:
-        shutil.rmtree(run.folder, ignore_errors=True)
+        if start in changed or (path.exists() and path.read_text() != texts[run]):
+            changed.add(run)
+            if not force:
+                raise ValueError(
+                    f'{run.folder} is a run with other settings; name another folder, or --force '
+                    'trains it anew'
+                )
     for run, text in texts.items():
+        if run in changed:
+            shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True, exist_ok=True)
         with writing(run.folder / 'settings.py', force=True) as temporary:
             temporary.write_text(text)
@@ -144,70 +119,58 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
 
 
 def finished_results(out):
-    """Return the results in a study's folder, sorted by row and seed.
-
-    Returns:
-        list[dict]: The content of each ``result.json``, with ``row`` and ``seed``.
-    """
+    """Return the content of each ``result.json`` in a study's folder, with ``row`` and ``seed``."""
     results = []
-    for path in Path(out).glob('runs/*/seed*/result.json'):
-        *_, row, seed, _ = path.parts
-        place = dict(row=row, seed=int(seed.removeprefix('seed')))
-        results.append({**place, **json.loads(path.read_text())})
-    return sorted(results, key=lambda result: (result['row'], result['seed']))
+    for path in sorted(Path(out).glob('runs/*/seed*/result.json')):
+        row, seed = path.parts[-3:-1]
+        seed = int(seed.removeprefix('seed'))
+        results.append(dict(row=row, seed=seed, **json.loads(path.read_text())))
+    return results
 
 
 def execute(runs, jobs=1, device='cpu'):
     """Train and test the runs that have no result yet, each in a process of its own.
 
-    A run writes what it prints to its ``log.txt``. A run that fails does not stop the others.
-
-    Args:
-        runs (Sequence[Run]): From :func:`plan`.
-        jobs (int): How many run at a time; they share the processor cores. Default: 1.
-        device (str): ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. Default: ``'cpu'``.
+    At a time there are ``jobs`` runs, which share the processor cores; ``device`` is ``'cpu'``,
+    ``'cuda'`` or ``'cuda:N'``. A run that fails does not stop the others.
 
     Yields:
         tuple[Run, str | None]: Each run when it has ended, and why it failed.
     """
-    threads = str(max(len(os.sched_getaffinity(0)) // jobs, 1))
-    environment = {**os.environ, 'OMP_NUM_THREADS': threads, **_visible(device)}
+    environment = dict(os.environ)
+    environment['OMP_NUM_THREADS'] = str(max(len(os.sched_getaffinity(0)) // jobs, 1))
+    if device != 'cuda':
+        number = device.removeprefix('cpu').removeprefix('cuda:')
+        if number and (visible := os.environ.get('CUDA_VISIBLE_DEVICES')):
+            number = visible.split(',')[int(number)]
+        environment['CUDA_VISIBLE_DEVICES'] = number
+    futures = {}
+
+    def work(run):
+        if (run.folder / 'result.json').exists():
+            return run, None
+        # The executor began that run earlier, so it never waits for this one.
+        if run.start in futures and futures[run.start].result()[1]:
+            return run, 'the run that it starts from failed'
+        return run, _train(run.folder, environment)
+
     executor = ThreadPoolExecutor(jobs)
     try:
-        futures = {}
         for run in runs:
-            start = futures.get(run.start)
-            futures[run] = executor.submit(_execute, run, environment, start)
-        ended = {future: run for run, future in futures.items()}
-        for future in as_completed(ended):
-            yield ended[future], future.result()
+            futures[run] = executor.submit(work, run)
+        for future in as_completed(futures.values()):
+            yield future.result()
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _visible(device):
-    """Return the environment variable that leaves a process one GPU, none or all it has."""
-    if device == 'cuda':
-        return {}
-    number = '' if device == 'cpu' else device.removeprefix('cuda:')
-    if number and (visible := os.environ.get('CUDA_VISIBLE_DEVICES')):
-        number = visible.split(',')[int(number)]
-    return dict(CUDA_VISIBLE_DEVICES=number)
-
-
-def _execute(run, environment, start):
-    """Do a run once the run that it starts from has ended; return None, or why it failed."""
-    if run.is_finished():
-        return None
-    # The executor began that run earlier, so it never waits for this one.
-    if start and start.result():
-        return 'the run that it starts from failed'
-    command = [sys.executable, '-m', 'mmseg_ctx.analysis.study_run', str(run.folder)]
-    path = run.folder / 'log.txt'
+def _train(folder, environment):
+    """Do a run in a process; return None, or why it failed."""
+    command = [sys.executable, '-m', 'mmseg_ctx.analysis.study_run', str(folder)]
+    path = folder / 'log.txt'
     with open(path, 'a') as log:
         status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
     if status == 0:
         return None
-    lines = path.read_text(errors='replace').split('\n')
-    last = next((line for line in reversed(lines) if line.strip()), 'nothing was printed')
-    return f'exit status {status}, see {path}: {last.strip()[:200]}'
+    last = path.read_text(errors='replace').rstrip().rpartition('\n')[2].strip()[:200]
+    return f'exit status {status}, see {path}: {last or "nothing was printed"}'

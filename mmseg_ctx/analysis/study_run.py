@@ -14,73 +14,54 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmseg_ctx.heads import ContextAwareClassifierHead
 from mmseg_ctx.utils.files import writing
 
-# The tests of a model with a context-aware classifier: its three classifiers.
-CLASSIFIERS = dict(
-    prior={'default_hooks.classifier': dict(type='EvaluatedClassifierHook', classifier='prior')},
-    refined={},
-    oracle={'default_hooks.classifier': dict(type='EvaluatedClassifierHook', classifier='oracle')},
-)
-
 
 class _CurveHook(Hook):
-    """Adds the metrics of each validation to a file, which a resumed run goes on with."""
+    """Adds the metrics of each validation to a file."""
 
     def __init__(self, path):
         self.path = path
 
     def after_val_epoch(self, runner, metrics=None):
         with open(self.path, 'a') as file:
-            file.write(json.dumps(dict(iteration=runner.iter, **_numbers(metrics))) + '\n')
+            file.write(json.dumps(dict(iteration=runner.iter, **metrics), default=float) + '\n')
 
 
 def train_and_test(config, start=None):
     """Train a model, or go on from its last checkpoint, and test it.
 
-    Args:
-        config (Config): Config of a ``Runner``, with ``work_dir``.
-        start (str | Path | None): The ``work_dir`` whose last checkpoint gives the first weights.
-            Default: what the config says.
+    The last checkpoint in the folder ``start`` gives the first weights, by default the config.
 
     Returns:
-        dict: ``metrics`` of each test by its name; ``curve``, the metrics of each validation with
+        dict: ``metrics`` of each test by its name, ``'model'`` or a context-aware classifier's
+        ``'prior'``, ``'refined'`` and ``'oracle'``; ``curve``, the metrics of each validation with
         its ``iteration``; ``parameters``; ``torch``, the version; and ``seconds``, how long all
         this took, without what an interrupted run did before.
     """
     began = time.monotonic()
-    work_dir = Path(config.work_dir)
-    if start and not find_latest_checkpoint(work_dir):
+    if start and not find_latest_checkpoint(config.work_dir):
         config.update(load_from=find_latest_checkpoint(start), resume=False)
     runner = Runner.from_cfg(config)
-    curve = work_dir / 'curve.jsonl'
-    runner.register_hook(_CurveHook(curve))
+    path = Path(config.work_dir, 'curve.jsonl')
+    runner.register_hook(_CurveHook(path))
     model = runner.train()
     aware = any(isinstance(part, ContextAwareClassifierHead) for part in model.modules())
-    tests = CLASSIFIERS if aware else dict(model={})
+    metrics = {}
+    for name in ('prior', 'refined', 'oracle') if aware else ('model',):
+        test = copy.deepcopy(config)
+        test.update(load_from=find_latest_checkpoint(config.work_dir), resume=False)
+        if name in ('prior', 'oracle'):
+            test.default_hooks.classifier = dict(type='EvaluatedClassifierHook', classifier=name)
+        metrics[name] = {key: float(value) for key, value in Runner.from_cfg(test).test().items()}
+    points = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+    # A resumed run repeats some; the last one of each counts.
+    curve = {point['iteration']: point for point in points}
     return dict(
-        metrics={name: _test(config, overrides) for name, overrides in tests.items()},
-        curve=_read_curve(curve),
+        metrics=metrics,
+        curve=[curve[iteration] for iteration in sorted(curve)],
         parameters=sum(map(torch.numel, model.parameters())),
         torch=torch.__version__,
         seconds=round(time.monotonic() - began),
     )
-
-
-def _test(config, overrides):
-    config = copy.deepcopy(config)
-    config.merge_from_dict(overrides)
-    config.update(load_from=find_latest_checkpoint(config.work_dir), resume=False)
-    return _numbers(Runner.from_cfg(config).test())
-
-
-def _read_curve(path):
-    """Return the entries in order. A resumed run repeats some; the last one of each counts."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    entries = {entry['iteration']: entry for entry in map(json.loads, lines)}
-    return [entries[iteration] for iteration in sorted(entries)]
-
-
-def _numbers(metrics):
-    return {name: float(value) for name, value in metrics.items()}
 
 
 def main():

@@ -19,17 +19,15 @@ class Row(NamedTuple):
     Attributes:
         name (str): Name in the table, and of the folder of the runs.
         config (str): Path of a config, below the package's ``configs/`` or anywhere.
-        overrides (dict): Settings in place of the config's, with dotted keys as in
-            ``--cfg-options``. Default: none.
+        overrides (dict): Settings, with dotted keys as in ``--cfg-options``. Default: none.
         shows (str): What the row is for. Default: nothing.
         group (str): Name that ``--rows`` accepts for all rows of the group. Default: none.
         seeds (Sequence[int]): Seeds. Default: 0, 1 and 2.
         by_default (bool): Whether a study without ``--rows`` trains the row. Default: True.
         iterations (int | None): How long to train. Default: as the config says.
-        validate_every (int | None): Iterations between validations, for the curves of the report.
-            Default: no validation.
-        start_from (str | None): Name of an earlier row. Its last checkpoint with the same seed
-            gives the first weights. Default: what the config says.
+        validate_every (int | None): Iterations between validations, for curves. Default: none.
+        start_from (str | None): An earlier row, whose last checkpoint with the same seed gives the
+            first weights. Default: what the config says.
     """
 
     name: str
@@ -44,62 +42,47 @@ class Row(NamedTuple):
     start_from: str | None = None
 
 
-class Quick(NamedTuple):
-    """The part of a suite that ``--quick`` trains.
-
-    Attributes:
-        rows (Sequence[str]): Names of the rows.
-        seeds (Sequence[int]): Seeds. Default: 0.
-        iterations (int | None): How long to train each row. Default: as in the whole study.
-    """
-
-    rows: tuple
-    seeds: tuple = (0,)
-    iterations: int | None = None
-
-
 class Suite(NamedTuple):
     """A study's rows, and how its report shows them.
 
     Attributes:
         title (str): The data that all rows are trained on.
         rows (Sequence[Row]): Rows in the order of the table.
-        quick (Quick): The rows of ``--quick``.
+        quick (Sequence[Row]): The rows of ``--quick``, with fewer seeds or iterations.
         out (str): Folder of the study if none is named.
-        metrics (dict[str, str]): Names of metrics and headings of their columns. Default: every
-            metric whose name begins with ``mIoU``.
+        metrics (dict[str, str]): Metrics to show and their headings. Default: every ``mIoU*``.
         note (str): How long the study takes, for the help text. Default: nothing.
     """
 
     title: str
     rows: tuple
-    quick: Quick
+    quick: tuple
     out: str
     metrics: Mapping = EMPTY
     note: str = ''
 
-    def groups(self):
-        """Return the names of the groups of rows: list[str]."""
-        return list(dict.fromkeys(row.group for row in self.rows if row.group))
 
-    def select(self, names):
-        """Return the rows with these names or in these groups, and the rows they start from.
+def select(rows, names):
+    """Return the rows of these names or groups, by default those trained by default: list[Row].
 
-        No names stand for the rows that are trained by default. An unknown name is a ValueError.
-        """
-        known = [*(row.name for row in self.rows), *self.groups()]
-        for name in names:
-            if name not in known:
-                raise ValueError(f'--rows must be among {", ".join(known)}, got {name!r}')
-        if names:
-            chosen = {row.name for row in self.rows if {row.name, row.group} & set(names)}
-        else:
-            chosen = {row.name for row in self.rows if row.by_default}
-        # A row comes after the one that it starts from.
-        for row in reversed(self.rows):
-            if row.name in chosen and row.start_from:
-                chosen.add(row.start_from)
-        return [row for row in self.rows if row.name in chosen]
+    The rows that they start from come with them. An unknown name is a ValueError.
+    """
+    known = (*(row.name for row in rows), *groups(rows))
+    for name in names:
+        if name not in known:
+            raise ValueError(f'rows must be among {", ".join(known)}, got {name!r}')
+    chosen, starts = [], set()
+    for row in reversed(rows):  # a row comes after the one that it starts from
+        asked = {row.name, row.group} & set(names) if names else row.by_default
+        if asked or row.name in starts:
+            chosen.append(row)
+            starts.add(row.start_from)
+    return chosen[::-1]
+
+
+def groups(rows):
+    """Return the names of the groups of rows: list[str]."""
+    return list(dict.fromkeys(row.group for row in rows if row.group))
 
 
 def suite_names():
@@ -108,16 +91,11 @@ def suite_names():
 
 
 def read_suite(name):
-    """Read a suite from its YAML file.
+    """Read a suite from its YAML file, one of :func:`suite_names` or the path of another.
 
     The file has the attributes of :class:`Suite`, and those of a :class:`Row` in each entry of
-    ``rows``. Its entry ``defaults`` has attributes of every row.
-
-    Args:
-        name (str): One of :func:`suite_names`, or the path of a file.
-
-    Returns:
-        Suite: The content of the file.
+    ``rows``; ``defaults`` has attributes of every row. ``quick`` has the names of its rows, and
+    attributes in place of theirs, with 0 as the only seed by default.
 
     Raises:
         ValueError: The suite does not exist, or its file is wrong.
@@ -127,26 +105,9 @@ def read_suite(name):
         known = ', '.join(suite_names())
         raise ValueError(f'the suite must be among {known} or a table file, got {name!r}')
     with value_errors(f'{path} cannot be read as a suite'):
-        content = yaml.safe_load(path.read_text())
+        content = {'out': f'work_dirs/study-{path.stem}', **yaml.safe_load(path.read_text())}
         defaults = content.pop('defaults', {})
         rows = tuple(Row(**{**defaults, **row}) for row in content.pop('rows'))
-        quick = Quick(**content.pop('quick'))
-        content.setdefault('out', f'work_dirs/study-{path.stem}')
-        suite = Suite(rows=rows, quick=quick, **content)
-        _check_names(suite)
-    return suite
-
-
-def _check_names(suite):
-    earlier = set()
-    for row in suite.rows:
-        if row.name in earlier:
-            raise ValueError(f'two rows are called {row.name!r}')
-        if row.start_from not in (None, *earlier):
-            raise ValueError(
-                f'row {row.name!r} must start from an earlier row, got {row.start_from!r}'
-            )
-        earlier.add(row.name)
-    for name in suite.quick.rows:
-        if name not in earlier:
-            raise ValueError(f'quick names a row that is not there, {name!r}')
+        changes = {'seeds': (0,), **content.pop('quick')}
+        quick = tuple(row._replace(**changes) for row in select(rows, changes.pop('rows')))
+        return Suite(rows=rows, quick=quick, **content)

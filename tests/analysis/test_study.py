@@ -16,6 +16,7 @@ from mmseg_ctx.analysis.study import Run, execute, finished_results, plan, run_c
 from mmseg_ctx.analysis.study_report import (
     curves_picture,
     mean_and_deviation,
+    metric_titles,
     read_results,
     study_picture,
     study_table,
@@ -23,7 +24,7 @@ from mmseg_ctx.analysis.study_report import (
     write_report,
 )
 from mmseg_ctx.analysis.study_run import main, train_and_test
-from mmseg_ctx.analysis.study_suite import Quick, Row, Suite, read_suite, suite_names
+from mmseg_ctx.analysis.study_suite import Row, Suite, read_suite, select, suite_names
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import render
 
@@ -62,8 +63,7 @@ def test_the_default_study_has_a_baseline_the_methods_and_an_ablation_of_each():
     # Two runs of 600 iterations at a time take 2.6 minutes on two cores: two hours in all.
     runs = sum(len(row.seeds) * (row.iterations or 600) for row in ROWS if row.by_default) / 600
     assert runs / 2 * 2.6 <= 120
-    quick = SCENES.select(SCENES.quick.rows)
-    assert len(quick) * len(SCENES.quick.seeds) / 2 * 2.6 <= 20
+    assert sum(len(row.seeds) for row in SCENES.quick) / 2 * 2.6 <= 20
 
 
 def test_rows_differ_in_name_and_in_what_is_trained():
@@ -137,6 +137,10 @@ def test_two_rows_of_one_name_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def _is_finished(run):
+    return (run.folder / 'result.json').exists()
+
+
 def test_a_plan_goes_seed_by_seed(tmp_path):
     rows = [Row('b', FCN, seeds=(0, 1)), Row('a', FCN, seeds=(0,))]
     assert [(run.name, run.seed) for run in plan(rows, tmp_path)] == [('b', 0), ('a', 0), ('b', 1)]
@@ -150,9 +154,9 @@ def test_a_folder_of_other_settings_is_refused_and_forced(tmp_path):
     assert plan([row], tmp_path, seeds=[0], iterations=2) == [run]
     with pytest.raises(ValueError, match=r'other settings.*--force'):
         plan([row], tmp_path, seeds=[0], iterations=3)
-    assert run.is_finished()
+    assert _is_finished(run)
     plan([row], tmp_path, seeds=[0], iterations=3, force=True)
-    assert not run.is_finished()
+    assert not _is_finished(run)
 
 
 def test_a_run_that_starts_from_one_that_changes_is_trained_anew(tmp_path):
@@ -163,13 +167,16 @@ def test_a_run_that_starts_from_one_that_changes_is_trained_anew(tmp_path):
         (run.folder / 'result.json').write_text('{}')
     rows[0] = Row('fcn', FCN, {'model.decode_head.channels': 8})
     plan(rows, tmp_path, seeds=[0], force=True)
-    assert not any(run.is_finished() for run in runs)
+    assert not any(map(_is_finished, runs))
 
 
-def test_a_row_starts_from_one_with_its_seed(tmp_path):
+def test_a_row_starts_from_an_earlier_one_with_its_seed(tmp_path):
     rows = [Row('fcn', FCN, seeds=(0,)), Row('cac-fcn', CAC_FCN, seeds=(1,), start_from='fcn')]
     with pytest.raises(ValueError, match=r"'cac-fcn' starts from 'fcn', .* with seed 1"):
         plan(rows, tmp_path)
+    for wrong in (rows[::-1], rows[1:]):
+        with pytest.raises(ValueError, match=r"'fcn', which is no earlier row with seed 3"):
+            plan(wrong, tmp_path, seeds=[3])
     assert not list(tmp_path.iterdir())
 
 
@@ -296,7 +303,6 @@ def _result(folder, metrics, parameters=1_000_000, **entries):
 
 @pytest.fixture
 def finished():
-    rows = [Row('fcn', FCN, shows='baseline'), Row('cac-fcn', CAC_FCN), Row('later', FCN)]
     models = [dict(aAcc=90.0, mIoU=50.0, mIoU_far=20.0), dict(aAcc=92.0, mIoU=54.0, mIoU_far=24.0)]
     classifiers = {name: dict(mIoU=60.0) for name in ('prior', 'refined', 'oracle')}
     results = [
@@ -304,11 +310,15 @@ def finished():
         dict(row='fcn', seed=1, parameters=1_000_000, metrics=dict(model=models[1])),
         dict(row='cac-fcn', seed=1, parameters=2_000_000, metrics=classifiers),
     ]
-    return summarize(rows, results)
+    return summarize(results, dict(fcn='baseline', later='nothing'))
+
+
+def _shown(draw, summary, known={}):
+    return draw('Streets', metric_titles(summary, known), summary)
 
 
 def test_the_table_has_mean_and_deviation(finished):
-    lines = render([study_table(SCENES._replace(metrics={}), finished)], 'markdown').splitlines()
+    lines = render([_shown(study_table, finished)], 'markdown').splitlines()
     assert lines[2] == '| row | shows | mIoU | mIoU far | parameters [M] | seeds |'
     assert lines[4] == '| fcn | baseline | 52.0 ± 2.8 | 22.0 ± 2.8 | 1.00 | 2 |'
     assert lines[5] == '| cac-fcn, prior |  | 60.0 |  | 2.00 | 1 |'
@@ -325,7 +335,7 @@ def test_mean_and_deviation():
 
 
 def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished):
-    first, second = study_picture(SCENES, finished).axes
+    first, second = _shown(study_picture, finished).axes
     assert [label.get_text() for label in first.get_yticklabels()] == [
         'fcn',
         'cac-fcn, prior',
@@ -337,18 +347,18 @@ def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished
 
 
 def test_the_columns_are_those_of_the_suite(finished):
-    suite = SCENES._replace(title='Streets', metrics={'mIoU_far': 'far', 'aAcc': 'pixels'})
-    lines = render([study_table(suite, finished)], 'markdown')
+    metrics = {'mIoU_far': 'far', 'aAcc': 'pixels'}
+    lines = render([_shown(study_table, finished, metrics)], 'markdown')
     assert lines.startswith('**Streets**\n\n| row | shows | far | pixels | parameters [M] |')
     assert '| fcn | baseline | 22.0 ± 2.8 | 91.0 ± 1.4 | 1.00 | 2 |' in lines
 
 
 def test_metrics_of_another_kind_are_shown():
     results = [dict(row='fcn', seed=0, parameters=1, metrics=dict(model=dict(mDice=70.0)))]
-    summary = summarize([Row('fcn', FCN)], results)
-    for suite in (SCENES, SCENES._replace(metrics={'mIoU_far': 'far'})):
-        assert '| fcn |  | 70.0 |' in render([study_table(suite, summary)], 'markdown')
-        (panel,) = study_picture(suite, summary).axes
+    summary = summarize(results, {})
+    for known in ({}, {'mIoU_far': 'far'}):
+        assert '| fcn |  | 70.0 |' in render([_shown(study_table, summary, known)], 'markdown')
+        (panel,) = _shown(study_picture, summary, known).axes
         assert panel.get_title() == 'mDice'
 
 
@@ -364,15 +374,15 @@ def test_curves_have_a_line_for_each_row_within_the_seeds():
         dict(row=row, seed=seed, curve=[dict(iteration=step, mIoU=value + step) for step in (1, 2)])
         for row, seed, value in (('fcn', 0, 50.0), ('fcn', 1, 54.0), ('dmnet', 0, 60.0))
     ]
-    (panel,) = curves_picture(SCENES, results).axes
+    (panel,) = curves_picture('Streets', dict(mIoU='mIoU'), results).axes
     line, other = panel.lines
     assert (line.get_label(), other.get_label()) == ('fcn', 'dmnet')
     assert line.get_xydata().tolist() == [[1, 53.0], [2, 54.0]]
     assert {51.0, 55.0, 52.0, 56.0} == set(panel.collections[0].get_paths()[0].vertices[:, 1])
     results.append(dict(row='other', seed=0, curve=[dict(iteration=1, mDice=70.0)]))
-    (panel,) = curves_picture(SCENES, results).axes
+    (panel,) = curves_picture('Streets', dict(mIoU='mIoU'), results).axes
     assert [len(line.get_xdata()) for line in panel.lines] == [2, 2, 0]
-    assert curves_picture(SCENES, [dict(row='fcn', seed=0, curve=[])]) is None
+    assert curves_picture('', dict(mIoU='mIoU'), [dict(row='fcn', seed=0, curve=[])]) is None
 
 
 def test_the_report_is_written_over_an_earlier_one(tmp_path):
@@ -453,43 +463,25 @@ def test_a_suite_is_read_from_a_file(tmp_path):
     path = tmp_path / 'streets.yml'
     path.write_text(SUITE)
     suite = read_suite(str(path))
-    assert suite == Suite(
-        'Streets',
-        (
-            Row('head', 'fcn.py', group='base', validate_every=10, seeds=[4]),
-            Row(
-                'two',
-                'fcn.py',
-                {'a.b': 1},
-                start_from='head',
-                validate_every=10,
-                seeds=[5, 6],
-            ),
-            Row(
-                'three',
-                'fcn.py',
-                start_from='two',
-                validate_every=10,
-                seeds=[4],
-                by_default=False,
-            ),
-        ),
-        Quick(['head'], iterations=5),
-        'work_dirs/study-streets',
+    head, two, three = (
+        Row('head', 'fcn.py', group='base', validate_every=10, seeds=[4]),
+        Row('two', 'fcn.py', {'a.b': 1}, start_from='head', validate_every=10, seeds=[5, 6]),
+        Row('three', 'fcn.py', start_from='two', validate_every=10, seeds=[4], by_default=False),
     )
-    assert [row.name for row in suite.select([])] == ['head', 'two']
-    assert [row.name for row in suite.select(['base'])] == ['head']
-    assert [row.name for row in suite.select(['three'])] == ['head', 'two', 'three']
+    quick = (head._replace(iterations=5, seeds=(0,)),)
+    assert suite == Suite('Streets', (head, two, three), quick, 'work_dirs/study-streets')
+    assert select(suite.rows, []) == [head, two]
+    assert select(suite.rows, ['base']) == [head]
+    assert select(suite.rows, ['three']) == [head, two, three]
     with pytest.raises(ValueError, match="among head, two, three, base, got 'fuor'"):
-        suite.select(['base', 'fuor'])
+        select(suite.rows, ['base', 'fuor'])
 
 
 @pytest.mark.parametrize(
     ('text', 'change', 'message'),
     [
-        ('start_from: two', 'start_from: four', "'three' must start from an earlier row, got 'fou"),
-        ('name: two', 'name: head', "two rows are called 'head'"),
-        ('rows: [head]', 'rows: [hat]', "quick names a row that is not there, 'hat'"),
+        ('rows: [head]', 'rows: [hat]', "rows must be among head, two, three, base, got 'hat'"),
+        ('iterations: 5', 'iteration: 5', 'iteration'),
         ('validate_every', 'validate', "unexpected keyword argument 'validate'"),
         ('title: Streets', 'text', 'Error'),
     ],
@@ -516,6 +508,6 @@ def test_the_rows_of_camvid_leave_the_test_images_alone(row):
 
 @pytest.mark.parametrize('name', suite_names())
 def test_the_quick_study_of_each_suite_has_a_row_for_each_method(name):
-    rows = {row.name for row in read_suite(name).select(read_suite(name).quick.rows)}
+    rows = {row.name for row in read_suite(name).quick}
     for method in ('fcn', 'cacnet', 'acnet', 'dmnet', 'ctnet', 'cac'):
         assert any(row.startswith(method) for row in rows), method

@@ -40,9 +40,9 @@ class ContextAwareClassifierHead(WrappedHead):
     """Any decode head of MMSegmentation, with a classifier that adapts to each image.
 
     The object inherits from this class and from the wrapped head's class. So it has the modules,
-    attributes and state dict of the wrapped head, and ``estimate_projector`` and
-    ``oracle_projector`` besides. A checkpoint of the model without CAC loads as it is. ``forward``
-    and ``predict`` return the refined logits p_p.
+    attributes and state dict of the wrapped head, and two projectors besides:
+    ``estimate_projector`` of the refined classifier, and ``oracle_projector``. A checkpoint of the
+    model without CAC loads as it is. ``forward`` and ``predict`` return the refined logits p_p.
 
     Args:
         head (dict): Config of a ``BaseDecodeHead`` that classifies once, through ``cls_seg``.
@@ -94,6 +94,8 @@ class ContextAwareClassifierHead(WrappedHead):
     ):
         super().__init__(head)
         products = ('dot', 'cosine')
+        # Not all attributes have the names of their arguments: prior_logits is a method here, and
+        # the wrapped head may have a temperature or residual of its own.
         self.cosine_temperature = check_number('temperature', temperature, exclusive=True)
         self.prior_product = check_choice('prior_logits', prior_logits, products)
         self.context_product = check_choice('context_logits', context_logits, products)
@@ -140,6 +142,7 @@ class ContextAwareClassifierHead(WrappedHead):
             refined one, the first three arguments of ``context_losses``.
         """
         features = at_least_float32(features)  # converted once for everything below
+        # As in the released code, dropout reaches the prior alone.
         dropped = features if self.dropout is None else self.dropout(features)
         prior = self.prior_logits(dropped)
         if classifier == 'prior':
@@ -174,9 +177,8 @@ class ContextAwareClassifierHead(WrappedHead):
         Returns:
             Tensor: p_p, ``[B, N, h, w]``.
         """
-        prototypes = class_prototypes(
-            features, at_least_float32(prior).softmax(dim=1)
-        )  # C_p, [B, N, d]
+        probabilities = at_least_float32(prior).softmax(dim=1)  # σ(p), [B, N, h, w]
+        prototypes = class_prototypes(features, probabilities)  # C_p, [B, N, d]
         return self._context_logits(features, prototypes, self.estimate_projector)
 
     def oracle_logits(self, features, label, scope):
@@ -234,17 +236,18 @@ class ContextAwareClassifierHead(WrappedHead):
             losses |= self.classifier_losses(
                 'prior', prior, batch_data_samples, self.loss_prior_weight
             )
-        teaches = self.loss_kl is not None and self.loss_kl.loss_weight > 0
-        if not teaches and self.loss_oracle_weight == 0:
+        oracle_teaches = self.loss_kl is not None and self.loss_kl.loss_weight > 0
+        if not oracle_teaches and self.loss_oracle_weight == 0:
             return losses
         label = resize_labels(mask_ignored(label, self.ignore_index), features.shape[2:])
+        # Without a loss of its own, the oracle needs no gradient: L_KL sends none to it.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.loss_oracle_weight > 0):
             oracle = self.oracle_logits(features, label, self.oracle_scope)
         if self.loss_oracle_weight > 0:
             losses |= self.classifier_losses(
                 'oracle', oracle, batch_data_samples, self.loss_oracle_weight
             )
-        if teaches:
+        if oracle_teaches:
             losses['loss_kl'] = self.loss_kl(
                 prior, refined, oracle, label, ignore_index=-1, scope=self.oracle_scope
             )
@@ -260,9 +263,9 @@ class ContextAwareClassifierHead(WrappedHead):
             weight (float): Factor of each loss.
 
         Returns:
-            dict[str, Tensor]: Each loss under its name with ``name`` put in: ``loss_ce`` becomes
-            ``loss_prior_ce``. MMEngine optimises the entries with ``loss`` in their name, so an
-            entry without it does not get it here: ``ce`` becomes ``prior_ce``.
+            dict[str, Tensor]: The losses, whose names now have ``name`` in them: ``loss_ce``
+            becomes ``loss_prior_ce``, and ``ce`` becomes ``prior_ce``. (MMEngine optimises the
+            entries that have ``loss`` in their name, so it must not be added.)
         """
         losses = losses_without_accuracy(self, logits, batch_data_samples)
         return {_rename(loss, name): weight * value for loss, value in losses.items()}
@@ -308,6 +311,7 @@ def _label_of_input(meta, head):
 
 
 def _rename(loss_name, classifier):
+    """Put a classifier's name into that of a loss; see ``classifier_losses``."""
     if loss_name.startswith('loss_'):
         return f'loss_{classifier}_{loss_name.removeprefix("loss_")}'
     return f'{classifier}_{loss_name}'

@@ -20,6 +20,7 @@ of the class ``ContextAwareFCNHead``, which inherits from::
     WrappedHead                   loss, predict, forward, cls_seg (this file)
     FCNHead                       the wrapped head, MMSegmentation's or a user's
     MemoryEfficientLosses         BaseDecodeHead's losses without full-size logits
+    LeavesResizingOut             BaseDecodeHead's prediction, in a memory-efficient segmentor only
     BaseDecodeHead
 
 The object is an ``FCNHead`` with two more modules, the projectors.
@@ -65,20 +66,24 @@ PREFIX = 'ContextAware'  # of the name of a wrapped head's class
 
 
 class WrappedHead:
-    """A decode head with another classifier, whose methods the subclass has.
+    """A decode head that classifies by ``classify_in_context``, which the subclass defines.
 
-    ``classify_in_context`` takes the place of ``cls_seg``, ``evaluated_classifier`` gives its
-    arguments in testing, and ``context_losses`` returns losses of what it computed.
+    The subclass, ``ContextAwareClassifierHead``, defines these three methods:
+
+    - ``classify_in_context`` takes the place of the head's own ``cls_seg``. It returns logits, and
+      a tuple of what it computed on the way.
+    - ``context_losses`` takes that tuple, and returns losses in addition to the head's own.
+    - ``evaluated_classifier`` returns the arguments of ``classify_in_context`` in testing.
 
     Args:
         head (dict): Config of the decode head.
     """
 
-    _classification = None  # what cls_seg does in the call of loss, predict or forward that runs
+    _classification = None  # the _Classification of the loss, predict or forward that is running
 
     def __new__(cls, head, *args, **kwargs):
         head_class = _head_class(head)
-        _refuse(head_class.__name__, _why_not_class(head_class))
+        _refuse_if(_why_not_class(head_class), head_class.__name__)
         bases = [cls, head_class]
         if issubclass(head_class, BaseCascadeDecodeHead):
             bases.insert(0, WrappedCascadeHead)
@@ -89,8 +94,8 @@ class WrappedHead:
         check_head_arguments(**arguments)
         super().__init__(**arguments)
         name = type(self).__name__.removeprefix(PREFIX)
-        _refuse(name, _why_not_classifier(self))
-        _refuse(name, _why_not_losses(self))
+        _refuse_if(_why_not_classifier(self), name)
+        _refuse_if(_why_not_losses(self), name)
         keep_class_weights(self)
 
     def _init_inputs(self, in_channels, in_index, input_transform):
@@ -110,6 +115,7 @@ class WrappedHead:
         Returns:
             Tensor: Logits of the new classifier, ``[B, N, h, w]``.
         """
+        # Called directly, outside the three methods, nobody asks for what is computed.
         classification = self._classification or _Classification()
         logits, computed = self.classify_in_context(feat, **classification.arguments)
         classification.computed.append(computed)
@@ -172,7 +178,7 @@ class WrappedHead:
         finally:
             self._classification = None
         name, times = type(self).__name__.removeprefix(PREFIX), len(classification.computed)
-        _refuse(name, _why_not_times(times), RuntimeError)
+        _refuse_if(_why_not_times(times), name, RuntimeError)
         return result
 
 
@@ -192,10 +198,10 @@ class WrappedCascadeHead(WrappedHead):
 
 
 class _Classification:
-    """What ``cls_seg`` does while a method of the wrapped head runs.
+    """What ``cls_seg`` reads and keeps while a method of the wrapped head runs.
 
     Attributes:
-        arguments (dict): Further arguments of ``classify_in_context``.
+        arguments (dict): Arguments of ``classify_in_context`` besides the features.
         computed (list[tuple[Tensor]]): What it computed, an entry for each call of ``cls_seg``.
     """
 
@@ -216,8 +222,8 @@ def _head_class(config):
     return head_class
 
 
-def _refuse(name, reason, error=TypeError):
-    """Raise an error if there is a reason."""
+def _refuse_if(reason, name, error=TypeError):
+    """Raise an error about the head of this name, unless the reason is None."""
     if reason is not None:
         raise error(f'ContextAwareClassifierHead cannot wrap {name}: {reason}')
 

@@ -10,47 +10,6 @@ from mmseg_ctx.ops.prototypes import EPSILON
 from mmseg_ctx.utils.arguments import check_bool, check_choice, check_number
 
 
-def _soft_cross_entropy(logits, soft_logits, label, soft_ratio):
-    """Return the inner sum of Eqs. 7, 10 and 11, ``[B, h, w]``: cross-entropy with a soft target.
-
-    The target is ``soft_ratio`` times the softmax of ``soft_logits``, plus ``1 - soft_ratio`` times
-    the one-hot label.
-    """
-    target = soft_ratio * soft_logits.softmax(dim=1)  # [B, N, h, w]
-    hard = torch.full_like(label[:, None], 1 - soft_ratio, dtype=target.dtype)
-    target = target.scatter_add(1, label[:, None], hard)
-    return F.cross_entropy(logits, target, reduction='none')
-
-
-def _entropy(logits):
-    """Return the entropy of each pixel's softmax (Eq. 9), ``[B, h, w]``."""
-    log_probabilities = logits.log_softmax(dim=1)
-    return -(log_probabilities * log_probabilities.exp()).sum(dim=1)
-
-
-def _mean_of_groups(values, weight, group, num_groups, scope):
-    """Return the weighted mean of ``values`` in each group of pixels, averaged over the groups.
-
-    Args:
-        values (Tensor): ``[B, h, w]``.
-        weight (Tensor): Weight of each pixel in the mean of its group, ``[B, h, w]``.
-        group (Tensor): The group of each pixel, 1 to ``num_groups``, or 0 for none, ``[B, h, w]``.
-        num_groups (int): G. Groups without a pixel do not count.
-        scope (str): ``'batch'`` forms groups over all images. ``'image'`` forms groups in each
-            image, and averages over the images at the end.
-    """
-    images = len(values) if scope == 'image' else 1
-    slots = num_groups + 1
-    first_slots = slots * torch.arange(images, device=group.device)  # [images]
-    pixels = torch.stack([weight * values, weight, torch.ones_like(weight)], dim=3).flatten(0, 2)
-    sums = pixels.new_zeros(images * slots, 3).index_add(
-        0, (group + first_slots[:, None, None]).flatten(), pixels
-    )
-    weighted, weights, counts = sums.view(images, slots, 3)[:, 1:].unbind(dim=2)  # [images, G]
-    group_counts = (counts > 0).sum(dim=1).clamp(min=1)  # [images]
-    return ((weighted / (weights + EPSILON)).sum(dim=1) / group_counts).mean()
-
-
 @MODELS.register_module()
 class ClassEntropyKLLoss(nn.Module):
     """L_KL of CAC: the refined classifier learns to predict what the oracle predicts.
@@ -130,3 +89,44 @@ class ClassEntropyKLLoss(nn.Module):
         )
         mean = _mean_of_groups(divergence, weight, group, num_groups, scope)
         return self.loss_weight * mean
+
+
+def _soft_cross_entropy(logits, soft_logits, label, soft_ratio):
+    """Return the inner sum of Eqs. 7, 10 and 11, ``[B, h, w]``: cross-entropy with a soft target.
+
+    The target is ``soft_ratio`` times the softmax of ``soft_logits``, plus ``1 - soft_ratio`` times
+    the one-hot label.
+    """
+    target = soft_ratio * soft_logits.softmax(dim=1)  # [B, N, h, w]
+    hard = torch.full_like(label[:, None], 1 - soft_ratio, dtype=target.dtype)
+    target = target.scatter_add(1, label[:, None], hard)
+    return F.cross_entropy(logits, target, reduction='none')
+
+
+def _entropy(logits):
+    """Return the entropy of each pixel's softmax (Eq. 9), ``[B, h, w]``."""
+    log_probabilities = logits.log_softmax(dim=1)
+    return -(log_probabilities * log_probabilities.exp()).sum(dim=1)
+
+
+def _mean_of_groups(values, weight, group, num_groups, scope):
+    """Return the weighted mean of ``values`` in each group of pixels, averaged over the groups.
+
+    Args:
+        values (Tensor): ``[B, h, w]``.
+        weight (Tensor): Weight of each pixel in the mean of its group, ``[B, h, w]``.
+        group (Tensor): The group of each pixel, 1 to ``num_groups``, or 0 for none, ``[B, h, w]``.
+        num_groups (int): G. Groups without a pixel do not count.
+        scope (str): ``'batch'`` forms groups over all images. ``'image'`` forms groups in each
+            image, and averages over the images at the end.
+    """
+    images = len(values) if scope == 'image' else 1
+    slots = num_groups + 1  # of an image; slot 0 takes the pixels of no group
+    first_slots = slots * torch.arange(images, device=group.device)  # [images]
+    pixels = torch.stack([weight * values, weight, torch.ones_like(weight)], dim=3).flatten(0, 2)
+    sums = pixels.new_zeros(images * slots, 3).index_add(
+        0, (group + first_slots[:, None, None]).flatten(), pixels
+    )
+    weighted, weights, counts = sums.view(images, slots, 3)[:, 1:].unbind(dim=2)  # [images, G]
+    group_counts = (counts > 0).sum(dim=1).clamp(min=1)  # [images]
+    return ((weighted / (weights + EPSILON)).sum(dim=1) / group_counts).mean()

@@ -12,38 +12,6 @@ from mmseg_ctx.ops import at_least_float32, autocast_off, check_labels, mask_ign
 from mmseg_ctx.utils.arguments import check_number
 
 
-def class_shares(label, num_classes, ignore_index=255):
-    """Return P_gt, the share of each class among the labelled pixels of each image.
-
-    Args:
-        label (Tensor): Class indices ``[B, H, W]``.
-        num_classes (int): N.
-        ignore_index (int | None): Value of pixels without a label. Default: 255.
-
-    Returns:
-        Tensor: Float32 ``[B, N]``. Each row adds up to 1, or to 0 if no pixel is labelled.
-
-    Raises:
-        ValueError: See :func:`mmseg_ctx.ops.check_labels`.
-    """
-    check_labels(label, num_classes, ignore_index)
-    label = mask_ignored(label.flatten(1).long(), ignore_index)  # [B, H * W]
-    # An ignored pixel adds 0 to class 0.
-    counts = label.new_zeros(len(label), num_classes)
-    counts.scatter_add_(1, label.clamp(min=0), (label >= 0).long())
-    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def _binary_cross_entropy(probabilities, target):
-    """Return the binary cross-entropy of each entry, or NaN where the probability is NaN."""
-    # PyTorch's function raises under autocast, and on a GPU a NaN makes it end the process.
-    with autocast_off(probabilities):
-        entropy = F.binary_cross_entropy(
-            probabilities.nan_to_num(), target.to(probabilities.dtype), reduction='none'
-        )
-    return entropy.where(~probabilities.isnan(), probabilities)
-
-
 @MODELS.register_module()
 class ClassProbabilityLoss(nn.Module):
     """CP-Loss: binary cross-entropy between P_p and the share of each class in the image (Eq. 4).
@@ -83,3 +51,35 @@ class ClassProbabilityLoss(nn.Module):
         entropy = _binary_cross_entropy(class_probabilities, shares)  # [B, N]
         labelled = shares.sum(dim=1, keepdim=True) > 0  # [B, 1]
         return self.loss_weight * (entropy * labelled).mean()
+
+
+def class_shares(label, num_classes, ignore_index=255):
+    """Return P_gt, the share of each class among the labelled pixels of each image.
+
+    Args:
+        label (Tensor): Class indices ``[B, H, W]``.
+        num_classes (int): N.
+        ignore_index (int | None): Value of pixels without a label. Default: 255.
+
+    Returns:
+        Tensor: Float32 ``[B, N]``. Each row adds up to 1, or to 0 if no pixel is labelled.
+
+    Raises:
+        ValueError: See :func:`mmseg_ctx.ops.check_labels`.
+    """
+    check_labels(label, num_classes, ignore_index)
+    label = mask_ignored(label.flatten(1).long(), ignore_index)  # [B, H * W]
+    # An ignored pixel adds 0 to class 0.
+    counts = label.new_zeros(len(label), num_classes)
+    counts.scatter_add_(1, label.clamp(min=0), (label >= 0).long())
+    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def _binary_cross_entropy(probabilities, target):
+    """Return the binary cross-entropy of each entry, or NaN where the probability is NaN."""
+    # PyTorch's function raises under autocast, and on a GPU a NaN makes it end the process.
+    with autocast_off(probabilities):
+        entropy = F.binary_cross_entropy(
+            probabilities.nan_to_num(), target.to(probabilities.dtype), reduction='none'
+        )
+    return entropy.where(~probabilities.isnan(), probabilities)

@@ -3,6 +3,9 @@
 ``BaseDecodeHead.loss_by_feat`` resizes the logits to the label's size, and each of its losses keeps
 tensors of that size for the backward pass. If all losses are softmax cross-entropies, this file
 computes resizing and cross-entropy as one operation, tile by tile.
+
+Its three parts: what a training step computes, from ``MemoryEfficientLosses`` on; for which heads
+it can, from ``why_full_size`` on; how a head gets it, from ``use_memory_efficient_losses`` on.
 """
 
 import torch
@@ -57,53 +60,6 @@ class MemoryEfficientLosses(BaseDecodeHead):
         return _tiled_losses(self, seg_logits, batch_data_samples, with_accuracy=True)
 
 
-def use_memory_efficient_losses(head):
-    """Make a head compute its losses without full-size logits, where that is possible.
-
-    The head gets a class of the same name that inherits from its class and from
-    ``MemoryEfficientLosses``. Losses, gradients, weights and state dict do not change. The same is
-    done to each head inside the head, such as those of ``IterativeDecodeHead``.
-
-    Args:
-        head (nn.Module): A decode or auxiliary head.
-
-    Returns:
-        str | None: Why the head's losses still make full-size logits; None if they do not.
-
-    Example:
-        >>> head = FCNHead(in_channels=32, channels=16, num_classes=5)
-        >>> use_memory_efficient_losses(head)
-    """
-    heads = [part for part in head.modules() if isinstance(part, BaseDecodeHead)]
-    if head not in heads:
-        return 'it is no BaseDecodeHead'
-    reasons = [_own_losses(part) or why_full_size(part) for part in heads]
-    for part in heads:
-        keep_class_weights(part)
-        if not isinstance(part, MemoryEfficientLosses):
-            # The class changes in place, since others refer to the head (its sampler, for example).
-            part.__class__ = memory_efficient_class(type(part).__name__, type(part))
-    return next(filter(None, reasons), None)
-
-
-def _own_losses(head):
-    """Return why a head may compute losses without ``BaseDecodeHead.loss_by_feat``, or None."""
-    for name in ('loss', 'loss_by_feat'):
-        for cls in type(head).__mro__:
-            delegates = cls in DELEGATING_HEADS or cls.__module__.startswith('mmseg_ctx.')
-            if name in vars(cls) and not delegates:
-                return (
-                    f"it has a {name} of its own; only its calls of BaseDecodeHead's loss_by_feat "
-                    'are computed without full-size logits'
-                )
-    return None
-
-
-def memory_efficient_class(name, *bases):
-    """Return a class with these losses; the last of ``bases`` is a head's class."""
-    return combined_class(name, *bases, MemoryEfficientLosses)
-
-
 def losses_without_accuracy(head, seg_logits, batch_data_samples):
     """Return the losses of a head's ``loss_decode`` for any logits, without ``acc_seg``.
 
@@ -122,39 +78,8 @@ def losses_without_accuracy(head, seg_logits, batch_data_samples):
     return losses
 
 
-def why_full_size(head):
-    """Return why the losses of a head need full-size logits, or None if they do not."""
-    if not loss_modules(head):
-        return None
-    if head.ignore_index is None:
-        return 'its ignore_index is None'
-    if head.sampler is not None and type(head.sampler) is not OHEMPixelSampler:
-        return f'its sampler is {type(head.sampler).__name__}, not OHEMPixelSampler'
-    for criterion in loss_modules(head):
-        reason = _why_not_tiled(criterion)
-        if reason is not None:
-            return reason
-    return None
-
-
-def _why_not_tiled(criterion):
-    """Return why a loss needs full-size logits, or None if it does not."""
-    if type(criterion) is not CrossEntropyLoss:
-        return f'its loss is {type(criterion).__name__}, not CrossEntropyLoss'
-    if criterion.use_sigmoid or criterion.use_mask:
-        return 'its loss is a CrossEntropyLoss of sigmoids, not of a softmax'
-    if criterion.reduction not in ('mean', 'sum'):
-        return f'the reduction of its loss is {criterion.reduction!r}'
-    return None
-
-
-def loss_modules(head):
-    """Return the modules of ``loss_decode`` as a list, empty where a head has none."""
-    losses = getattr(head, 'loss_decode', [])
-    return list(losses) if isinstance(losses, (list, nn.ModuleList)) else [losses]
-
-
 def _tiled_losses(head, seg_logits, batch_data_samples, with_accuracy):
+    """Return the losses of ``loss_decode`` and, if asked for, ``acc_seg``, as one dict."""
     label = head._stack_batch_gt(batch_data_samples).squeeze(1).long()  # [B, H, W]
     check_labels(label, seg_logits.size(1), head.ignore_index)
     seg_logits = at_least_float32(seg_logits)  # converted once for everything below
@@ -219,6 +144,94 @@ def _pixel_factor(criterion, seg_logits, label, labelled):
     return criterion.loss_weight * class_weights_of_pixels(weight, seg_logits, label, labelled)
 
 
+def _class_weight(criterion, like):
+    """Return the class weights ``[N]`` on the device of a tensor, or None."""
+    if criterion.class_weight is None:
+        return None
+    if list(criterion.class_weight) != getattr(criterion, 'kept_values', None):  # changed since
+        _put_in_buffer(criterion, like.dtype, like.device)
+    return criterion.kept_class_weight.to(like.device)
+
+
+def why_full_size(head):
+    """Return why the losses of a head need full-size logits, or None if they do not."""
+    if not loss_modules(head):
+        return None
+    if head.ignore_index is None:
+        return 'its ignore_index is None'
+    if head.sampler is not None and type(head.sampler) is not OHEMPixelSampler:
+        return f'its sampler is {type(head.sampler).__name__}, not OHEMPixelSampler'
+    for criterion in loss_modules(head):
+        reason = _why_not_tiled(criterion)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _why_not_tiled(criterion):
+    """Return why a loss needs full-size logits, or None if it does not."""
+    if type(criterion) is not CrossEntropyLoss:
+        return f'its loss is {type(criterion).__name__}, not CrossEntropyLoss'
+    if criterion.use_sigmoid or criterion.use_mask:
+        return 'its loss is a CrossEntropyLoss of sigmoids, not of a softmax'
+    if criterion.reduction not in ('mean', 'sum'):
+        return f'the reduction of its loss is {criterion.reduction!r}'
+    return None
+
+
+def loss_modules(head):
+    """Return the modules of ``loss_decode`` as a list, empty where a head has none."""
+    losses = getattr(head, 'loss_decode', [])
+    return list(losses) if isinstance(losses, (list, nn.ModuleList)) else [losses]
+
+
+def use_memory_efficient_losses(head):
+    """Make a head compute its losses without full-size logits, where that is possible.
+
+    The head gets a class of the same name that inherits from its class and from
+    ``MemoryEfficientLosses``. Losses, gradients, weights and state dict do not change. The same is
+    done to each head inside the head, such as those of ``IterativeDecodeHead``.
+
+    Args:
+        head (nn.Module): A decode or auxiliary head.
+
+    Returns:
+        str | None: Why the head's losses still make full-size logits; None if they do not.
+
+    Example:
+        >>> head = FCNHead(in_channels=32, channels=16, num_classes=5)
+        >>> use_memory_efficient_losses(head)
+    """
+    heads = [part for part in head.modules() if isinstance(part, BaseDecodeHead)]
+    if head not in heads:
+        return 'it is no BaseDecodeHead'
+    reasons = [_own_losses(part) or why_full_size(part) for part in heads]
+    for part in heads:
+        keep_class_weights(part)
+        if not isinstance(part, MemoryEfficientLosses):
+            # The class changes in place, since others refer to the head (its sampler, for example).
+            part.__class__ = memory_efficient_class(type(part).__name__, type(part))
+    return next(filter(None, reasons), None)
+
+
+def _own_losses(head):
+    """Return why a head may compute losses without ``BaseDecodeHead.loss_by_feat``, or None."""
+    for name in ('loss', 'loss_by_feat'):
+        for cls in type(head).__mro__:
+            delegates = cls in DELEGATING_HEADS or cls.__module__.startswith('mmseg_ctx.')
+            if name in vars(cls) and not delegates:
+                return (
+                    f"it has a {name} of its own; only its calls of BaseDecodeHead's loss_by_feat "
+                    'are computed without full-size logits'
+                )
+    return None
+
+
+def memory_efficient_class(name, *bases):
+    """Return a class with these losses; the last of ``bases`` is a head's class."""
+    return combined_class(name, *bases, MemoryEfficientLosses)
+
+
 def keep_class_weights(head):
     """Keep the class weights of a head's losses in buffers, which are not in the state dict.
 
@@ -227,21 +240,13 @@ def keep_class_weights(head):
     """
     for criterion in loss_modules(head):
         if _why_not_tiled(criterion) is None and criterion.class_weight is not None:
-            _keep_class_weight(criterion, torch.get_default_dtype(), None)
+            _put_in_buffer(criterion, torch.get_default_dtype(), None)
 
 
-def _keep_class_weight(criterion, dtype, device):
+def _put_in_buffer(criterion, dtype, device):
+    """Keep the class weights of a loss in a buffer, and their values, to see a change of them."""
     values = [float(weight) for weight in criterion.class_weight]
     tensor = torch.tensor(values, dtype=dtype, device=device)
     criterion.class_weight = values
     criterion.kept_values = list(values)
     criterion.register_buffer('kept_class_weight', tensor, persistent=False)
-
-
-def _class_weight(criterion, like):
-    """Return the class weights ``[N]`` on the device of a tensor, or None."""
-    if criterion.class_weight is None:
-        return None
-    if list(criterion.class_weight) != getattr(criterion, 'kept_values', None):  # changed since
-        _keep_class_weight(criterion, like.dtype, like.device)
-    return criterion.kept_class_weight.to(like.device)

@@ -169,6 +169,7 @@ def _tiled_cross_entropy(
         normaliser = exponentials.sum(dim=3, keepdim=True)
         total += (weight * (normaliser.log() + maximum - target_logits)).sum()
         if with_gradient:
+            # In place: the tile becomes its gradient, weight * (softmax - one-hot label).
             exponentials.mul_(weight / normaliser).scatter_add_(3, target, -weight)
 
     gradient = _visit_tiles(visit, logits, label.shape[1:], align_corners, with_gradient)
@@ -205,9 +206,9 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
     """Call ``visit`` with each tile of the resized logits.
 
     Args:
-        visit (Callable): Called with the tile's index into ``[B, H, W]`` and the tile's logits
-            ``[B, R, S, N]``. If ``with_gradient``, it replaces the logits in place by their
-            gradient.
+        visit (Callable): Called with the tile's index into ``[B, H, W]``, and the logits of its R
+            rows and S columns, ``[B, R, S, N]``. If ``with_gradient``, it replaces the logits in
+            place by their gradient.
         logits (Tensor): ``[B, N, h, w]``.
         size (tuple[int, int]): H and W.
         align_corners (bool): ``align_corners`` of the resizing.
@@ -221,42 +222,48 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
         rows = Interpolation.identity(height, logits).resize(size[0], align_corners)
         columns = Interpolation.identity(width, logits).resize(size[1], align_corners)
         tile_rows, tile_columns = tile_size(batch * classes, *size, logits.device)
-        # A copy, since visit writes to tiles, which are views of it where nothing is resized. Minus
-        # infinity times a weight of 0 would be NaN, so it becomes a large negative number. Infinity
-        # and NaN stay, since gradient scaling recognises a bad step by them.
+        # Minus infinity times a weight of 0 would be NaN, so it becomes a large negative number.
+        # Infinity and NaN stay, since gradient scaling recognises a bad step by them.
         smallest = torch.finfo(logits.dtype).min / 2
-        pixels = logits.clamp(min=smallest).permute(0, 2, 3, 1).contiguous()
-        gradient = torch.zeros_like(pixels) if with_gradient else None  # [B, h, w, N]
+        # A copy: where nothing is resized, tiles are views of it, and visit writes to them.
+        pixels = logits.clamp(min=smallest).permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
+        gradient = torch.zeros_like(pixels) if with_gradient else None
         lefts = range(0, size[1], tile_columns)
-        column_tiles = [(left, *_tile(columns, left, tile_columns)) for left in lefts]
+        column_tiles = [(left, *_matrix_and_sources(columns, left, tile_columns)) for left in lefts]
         for top in range(0, size[0], tile_rows):
-            row_matrix, source_rows = _tile(rows, top, tile_rows)
+            row_matrix, source_rows = _matrix_and_sources(rows, top, tile_rows)
             band = _mix_rows(row_matrix, pixels[:, source_rows])  # [B, R, w, N]
             band_gradient = torch.zeros_like(band) if with_gradient else None
             for left, column_matrix, source_columns in column_tiles:
                 tile = _mix_columns(column_matrix, band[:, :, source_columns])  # [B, R, S, N]
                 visit((..., slice(top, top + tile_rows), slice(left, left + tile_columns)), tile)
                 if with_gradient:
-                    band_gradient[:, :, source_columns] += _mix_columns(column_matrix, tile, True)
+                    band_gradient[:, :, source_columns] += _mix_columns(
+                        column_matrix, tile, transposed=True
+                    )
             if with_gradient:
-                gradient[:, source_rows] += _mix_rows(row_matrix, band_gradient, True)
+                gradient[:, source_rows] += _mix_rows(row_matrix, band_gradient, transposed=True)
     return gradient.permute(0, 3, 1, 2).contiguous() if with_gradient else None
 
 
-def _tile(side, start, length):
-    """Return an interpolation's matrix and sources for a tile; no matrix if nothing is resized."""
+def _matrix_and_sources(side, start, length):
+    """Return an interpolation's ``tile``, with None for the matrix where nothing is resized."""
     if side.size == len(side.first):
         return None, slice(start, start + length)
     return side.tile(start, length)
 
 
 def _mix_rows(matrix, pixels, transposed=False):
-    """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by a matrix."""
+    """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by a matrix.
+
+    The transposed matrix takes the gradient of the result back to the pixels.
+    """
     mixed = _mix_columns(matrix, pixels.flatten(2), transposed)
     return mixed.unflatten(2, pixels.shape[2:])
 
 
 def _mix_columns(matrix, pixels, transposed=False):
+    """The same for the columns of ``pixels``."""
     if matrix is None:
         return pixels
     return (matrix.mT if transposed else matrix) @ pixels

@@ -28,6 +28,42 @@ PROJECTOR_PARAMETERS = ('0.weight', '2.weight', '2.bias')
 PARTS = ('backbone.', 'neck.', 'decode_head.', 'auxiliary_head.')
 
 
+def convert_cac(source, destination, config=None, force=False, partial=False):
+    """Convert a checkpoint of the authors to one that MMEngine loads.
+
+    Args:
+        source (str | Path): The authors' file.
+        destination (str | Path): The checkpoint to write.
+        config (str | Path | None): Config of the model to compare the weights with; None to check
+            only that the projectors are complete. Default: None.
+        force (bool): Whether to replace an existing ``destination``. Default: False.
+        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
+            refuse the checkpoint. Default: False.
+
+    Returns:
+        Conversion: The written weights, and the names that were renamed, missing or left over.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: ``source`` is no such checkpoint, or does not match the model.
+    """
+    with writing(destination, force, filter(None, (source, config))) as temporary:
+        state_dict, meta = load_checkpoint(source)
+        conversion = convert_state_dict(state_dict)
+        if config is not None:
+            conversion = restrict_to_model(conversion, build_model(config))
+        if not partial:
+            refuse_partial(conversion, source)
+        # MMSegmentation 0.x keeps these in capitals.
+        names = {
+            'classes': class_names(meta.get('CLASSES')),
+            'palette': class_colours(meta.get('PALETTE')),
+        }
+        known = {name: value for name, value in names.items() if value is not None}
+        save(conversion, temporary, meta={'dataset_meta': known} if known else {})
+    return conversion
+
+
 def convert_state_dict(state_dict):
     """Rename the weights of the authors' model.
 
@@ -71,39 +107,3 @@ def _why_not(state_dict):
         'the checkpoint is not of a context-aware classifier: it has no decode_head.proj and '
         f'decode_head.apd_proj, but {", ".join(list(state_dict)[:3])}, …'
     )
-
-
-def convert_cac(source, destination, config=None, force=False, partial=False):
-    """Convert a checkpoint of the authors to one that MMEngine loads.
-
-    Args:
-        source (str | Path): The authors' file.
-        destination (str | Path): The checkpoint to write.
-        config (str | Path | None): Config of the model to compare the weights with; None to check
-            only that the projectors are complete. Default: None.
-        force (bool): Whether to replace an existing ``destination``. Default: False.
-        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
-            refuse the checkpoint. Default: False.
-
-    Returns:
-        Conversion: The written weights, and the names that were renamed, missing or left over.
-
-    Raises:
-        OSError: A file cannot be read or written.
-        ValueError: ``source`` is no such checkpoint, or does not match the model.
-    """
-    with writing(destination, force, filter(None, (source, config))) as temporary:
-        state_dict, meta = load_checkpoint(source)
-        conversion = convert_state_dict(state_dict)
-        if config is not None:
-            conversion = restrict_to_model(conversion, build_model(config))
-        if not partial:
-            refuse_partial(conversion, source)
-        # MMSegmentation 1.x keeps the names and colours of the classes under other names.
-        names = {
-            'classes': class_names(meta.get('CLASSES')),
-            'palette': class_colours(meta.get('PALETTE')),
-        }
-        known = {name: value for name, value in names.items() if value is not None}
-        save(conversion, temporary, meta={'dataset_meta': known} if known else {})
-    return conversion

@@ -106,6 +106,73 @@ def _head_modules():
 MODULES = _backbone_modules() | _neck_modules() | _head_modules()
 
 
+def convert_ctnet(source, destination, config=None, force=False, partial=False):
+    """Convert a released ``.pdparams`` file to a checkpoint that MMEngine loads.
+
+    Args:
+        source (str | Path): The authors' file.
+        destination (str | Path): The checkpoint to write.
+        config (str | Path | None): Config of the model to compare the weights with; None for
+            :func:`released_model`, which finds the model by the names. Default: None.
+        force (bool): Whether to replace an existing ``destination``. Default: False.
+        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
+            refuse the file. Default: False.
+
+    Returns:
+        Conversion: The written weights, and the names that were renamed, missing or left over.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: ``source`` is no such file, or does not match the model.
+    """
+    with writing(destination, force, filter(None, (source, config))) as temporary:
+        arrays = load_pdparams(source)
+        try:
+            model = released_model(arrays) if config is None else build_model(config)
+            conversion = restrict_to_model(convert_arrays(arrays), model)
+        except (IndexError, RuntimeError) as error:
+            raise ValueError(
+                f'{source} has arrays whose shapes contradict each other: {one_line(error)}'
+            ) from error
+        if not partial:
+            refuse_partial(conversion, source)
+        save(conversion, temporary, meta={})
+    return conversion
+
+
+def released_model(arrays):
+    """Build the model of released weights on the meta device.
+
+    Args:
+        arrays (dict[str, np.ndarray]): Arrays by the authors' names.
+
+    Returns:
+        nn.Module: The model of ``configs/_base_/models/ctnet_r50v1d_jpu.py`` or
+        ``ctnet_r50v1d-d8.py``, with the depth and the number of classes of the arrays.
+
+    Raises:
+        ValueError: The arrays are not those of a CTNet on a ResNet-50-vd or ResNet-101-vd.
+    """
+    if 'head.ccm.ccm_layer.line.weight' not in arrays or 'head.cls_head.weight' not in arrays:
+        raise ValueError(
+            'the weights are not those of a CTNet: they have no head.ccm, head.cls_head'
+        )
+    blocks = {name.split('.')[1] for name in arrays if name.startswith('backbone.bb_2_')}
+    depths = [depth for depth, stages in STAGE_BLOCKS.items() if stages[2] == len(blocks)]
+    if not depths:
+        raise ValueError(
+            'the backbone must be ResNet50_vd or ResNet101_vd, whose third stage has 6 or 23 '
+            f'blocks (backbone.bb_2_*), got {len(blocks)}'
+        )
+    jpu = any(name.startswith('backbone.JPU.') for name in arrays)
+    base = 'ctnet_r50v1d_jpu.py' if jpu else 'ctnet_r50v1d-d8.py'
+    model = Config.fromfile(config_path(f'_base_/models/{base}')).model
+    model.backbone.depth = depths[0]
+    num_classes = arrays['head.cls_head.weight'].shape[0]
+    model.decode_head.num_classes = model.auxiliary_head.num_classes = num_classes
+    return build(model)
+
+
 def convert_arrays(arrays):
     """Rename and rearrange the arrays of a CTNet or of its head alone.
 
@@ -137,13 +204,6 @@ def convert_arrays(arrays):
         state_dict[f'{SCALE_MERGE}.weight'] = weight.transpose(0, 1).contiguous()
     _reorder_levels(state_dict)
     return Conversion(state_dict, targets, left_over, [])
-
-
-def _authors_name(name):
-    module, _, parameter = name.rpartition('.')
-    modules = {ours: theirs for theirs, ours in MODULES.items()}
-    parameters = {ours: theirs for theirs, ours in PARAMETERS.items()}
-    return f'{modules[module]}.{parameters[parameter]}'
 
 
 def _fold_class_norm(state_dict):
@@ -181,6 +241,13 @@ def _fold_biases(state_dict):
     return folded
 
 
+def _authors_name(name):
+    module, _, parameter = name.rpartition('.')
+    modules = {ours: theirs for theirs, ours in MODULES.items()}
+    parameters = {ours: theirs for theirs, ours in PARAMETERS.items()}
+    return f'{modules[module]}.{parameters[parameter]}'
+
+
 def _reorder_levels(state_dict):
     """Reverse the neck's levels: the authors concatenate deepest first, ``JPU`` finest first."""
     for branch in range(4):
@@ -190,70 +257,3 @@ def _reorder_levels(state_dict):
         for name in axes.keys() & state_dict.keys():
             levels = state_dict[name].chunk(3, dim=axes[name])
             state_dict[name] = torch.cat(levels[::-1], dim=axes[name])
-
-
-def released_model(arrays):
-    """Build the model of released weights on the meta device.
-
-    Args:
-        arrays (dict[str, np.ndarray]): Arrays by the authors' names.
-
-    Returns:
-        nn.Module: The model of ``configs/_base_/models/ctnet_r50v1d_jpu.py`` or
-        ``ctnet_r50v1d-d8.py``, with the depth and the number of classes of the arrays.
-
-    Raises:
-        ValueError: The arrays are not those of a CTNet on a ResNet-50-vd or ResNet-101-vd.
-    """
-    if 'head.ccm.ccm_layer.line.weight' not in arrays or 'head.cls_head.weight' not in arrays:
-        raise ValueError(
-            'the weights are not those of a CTNet: they have no head.ccm, head.cls_head'
-        )
-    blocks = {name.split('.')[1] for name in arrays if name.startswith('backbone.bb_2_')}
-    depths = [depth for depth, stages in STAGE_BLOCKS.items() if stages[2] == len(blocks)]
-    if not depths:
-        raise ValueError(
-            'the backbone must be ResNet50_vd or ResNet101_vd, whose third stage has 6 or 23 '
-            f'blocks (backbone.bb_2_*), got {len(blocks)}'
-        )
-    jpu = any(name.startswith('backbone.JPU.') for name in arrays)
-    base = 'ctnet_r50v1d_jpu.py' if jpu else 'ctnet_r50v1d-d8.py'
-    model = Config.fromfile(config_path(f'_base_/models/{base}')).model
-    model.backbone.depth = depths[0]
-    num_classes = arrays['head.cls_head.weight'].shape[0]
-    model.decode_head.num_classes = model.auxiliary_head.num_classes = num_classes
-    return build(model)
-
-
-def convert_ctnet(source, destination, config=None, force=False, partial=False):
-    """Convert a released ``.pdparams`` file to a checkpoint that MMEngine loads.
-
-    Args:
-        source (str | Path): The authors' file.
-        destination (str | Path): The checkpoint to write.
-        config (str | Path | None): Config of the model to compare the weights with; None for
-            :func:`released_model`, which finds the model by the names. Default: None.
-        force (bool): Whether to replace an existing ``destination``. Default: False.
-        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
-            refuse the file. Default: False.
-
-    Returns:
-        Conversion: The written weights, and the names that were renamed, missing or left over.
-
-    Raises:
-        OSError: A file cannot be read or written.
-        ValueError: ``source`` is no such file, or does not match the model.
-    """
-    with writing(destination, force, filter(None, (source, config))) as temporary:
-        arrays = load_pdparams(source)
-        try:
-            model = released_model(arrays) if config is None else build_model(config)
-            conversion = restrict_to_model(convert_arrays(arrays), model)
-        except (IndexError, RuntimeError) as error:
-            raise ValueError(
-                f'{source} has arrays whose shapes contradict each other: {one_line(error)}'
-            ) from error
-        if not partial:
-            refuse_partial(conversion, source)
-        save(conversion, temporary, meta={})
-    return conversion

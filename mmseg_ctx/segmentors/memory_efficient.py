@@ -22,18 +22,21 @@ from mmseg_ctx.segmentors.small_logits import (
     FullSizeError,
     UnresizedLogits,
     labels_are_deferred,
-    let_leave_resizing_out,
-    resizing_left_out,
+    make_resizing_optional,
+    without_resizing,
 )
 from mmseg_ctx.utils.arguments import check_bool, check_choice, check_ints
+from mmseg_ctx.utils.models import last_head
 
 
 class MemoryEfficientSegmentor:
     """Mixin that lets a subclass of ``EncoderDecoder`` work without full-size logits.
 
-    A class names it before ``EncoderDecoder`` among its bases. If a head's losses or the labels
-    need full-size logits, they are computed as in ``EncoderDecoder``, and a line in the log says
-    why. The results of ``inference``, ``encode_decode`` and ``mode='tensor'`` do not change.
+    A class names it before ``EncoderDecoder`` among its bases. Training runs ``EncoderDecoder``'s
+    own ``loss``; the constructor changes the classes of the heads, which compute the losses. If a
+    head's losses or the labels need full-size logits, they are computed as in ``EncoderDecoder``,
+    and a line in the log says why. The results of ``inference``, ``encode_decode`` and
+    ``mode='tensor'`` do not change.
 
     ``test_cfg`` has one more entry, ``keep_logits`` (bool). If it is True, labels are computed as
     in ``EncoderDecoder``, and ``predict`` returns ``seg_logits``, too. Default: False.
@@ -57,20 +60,20 @@ class MemoryEfficientSegmentor:
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._settings()
-        self._keeps_full_size = False
+        self._checked_test_cfg()
+        self._keeps_full_size = False  # becomes True at the first prediction that needs it
         for name, head in _named_heads(self):
             reason = use_memory_efficient_losses(head)
             if reason is not None:
                 self._log(f'losses of {name}, {type(head).__name__},', reason)
         # Before training, since a compiled step is compiled anew if the head's class changes.
-        let_leave_resizing_out(_last_head(self))
+        make_resizing_optional(last_head(self))
 
     def _log(self, what, reason):
         text = f'{type(self).__name__}: {what} are made with full-size logits, since {reason}'
         print_log(text, logger='current')
 
-    def _settings(self):
+    def _checked_test_cfg(self):
         """Check ``test_cfg`` and return it."""
         settings = self.test_cfg or {}
         check_bool('test_cfg.keep_logits', settings.get('keep_logits', False))
@@ -96,7 +99,7 @@ class MemoryEfficientSegmentor:
             list[SegDataSample]: ``data_samples`` or new ones, with ``pred_sem_seg`` ``[1, H, W]``
             and, if ``test_cfg.keep_logits`` is True, ``seg_logits`` ``[N, H, W]``.
         """
-        if self._settings().get('keep_logits', False) or self._keeps_full_size:
+        if self._checked_test_cfg().get('keep_logits', False) or self._keeps_full_size:
             return super().predict(inputs, data_samples)
         try:
             return self._predict_labels(inputs, data_samples)
@@ -109,14 +112,14 @@ class MemoryEfficientSegmentor:
     def threshold(self):
         """float | None: Probability above which a model of one class predicts the class."""
         # K-Net's head has no threshold, since it has several classes.
-        return getattr(_last_head(self), 'threshold', None)
+        return getattr(last_head(self), 'threshold', None)
 
     # The next two are not compiled, but the network that they call may be.
     @torch.compiler.disable(recursive=False)
     def _predict_labels(self, inputs, data_samples):
         _check_steps(self)
-        let_leave_resizing_out(_last_head(self))  # which may be another one since
-        settings = self._settings()
+        make_resizing_optional(last_head(self))  # which may be another one since
+        settings = self._checked_test_cfg()
         metas = _meta_information(inputs, data_samples)
         if settings.get('mode', 'whole') == 'whole':
             # The network's input may be anything here, several tensors for instance.
@@ -137,11 +140,11 @@ class MemoryEfficientSegmentor:
 
     @torch.compiler.disable(recursive=False)
     def _unresized_logits(self, inputs, metas):
-        with resizing_left_out():
+        with without_resizing():
             logits = self.encode_decode(inputs, metas)
         if not isinstance(logits, UnresizedLogits):
             raise FullSizeError(
-                f'what {type(_last_head(self)).__name__} predicts is not what '
+                f'what {type(last_head(self)).__name__} predicts is not what '
                 "BaseDecodeHead's predict_by_feat returns"
             )
         return logits
@@ -164,7 +167,7 @@ class MemoryEfficientSegmentor:
     def _sides(self, window, starts, size):
         """Return the maps of rows and of columns, from each window's logits to the input."""
         like = at_least_float32(window.small[:0])
-        align_corners = _last_head(self).align_corners
+        align_corners = last_head(self).align_corners
         sides = []
         for axis in (0, 1):
             side = Interpolation.identity(window.small.shape[2 + axis], like)
@@ -200,11 +203,6 @@ def _named_heads(segmentor):
             yield from ((f'{name}[{index}]', head) for index, head in enumerate(heads))
         elif heads is not None:
             yield name, heads
-
-
-def _last_head(segmentor):
-    heads = segmentor.decode_head
-    return heads[-1] if isinstance(heads, nn.ModuleList) else heads
 
 
 def _check_steps(segmentor):

@@ -12,7 +12,7 @@ from mmseg_ctx.utils.classes import combined_class
 class _State(threading.local):
     """Settings of one thread, since several may predict with one model at a time."""
 
-    leaves_resizing_out = False
+    without_resizing = False
     defers_labels = False
 
 
@@ -54,8 +54,8 @@ class UnresizedLogits(torch.Tensor):
     tolist = numpy
 
 
-class LeavesResizingOut(BaseDecodeHead):
-    """Mixin for the class of a head, whose resizing ``resizing_left_out`` can switch off."""
+class OptionalResizing(BaseDecodeHead):
+    """Mixin for the class of a head, whose resizing ``without_resizing`` can switch off."""
 
     def predict_by_feat(self, seg_logits, batch_img_metas):
         """Resize the logits as ``BaseDecodeHead.predict_by_feat`` does, unless that is left out.
@@ -65,9 +65,9 @@ class LeavesResizingOut(BaseDecodeHead):
             batch_img_metas (list[dict]): Meta information of each image, with the size.
 
         Returns:
-            Tensor: ``[B, N, H, W]``; inside ``resizing_left_out`` an ``UnresizedLogits``.
+            Tensor: ``[B, N, H, W]``; inside ``without_resizing`` an ``UnresizedLogits``.
         """
-        if not _STATE.leaves_resizing_out:
+        if not _STATE.without_resizing:
             return super().predict_by_feat(seg_logits, batch_img_metas)
         # MMSegmentation's method chooses the size from the meta information. It is called with an
         # empty batch here, to get the size without the values.
@@ -82,30 +82,30 @@ def _unresized(seg_logits, size):
     return UnresizedLogits(seg_logits.detach(), size)
 
 
-def let_leave_resizing_out(head):
-    """Add ``LeavesResizingOut`` to the class of a head, which keeps its name.
+def make_resizing_optional(head):
+    """Add ``OptionalResizing`` to the class of a head, which keeps its name.
 
     A head that is no ``BaseDecodeHead`` does not change.
 
     Args:
         head (nn.Module): A decode head.
     """
-    if isinstance(head, BaseDecodeHead) and not isinstance(head, LeavesResizingOut):
-        head.__class__ = combined_class(type(head).__name__, type(head), LeavesResizingOut)
+    if isinstance(head, BaseDecodeHead) and not isinstance(head, OptionalResizing):
+        head.__class__ = combined_class(type(head).__name__, type(head), OptionalResizing)
 
 
 @contextmanager
-def resizing_left_out():
-    """Let heads of ``LeavesResizingOut`` return ``UnresizedLogits`` in this thread."""
-    _STATE.leaves_resizing_out = True
+def without_resizing():
+    """Let heads of ``OptionalResizing`` return ``UnresizedLogits`` in this thread."""
+    _STATE.without_resizing = True
     try:
         yield
     finally:
-        _STATE.leaves_resizing_out = False
+        _STATE.without_resizing = False
 
 
 @contextmanager
-def labels_deferred():
+def deferring_labels():
     """Let ``predict`` put ``resized_logits`` instead of labels into the data samples."""
     _STATE.defers_labels = True
     try:
@@ -115,5 +115,5 @@ def labels_deferred():
 
 
 def labels_are_deferred():
-    """Return whether ``labels_deferred`` is active in this thread."""
+    """Return whether ``deferring_labels`` is active in this thread."""
     return _STATE.defers_labels

@@ -6,7 +6,7 @@ from mmseg.registry import MODELS
 
 from mmseg_ctx.ops import averaged_labels
 from mmseg_ctx.segmentors.memory_efficient import MemoryEfficientSegmentor
-from mmseg_ctx.segmentors.small_logits import FullSizeError, labels_deferred
+from mmseg_ctx.segmentors.small_logits import FullSizeError, deferring_labels
 
 
 @MODELS.register_module()
@@ -42,7 +42,7 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
             list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
         """
         try:
-            with labels_deferred():
+            with deferring_labels():
                 return super().test_step(data)
         except FullSizeError:  # the module knows by now, and makes them in every pass
             return super().test_step(data)

@@ -1,19 +1,10 @@
-"""Build models from configs, and read what MMSegmentation's versions name differently."""
+"""Build models from configs, and read what differs between models or MMSegmentation's versions."""
 
 import torch
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
+from torch import nn
 from torch.overrides import TorchFunctionMode
-
-
-class _ValuesOnCpu(TorchFunctionMode):
-    """Keeps ``linspace`` on the CPU, because transformers read their stochastic depth from it."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if func is torch.linspace:
-            kwargs.setdefault('device', 'cpu')
-        return func(*args, **kwargs)
 
 
 def build(config, device='meta'):
@@ -30,6 +21,22 @@ def build(config, device='meta'):
     scope = DefaultScope.overwrite_default_scope('mmseg')
     with scope, torch.device(device), _ValuesOnCpu():
         return MODELS.build(config)
+
+
+class _ValuesOnCpu(TorchFunctionMode):
+    """Keeps ``linspace`` on the CPU, because transformers read their stochastic depth from it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault('device', 'cpu')
+        return func(*args, **kwargs)
+
+
+def last_head(segmentor):
+    """Return a segmentor's decode head; in a cascade, the last one."""
+    heads = segmentor.decode_head
+    return heads[-1] if isinstance(heads, nn.ModuleList) else heads
 
 
 def swaps_channels(preprocessor):

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from torch.nn import ModuleList
 
 from mmseg_ctx.heads import (
     AdaptiveContextHead,
@@ -17,12 +16,22 @@ from mmseg_ctx.heads import (
     DynamicMultiScaleHead,
 )
 from mmseg_ctx.ops.labels import IGNORED
+from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.visualization import acnet, cac, cacnet, ctnet, dmnet
 from mmseg_ctx.visualization.labels import class_entries
 from mmseg_ctx.visualization.panels import SMALL, show_label, show_picture
 from mmseg_ctx.visualization.scene import Scene, predict_scene
 
-# The file that reads and draws the context of each kind of head. A head in CAC is of two kinds.
+# The file that reads and draws the context of each kind of head. A head in CAC is of two kinds, so
+# its sheet has two parts. Each file defines, for its part of a sheet:
+# - TITLE and EXPLANATION, which stand above it, and HEIGHT, its height in inches without them;
+# - recorded_modules(head): the modules, by name, whose inputs and outputs it needs;
+# - read_context(head, records, scene): what the head computed, from the records of these modules;
+# - draw(figure, context, scene), where the context is the result of read_context.
+# And for a pixel on the page of tools/explore.py:
+# - read_pixel(context, scene, row, column): what the head computed there;
+# - describe_pixel(here, scene): the same as a PixelTable, where here is the result of read_pixel;
+# - pixel_height(here), in inches, and draw_pixel(figure, here, scene, row, column).
 METHODS = {
     ContextAdaptiveConvHead: cacnet,
     AdaptiveContextHead: acnet,
@@ -49,12 +58,6 @@ class Context(NamedTuple):
     methods: list
 
 
-def decode_head(segmentor):
-    """Return a segmentor's decode head; in a cascade, the last one."""
-    head = segmentor.decode_head
-    return head[-1] if isinstance(head, ModuleList) else head
-
-
 def find_methods(head):
     """Return the files of the context methods in a decode head: a list, which may be empty."""
     return [method for kind, method in METHODS.items() if isinstance(head, kind)]
@@ -62,7 +65,7 @@ def find_methods(head):
 
 def require_methods(segmentor):
     """Raise a ValueError for a segmentor whose decode head is no method of this package."""
-    head = decode_head(segmentor)
+    head = last_head(segmentor)
     if not find_methods(head):
         raise ValueError(
             f'the decode head must be one of {", ".join(kind.__name__ for kind in METHODS)}, '
@@ -86,7 +89,7 @@ def read_context(segmentor, item, dataset_meta):
     Raises:
         ValueError: The label is not of the size of the image, or has values that are no class.
     """
-    head = decode_head(segmentor)
+    head = last_head(segmentor)
     methods = find_methods(head)
     with ExitStack() as stack:
         if isinstance(head, ContextAwareClassifierHead):
@@ -100,7 +103,7 @@ def read_context(segmentor, item, dataset_meta):
         scene, records = predict_scene(segmentor, item, dataset_meta, modules, ignore_index)
         found = []
         for method in methods:
-            own = {name: record for (of, name), record in records.items() if of is method}
+            own = {name: record for (owner, name), record in records.items() if owner is method}
             found.append((method, method.read_context(head, own, scene)))
     return Context(scene, found)
 
@@ -143,15 +146,6 @@ def draw_context(segmentor, item, dataset_meta):
     return figure
 
 
-def _draw_method(figure, method, context, scene):
-    """Draw a method's title, its explanation, and its context below them."""
-    above, below = figure.subfigures(2, 1, height_ratios=(HEADER_HEIGHT, method.HEIGHT))
-    above.text(0.5, 0.95, method.TITLE, ha='center', va='top', fontsize=12)
-    style = dict(ha='center', va='bottom', fontsize=SMALL, color='0.35')
-    above.text(0.5, 0.1, method.EXPLANATION, **style)
-    method.draw(below, context, scene)
-
-
 def to_picture(figure, dpi=100):
     """Return a figure as an RGB picture, uint8 ``[H, W, 3]``."""
     figure.set_dpi(dpi)
@@ -167,3 +161,12 @@ def _draw_top(figure, scene):
     show_picture(first, scene.image, 'image')
     for axes, (title, label) in zip(others, labels.items(), strict=True):
         show_label(axes, label, scene.palette, title)
+
+
+def _draw_method(figure, method, context, scene):
+    """Draw a method's title, its explanation, and its context below them."""
+    above, below = figure.subfigures(2, 1, height_ratios=(HEADER_HEIGHT, method.HEIGHT))
+    above.text(0.5, 0.95, method.TITLE, ha='center', va='top', fontsize=12)
+    style = dict(ha='center', va='bottom', fontsize=SMALL, color='0.35')
+    above.text(0.5, 0.1, method.EXPLANATION, **style)
+    method.draw(below, context, scene)

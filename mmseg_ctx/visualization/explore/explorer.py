@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mmseg_ctx.utils.configs import require
 from mmseg_ctx.utils.errors import value_errors
-from mmseg_ctx.visualization.context import decode_head, find_methods, read_context
+from mmseg_ctx.utils.models import last_head
+from mmseg_ctx.visualization.context import find_methods, read_context
 from mmseg_ctx.visualization.explore.images import ImageFolder, read_image
 from mmseg_ctx.visualization.files import build_transform
 from mmseg_ctx.visualization.labels import class_name
@@ -114,7 +115,7 @@ class Explorer:
         require(segmentor.cfg, 'test_dataloader.dataset.pipeline')
         self._config = segmentor.cfg.test_dataloader.dataset
         self._transform = build_transform(self._config.pipeline, 'LoadImageFromNDArray')
-        head = decode_head(segmentor)
+        head = last_head(segmentor)
         self.methods, self.head_name = find_methods(head), type(head).__name__
         self.draws_scenes = self._config.type == 'ContextScenesDataset'
         self._dataset, self.test_problem = None, None

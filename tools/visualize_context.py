@@ -9,7 +9,7 @@ from mmseg_ctx.utils.commandline import (
     run,
 )
 from mmseg_ctx.visualization.context import require_methods
-from mmseg_ctx.visualization.files import read_items, sheet_paths, write_sheet
+from mmseg_ctx.visualization.files import item_readers, sheet_paths, write_sheet
 
 DESCRIPTION = """\
 Draw the context of a trained model, one sheet for each image.
@@ -56,11 +56,11 @@ def main(arguments):
         options.config, options.checkpoint, options.cfg_options, options.device
     )
     require_methods(segmentor)
-    readers = read_items(segmentor.cfg, options.images, options.labels)
+    readers = item_readers(segmentor.cfg, options.images, options.labels)
+    sheets = list(zip(readers, paths, strict=True))
     with progress_bar() as bar:
-        sheets = list(zip(paths, readers, strict=True))
-        for path, read in bar.track(sheets, description='sheets'):
-            write_sheet(segmentor, read(), path, options.force)
+        for read_item, path in bar.track(sheets, description='sheets'):
+            write_sheet(segmentor, read_item(), path, options.force)
     print('\n'.join(map(str, paths)))
 
 

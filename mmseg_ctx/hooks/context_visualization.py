@@ -32,6 +32,7 @@ class ContextVisualizationHook(Hook):
 
     def before_run(self, runner):
         """Refuse a model that has no context to show."""
+        # Imported here, since a run without this hook needs no Matplotlib.
         from mmseg_ctx.visualization.context import require_methods
 
         require_methods(_unwrapped(runner.model))
@@ -49,7 +50,6 @@ class ContextVisualizationHook(Hook):
             self._seen += 1
 
     def _show(self, runner, item):
-        # Imported here, since a run without this hook needs no Matplotlib.
         from mmseg_ctx.visualization.context import draw_context, to_picture
 
         meta = runner.val_dataloader.dataset.metainfo

@@ -49,7 +49,7 @@ def read_context(head, records, scene):
 
     Args:
         head (AdaptiveContextHead): The head.
-        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
         scene (Scene): The image.
 
     Returns:
@@ -57,7 +57,8 @@ def read_context(head, records, scene):
     """
     gates = []
     for block, name in enumerate(recorded_modules(head), start=1):
-        weight = records[name][1][1][0, 0].float().cpu()
+        _, weight = records[name].output  # w: [1, 1, h, w]
+        weight = weight[0, 0].float().cpu()
         stride = round(scene.frame.padded_size[0] / weight.size(0))
         gates.append(Gate(block, stride, weight, block <= len(head.blocks)))
     return gates

@@ -81,20 +81,20 @@ def read_context(head, records, scene):
 
     Args:
         head (ContextAwareClassifierHead): The head.
-        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
         scene (Scene): The image.
 
     Returns:
         Classifiers: Features, logits, predictions and weights.
     """
-    features = records['features'][0][0]  # [1, d, h, w]
+    features = records['features'].inputs[0]  # [1, d, h, w]
     prior = head.prior_logits(features)
     logits = dict(prior=prior, refined=head.refined_logits(features, prior))
     if scene.label is not None:
         label = _at_feature_size(scene.label, scene, features.shape[2:]).to(features.device)
         logits['oracle'] = head.oracle_logits(features, label[None], 'image')
     logits = {name: each[0].float().cpu() for name, each in logits.items()}
-    rewritten = head.rewritten_weight(records['projector'][1])[0].float().cpu()
+    rewritten = head.rewritten_weight(records['projector'].output)[0].float().cpu()
     original = head.classifier_weight.detach().float().cpu()
     return Classifiers(
         features[0].float().cpu(),

@@ -68,7 +68,7 @@ def read_context(head, records, scene):
 
     Args:
         head (ContextAdaptiveConvHead): The head.
-        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
         scene (Scene): The image.
 
     Returns:
@@ -76,7 +76,7 @@ def read_context(head, records, scene):
     """
     found = []
     for name, module in recorded_modules(head).items():
-        (features,), weighted = records[name]  # [1, C, h, w]
+        (features,), weighted = records[name]  # each [1, C, h, w]
         kernels = module.predict_kernels(features)  # [1, C, s, s]
         weights = module.weights(features, kernels)  # [1, C, h, w]
         tensors = [each[0].float().cpu() for each in (features, weights, weighted, kernels)]

@@ -62,7 +62,7 @@ def read_context(head, records, scene):
 
     Args:
         head (ContextTandemHead): The head.
-        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
         scene (Scene): The image.
 
     Returns:
@@ -70,15 +70,19 @@ def read_context(head, records, scene):
     """
     loss = head.loss_class_probability
     supervised = loss is not None and loss.loss_weight > 0
+    probabilities = None
+    if supervised:
+        _, probabilities, _ = records['channel_context'].output  # P_p: [1, N]
+        probabilities = probabilities[0].cpu()
     return ClassAttention(
-        records['channel_context'][1][1][0].cpu() if supervised else None,
+        probabilities,
         _attention(head, records) if 'query' in records else None,
         supervised and head.mode == 'tandem',
     )
 
 
 def _attention(head, records):
-    query, key = records['query'][1][0], records['key'][1][0]  # [C/s, h, w], [C/s, N, 1]
+    query, key = records['query'].output[0], records['key'].output[0]  # [C/s, h, w], [C/s, N, 1]
     energy = (
         head.spatial_context.scale
         * at_least_float32(key).squeeze(2).T

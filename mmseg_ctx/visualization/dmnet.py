@@ -62,7 +62,7 @@ def read_context(head, records, scene):
 
     Args:
         head (DynamicMultiScaleHead): The head.
-        records (dict): See :func:`mmseg_ctx.visualization.scene.recording`.
+        records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
         scene (Scene): The image.
 
     Returns:
@@ -71,13 +71,13 @@ def read_context(head, records, scene):
     scales = []
     for index, size in enumerate(head.filter_sizes):
         if head.filter_type == 'dynamic':
-            filters, origin = records[f'filters {index}'][1][0], 'made from the image'
+            filters, origin = records[f'filters {index}'].output[0], 'made from the image'
         else:
             # [C, 1, k, k], or [C, C, k, k] of filters that read all channels
             filters = head.dcm_modules[index].filter_conv.weight.mean(dim=1)
             mean = ', mean over inputs' if head.filter_type == 'regular' else ''
             origin = f'learned{mean}'
-        response = records[f'response {index}'][1][0]
+        response = records[f'response {index}'].output[0]
         scales.append(Scale(size, origin, filters.float().cpu(), response.float().cpu()))
     return scales
 

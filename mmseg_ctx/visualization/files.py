@@ -16,7 +16,7 @@ DPI = 120
 LOADS_IMAGE = ('LoadImageFromFile', 'RenderContextScene')
 
 
-def read_items(config, images, labels=None):
+def item_readers(config, images, labels=None):
     """Return a function for each image, which reads it as an item of a test data set.
 
     Args:
@@ -126,10 +126,10 @@ def sheet_paths(images, folder, force=False, labels=None):
     """Return the path of each image's sheet, and check that it can be written.
 
     Args:
-        images (Sequence[str]): See :func:`read_items`.
+        images (Sequence[str]): See :func:`item_readers`.
         folder (str | Path): The folder of the sheets.
         force (bool): Whether existing files may be replaced. Default: False.
-        labels (Sequence[str] | None): See :func:`read_items`. Default: None.
+        labels (Sequence[str] | None): See :func:`item_readers`. Default: None.
 
     Returns:
         list[Path]: Named after the images, with the suffix ``.png``.

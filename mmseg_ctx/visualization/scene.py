@@ -130,36 +130,16 @@ class Scene(NamedTuple):
         return (row_weights @ logits[:, rows, columns] @ column_weights.T).flatten()
 
 
-@contextmanager
-def recording(modules):
-    """Record the inputs and output of modules' last calls, by forward hooks.
+class Record(NamedTuple):
+    """What a module read and computed in its last call.
 
-    Args:
-        modules (dict[str, nn.Module]): The modules by name.
-
-    Yields:
-        dict[str, tuple[tuple, object]]: Inputs and output of each module that ran, by its name.
-
-    Example:
-        >>> conv = torch.nn.Conv2d(3, 8, 1)
-        >>> with recording(dict(conv=conv)) as records:
-        ...     _ = conv(torch.rand(1, 3, 4, 4))
-        >>> inputs, output = records['conv']
+    Attributes:
+        inputs (tuple): The positional arguments.
+        output (object): The result.
     """
-    records = {}
 
-    def hook_of(name):
-        def hook(module, inputs, output):
-            records[name] = inputs, output
-
-        return hook
-
-    handles = [module.register_forward_hook(hook_of(name)) for name, module in modules.items()]
-    try:
-        yield records
-    finally:
-        for handle in handles:
-            handle.remove()
+    inputs: tuple
+    output: object
 
 
 @torch.no_grad()
@@ -171,11 +151,11 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
         item (dict): An item of a test data set: ``inputs``, uint8 ``[3, H', W']``, and
             ``data_samples``, a ``SegDataSample``, with the label if there is one.
         dataset_meta (dict): ``classes`` and ``palette``.
-        modules (dict[str, nn.Module]): See :func:`recording`.
+        modules (dict[Hashable, nn.Module]): The modules to record by any key.
         ignore_index (int): Value of ignored pixels in the label. Default: 255.
 
     Returns:
-        tuple[Scene, dict]: The scene, and the records of :func:`recording`.
+        tuple[Scene, dict[Hashable, Record]]: The scene, and the record of each module that ran.
 
     Raises:
         ValueError: A class has no name, or the label is not of the size of the image, or has values
@@ -186,7 +166,7 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
     modules = {**modules, _PREPROCESSOR: segmentor.data_preprocessor}
     with _whole_images(segmentor), recording(modules) as records:
         (result,) = segmentor.test_step(dict(inputs=[item['inputs']], data_samples=[sample]))
-    _, preprocessed = records.pop(_PREPROCESSOR)
+    preprocessed = records.pop(_PREPROCESSOR).output
     prediction = result.pred_sem_seg.data[0].cpu().numpy()
     classes = tuple(dataset_meta['classes'])
     if len(classes) < segmentor.num_classes:
@@ -196,7 +176,8 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
         )
     label = item['data_samples'].get('gt_sem_seg')
     if label is not None:
-        label = _checked(label.data[0].cpu().numpy(), prediction.shape, len(classes), ignore_index)
+        label = label.data[0].cpu().numpy()
+        label = _checked_label(label, prediction.shape, len(classes), ignore_index)
     scene = Scene(
         image=image,
         frame=Frame(image.shape[:2], tuple(preprocessed['inputs'].shape[2:])),
@@ -210,7 +191,40 @@ def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
     return scene, records
 
 
-def _checked(label, shape, num_classes, ignore_index):
+@contextmanager
+def recording(modules):
+    """Record the inputs and output of modules' last calls, by forward hooks.
+
+    Args:
+        modules (dict[Hashable, nn.Module]): The modules by name, or by any other key.
+
+    Yields:
+        dict[Hashable, Record]: The record of each module that ran, by the module's key.
+
+    Example:
+        >>> conv = torch.nn.Conv2d(3, 8, 1)
+        >>> with recording(dict(conv=conv)) as records:
+        ...     _ = conv(torch.rand(1, 3, 4, 4))
+        >>> records['conv'].output.shape
+        torch.Size([1, 8, 4, 4])
+    """
+    records = {}
+
+    def hook_of(key):
+        def hook(module, inputs, output):
+            records[key] = Record(inputs, output)
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_of(key)) for key, module in modules.items()]
+    try:
+        yield records
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _checked_label(label, shape, num_classes, ignore_index):
     """Check a label map, and return it with ``IGNORED`` where pixels are ignored."""
     if label.shape != shape:
         raise ValueError(f'the label must be of the size of the image, {shape}, got {label.shape}')

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmseg_ctx.datasets.scenes import render_scene
-from mmseg_ctx.visualization.files import read_items
+from mmseg_ctx.visualization.files import item_readers
 from tests.helpers import ROOT, exit_status
 from tests.models import write_model
 from tools.visualize_context import main
@@ -66,13 +66,13 @@ def test_sheets(model, files, tmp_path, capsys):
 def test_items(model, files):
     config = Config.fromfile(model[0])
     image, label = (np.array(Image.open(path)) for path in files)
-    (read,) = read_items(config, [str(files[0])], [str(files[1])])
+    (read,) = item_readers(config, [str(files[0])], [str(files[1])])
     item = read()
     np.testing.assert_array_equal(item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1], image)
     np.testing.assert_array_equal(item['data_samples'].gt_sem_seg.data[0].numpy(), label)
-    (read,) = read_items(config, [str(files[0])])
+    (read,) = item_readers(config, [str(files[0])])
     assert 'gt_sem_seg' not in read()['data_samples']
-    (read,) = read_items(config, ['test:1'])
+    (read,) = item_readers(config, ['test:1'])
     image, label = render_scene(1, 1, 40, 64)
     np.testing.assert_array_equal(read()['data_samples'].gt_sem_seg.data[0].numpy(), label)
 
@@ -87,7 +87,7 @@ def test_items_of_a_data_set_without_its_files(files, tmp_path):
     ]
     dataset = dict(type='ADE20KDataset', data_root=str(tmp_path / 'absent'), pipeline=pipeline)
     config = Config(dict(test_dataloader=dict(dataset=dataset)))
-    (read,) = read_items(config, [str(files[0])], [str(files[1])])
+    (read,) = item_readers(config, [str(files[0])], [str(files[1])])
     item = read()
     assert item['inputs'].shape == (3, 96, 128)
     label = np.array(Image.open(files[1])).astype(int)

@@ -168,6 +168,6 @@ def curves_picture(title, titles, results):
             panel.fill_between(iterations, lowest, highest, color=colour, alpha=0.2, linewidth=0)
         panel.set(title=heading, xlabel='iterations', ylabel='%')
         panel.grid(linewidth=0.5)
-    panels[-1].legend(fontsize='small')
+    figure.legend(*panels[0].get_legend_handles_labels(), loc='outside right center')
     figure.suptitle(f'{title}: mean over the seeds; bands are the seeds')
     return figure

@@ -24,7 +24,7 @@ from mmseg_ctx.analysis.study_report import (
     write_report,
 )
 from mmseg_ctx.analysis.study_run import main, train_and_test
-from mmseg_ctx.analysis.study_suite import Row, Suite, read_suite, select, suite_names
+from mmseg_ctx.analysis.study_suite import Row, Suite, groups, read_suite, select, suite_names
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import render
 
@@ -69,6 +69,7 @@ def test_the_default_study_has_a_baseline_the_methods_and_an_ablation_of_each():
 def test_rows_differ_in_name_and_in_what_is_trained():
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)
+    assert not set(names) & set(groups(ROWS))  # ``--rows`` takes both
     trained = [
         (
             str(sorted(config.model.to_dict().items())),
@@ -89,7 +90,7 @@ def test_the_multi_label_rows_are_trained_and_tested_on_varied_objects():
             for name in ('train', 'val', 'test')
             if config[f'{name}_dataloader']
         ]
-        assert varied == [row.group == 'ctnet-multi-label'] * len(varied)
+        assert varied == [row.group == 'multi-label'] * len(varied)
         assert len(varied) >= 2
 
 

@@ -82,8 +82,11 @@ class _Reader(Dataset):
     def __init__(self, config):
         place = config.get('data_root') or config.get('data_prefix')
         with value_errors(f'{config.get("type")} cannot read the data set in {place!r}'):
-            steps = [(type(step).__name__, step) for step in Compose(config['pipeline']).transforms]
-            self.steps = [(name, step) for name, step in steps if name.startswith(LOADING)]
+            named = [(_name(step), step) for step in config['pipeline']]
+            # The others are not built, so that none of them is a reason to refuse the data set.
+            self.steps = [
+                (name, Compose([step])) for name, step in named if name.startswith(LOADING)
+            ]
             self.has_labels = any('Image' not in name for name, _ in self.steps)
             self.dataset = DATASETS.build({**config, 'pipeline': []})
             self.classes = tuple(self.dataset.metainfo['classes'])
@@ -144,6 +147,11 @@ class _Reader(Dataset):
             yield f'has label values {", ".join(outside)}; classes are {allowed}'
         elif not counts.any():
             yield 'has no labelled pixel'
+
+
+def _name(step):
+    kind = step['type']
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__  # without 'mmseg.'
 
 
 def _largest(path, backend_args):

@@ -149,6 +149,24 @@ def test_steps_given_as_classes(ade20k):
     assert problems == []
 
 
+@pytest.mark.parametrize('kind', ['NoSuchStep', 'RandomCrop'])
+def test_a_step_that_is_not_run_is_not_built(kind, ade20k):
+    _, _, dataset = ade20k
+    dataset.pipeline.append(dict(type=kind, no_such_argument=1))
+    summary, problems = check(dataset)
+    assert summary.has_labels
+    assert problems == []
+
+
+def test_a_step_named_with_its_registry(ade20k):
+    _, label, dataset = ade20k
+    dataset.pipeline[1]['type'] = 'mmseg.LoadAnnotations'
+    label.write_bytes(b'')
+    summary, (problem,) = check(dataset)
+    assert summary.has_labels
+    assert label.name in problem
+
+
 def test_values_out_of_range_where_label_0_is_a_class(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root, dataset = toy('cityscapes', tmp_path, num_images=1)

@@ -222,7 +222,7 @@ def write_table(*options, measure=lambda: [TABLE]):
     write_tables(measure, parser.parse_args(options))
 
 
-def test_tables_go_to_a_file_and_to_standardwrite_table(tmp_path, capsys):
+def test_tables_go_to_a_file_and_to_standard_output(tmp_path, capsys):
     write_table()
     assert capsys.readouterr().out == render([TABLE], 'text')
     path = tmp_path / 'table.md'

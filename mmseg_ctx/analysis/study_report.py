@@ -149,7 +149,9 @@ def curves_picture(title, titles, results):
     for result in results:
         if points := result.get('curve'):
             curves.setdefault(result['row'], []).extend(points)
-    if not curves:
+    measured = {name for points in curves.values() for point in points for name in point}
+    titles = {name: heading for name, heading in titles.items() if name in measured}
+    if not titles:
         return None
     figure = Figure((1.5 + 4 * len(titles), 4), layout='constrained')
     panels = figure.subplots(1, len(titles), squeeze=False)[0]

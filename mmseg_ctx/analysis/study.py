@@ -17,7 +17,7 @@ from mmseg_ctx.utils.files import writing
 # What a run needs of its config, or this module changes.
 NEEDED = (
     *('model', 'train_cfg', 'train_dataloader', 'test_cfg', 'test_dataloader', 'test_evaluator'),
-    *('optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint', 'train_cfg.max_iters'),
+    *('optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint'),
 )
 
 
@@ -42,13 +42,15 @@ def run_config(row, seed, iterations=None):
 
     Raises:
         FileNotFoundError: The config does not exist.
-        ValueError: The config cannot be read, or lacks what a run needs.
+        ValueError: The config cannot be read, lacks what a run needs, or trains by epochs.
     """
     path = row.config if Path(row.config).exists() else config_path(row.config)
     config = read_config(path, *NEEDED, overrides=dict(row.overrides))
     if row.start_from:
         config.study = dict(start_from=row.start_from)
-    length = config.train_cfg.max_iters
+    length = config.train_cfg.get('max_iters')
+    if length is None:
+        raise ValueError(f'{row.config} must train by iterations (train_cfg.max_iters)')
     iterations = iterations or row.iterations or length
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     if isinstance(config.param_scheduler, dict):
@@ -92,8 +94,8 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
         start = runs.get((row.start_from, seed))
         if row.start_from and not start:
             raise ValueError(
-                f'row {row.name!r} starts from {row.start_from!r}, which is no earlier row with '
-                f'seed {seed}'
+                f'row {row.name!r} starts from {row.start_from!r}, which is not trained before it '
+                f'with seed {seed}'
             )
         run = Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}', start)
         runs[row.name, seed] = run

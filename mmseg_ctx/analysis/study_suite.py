@@ -70,7 +70,7 @@ def select(rows, names):
     known = (*(row.name for row in rows), *groups(rows))
     for name in names:
         if name not in known:
-            raise ValueError(f'rows must be among {", ".join(known)}, got {name!r}')
+            raise ValueError(f'--rows must be among {", ".join(known)}, got {name!r}')
     chosen, starts = [], set()
     for row in reversed(rows):  # a row comes after the one that it starts from
         asked = {row.name, row.group} & set(names) if names else row.by_default
@@ -94,8 +94,8 @@ def read_suite(name):
     """Read a suite from its YAML file, one of :func:`suite_names` or the path of another.
 
     The file has the attributes of :class:`Suite`, and those of a :class:`Row` in each entry of
-    ``rows``; ``defaults`` has attributes of every row. ``quick`` has the names of its rows, and
-    attributes in place of theirs, with 0 as the only seed by default.
+    ``rows``; ``defaults`` has attributes of every row. ``quick`` has the names of its ``rows``,
+    and their ``seeds``, by default only 0, and ``iterations``, by default their own.
 
     Raises:
         ValueError: The suite does not exist, or its file is wrong.
@@ -108,6 +108,28 @@ def read_suite(name):
         content = {'out': f'work_dirs/study-{path.stem}', **yaml.safe_load(path.read_text())}
         defaults = content.pop('defaults', {})
         rows = tuple(Row(**{**defaults, **row}) for row in content.pop('rows'))
-        changes = {'seeds': (0,), **content.pop('quick')}
-        quick = tuple(row._replace(**changes) for row in select(rows, changes.pop('rows')))
+        _check_names(rows)
+        quick = _quick(rows, **content.pop('quick'))
         return Suite(rows=rows, quick=quick, **content)
+
+
+def _check_names(rows):
+    earlier = set()
+    for row in rows:
+        if row.name in earlier:
+            raise ValueError(f'two rows are called {row.name!r}')
+        if row.start_from not in (None, *earlier):
+            raise ValueError(
+                f'row {row.name!r} must start from an earlier row, got {row.start_from!r}'
+            )
+        earlier.add(row.name)
+
+
+def _quick(every, rows, seeds=(0,), iterations=None):
+    for name in rows:
+        if name not in {row.name for row in every}:
+            raise ValueError(f'quick names a row that is not there, {name!r}')
+    return tuple(
+        row._replace(seeds=seeds or row.seeds, iterations=iterations or row.iterations)
+        for row in select(every, rows)
+    )

@@ -124,6 +124,14 @@ def test_a_config_without_what_a_run_needs(name, tmp_path):
     assert not (tmp_path / 'study').exists()
 
 
+def test_a_config_that_trains_by_epochs_is_refused(tmp_path):
+    path = tmp_path / 'mine.py'
+    base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"
+    path.write_text(f'{base}train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=2)\n')
+    with pytest.raises(ValueError, match=r'mine\.py must train by iterations \(train_cfg'):
+        run_config(Row('mine', str(path)), seed=0)
+
+
 def test_one_scheduler_without_a_list(tmp_path):
     path = tmp_path / 'mine.py'
     base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"
@@ -176,7 +184,7 @@ def test_a_row_starts_from_an_earlier_one_with_its_seed(tmp_path):
     with pytest.raises(ValueError, match=r"'cac-fcn' starts from 'fcn', .* with seed 1"):
         plan(rows, tmp_path)
     for wrong in (rows[::-1], rows[1:]):
-        with pytest.raises(ValueError, match=r"'fcn', which is no earlier row with seed 3"):
+        with pytest.raises(ValueError, match=r"'fcn', which is not trained before it with seed 3"):
             plan(wrong, tmp_path, seeds=[3])
     assert not list(tmp_path.iterdir())
 
@@ -383,6 +391,8 @@ def test_curves_have_a_line_for_each_row_within_the_seeds():
     results.append(dict(row='other', seed=0, curve=[dict(iteration=1, mDice=70.0)]))
     (panel,) = curves_picture('Streets', dict(mIoU='mIoU'), results).axes
     assert [len(line.get_xdata()) for line in panel.lines] == [2, 2, 0]
+    only_tested = dict(mIoU='mIoU', mIoU_far='mIoU far')
+    assert len(curves_picture('Streets', only_tested, results).axes) == 1
     assert curves_picture('', dict(mIoU='mIoU'), [dict(row='fcn', seed=0, curve=[])]) is None
 
 
@@ -474,15 +484,18 @@ def test_a_suite_is_read_from_a_file(tmp_path):
     assert select(suite.rows, []) == [head, two]
     assert select(suite.rows, ['base']) == [head]
     assert select(suite.rows, ['three']) == [head, two, three]
-    with pytest.raises(ValueError, match="among head, two, three, base, got 'fuor'"):
+    with pytest.raises(ValueError, match="--rows must be among head, two, three, base, got 'fuor'"):
         select(suite.rows, ['base', 'fuor'])
 
 
 @pytest.mark.parametrize(
     ('text', 'change', 'message'),
     [
-        ('rows: [head]', 'rows: [hat]', "rows must be among head, two, three, base, got 'hat'"),
-        ('iterations: 5', 'iteration: 5', 'iteration'),
+        ('start_from: two', 'start_from: four', "'three' must start from an earlier row, got 'fou"),
+        ('name: two', 'name: head', "two rows are called 'head'"),
+        ('rows: [head]', 'rows: [hat]', "quick names a row that is not there, 'hat'"),
+        ('rows: [head]', 'rows: [base]', "quick names a row that is not there, 'base'"),
+        ('iterations: 5', 'iteration: 5', "unexpected keyword argument 'iteration'"),
         ('validate_every', 'validate', "unexpected keyword argument 'validate'"),
         ('title: Streets', 'text', 'Error'),
     ],

@@ -100,6 +100,6 @@ def test_help_has_an_example_and_the_rows(capsys):
     assert 'python tools/study.py --rows fcn dmnet' in printed
     assert 'cac-dmnet-no-kl' in printed
     assert (
-        'groups: methods, ablations, convergence, longer, start, delay, thin, ctnet-modes, '
+        'groups: methods, ablations, convergence, start, delay, thin, ctnet-modes, '
         'multi-label; folder: work_dirs/study' in printed
     )

@@ -7,6 +7,7 @@ model = dict(
         in_channels=2048,
         in_index=3,
         channels=512,
+        # As in the paper's configs; the small model leaves it out to stay small.
         fusion=True,
         dropout_ratio=0.1,
         num_classes=11,

@@ -24,7 +24,7 @@ COMPARED = (
     'AdaptiveContextHead',
     'ContextTandemHead',
 )
-# What a head reads beside the last stage, or does not count.
+# Further stages that a head reads, and parts that are not counted.
 HEAD_NOTES = dict(
     AdaptiveContextHead="AdaptiveContextHead also reads the dilated ResNet's stages 1 and 2, of "
     '1/8 and 1/4 of the channels, the former at twice the size.',

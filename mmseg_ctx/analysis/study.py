@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mmseg_ctx.utils.configs import config_path, read_config
 from mmseg_ctx.utils.files import writing
 
-# What a run needs of its config, or this module changes.
+# Settings that a run needs in its config, or that this module changes.
 NEEDED = (
     *('model', 'train_cfg', 'train_dataloader', 'test_cfg', 'test_dataloader', 'test_evaluator'),
     *('optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint'),

@@ -48,7 +48,7 @@ def load_checkpoint(path):
                 f'{path} is no checkpoint: {shown(name)} in its state dict is no tensor'
             )
     prefix = PARALLEL_PREFIX if all(name.startswith(PARALLEL_PREFIX) for name in state_dict) else ''
-    # Without what a file can give a tensor beside its values, such as hooks.
+    # Drops what a file can attach to a tensor, such as hooks.
     state_dict = {name.removeprefix(prefix): value.detach() for name, value in state_dict.items()}
     return state_dict, _items(content.get('meta')) if 'state_dict' in content else {}
 

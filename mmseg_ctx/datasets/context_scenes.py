@@ -28,7 +28,7 @@ PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_varied)?(
 
 @DATASETS.register_module()
 class ContextScenesDataset(BaseSegDataset):
-    """Drawn scenes, some of whose classes only distant context tells apart.
+    """Drawn scenes. Only distant context tells some of their classes apart.
 
     Four classes of ground look alike. Only a kite in the sky, with 0.3 % of the pixels, shows which
     of them an image has. Two classes of crates, dark and light, differ only relative to the other

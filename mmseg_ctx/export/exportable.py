@@ -25,7 +25,8 @@ def exportable(model):
     # A module with two names is replaced under both.
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) in REPLACEMENTS:
-            model.set_submodule(name, REPLACEMENTS[type(module)].like(module))
+            parent, _, child = name.rpartition('.')
+            setattr(model.get_submodule(parent), child, REPLACEMENTS[type(module)].like(module))
     return model
 
 

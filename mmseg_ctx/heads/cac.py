@@ -94,7 +94,7 @@ class ContextAwareClassifierHead(WrappedHead):
     ):
         super().__init__(head)
         products = ('dot', 'cosine')
-        # Not all attributes have the names of their arguments: prior_logits is a method here, and
+        # Some attributes are not named like their arguments: prior_logits is a method here, and
         # the wrapped head may have a temperature or residual of its own.
         self.cosine_temperature = check_number('temperature', temperature, exclusive=True)
         self.prior_product = check_choice('prior_logits', prior_logits, products)

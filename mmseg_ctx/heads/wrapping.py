@@ -115,7 +115,7 @@ class WrappedHead:
         Returns:
             Tensor: Logits of the new classifier, ``[B, N, h, w]``.
         """
-        # Called directly, outside the three methods, nobody asks for what is computed.
+        # A direct call, outside the three methods, discards what is computed.
         classification = self._classification or _Classification()
         logits, computed = self.classify_in_context(feat, **classification.arguments)
         classification.computed.append(computed)

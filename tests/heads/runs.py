@@ -9,6 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, runner
 
+from mmseg_ctx.checkpoints.loading import PARALLEL_PREFIX
 from mmseg_ctx.hooks import ExactResumeHook
 from tests.heads.models import HEADS, changed
 from tests.models import model_config, scenes_loader
@@ -86,7 +87,8 @@ def train(
 def weights(model):
     """Return copies of a model's parameters and statistics, by name without a wrapper's prefix."""
     return {
-        name.removeprefix('module.'): value.clone() for name, value in model.state_dict().items()
+        name.removeprefix(PARALLEL_PREFIX): value.clone()
+        for name, value in model.state_dict().items()
     }
 
 

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.analysis.models import mmseg_model, with_cac
+from mmseg_ctx.checkpoints.loading import PARALLEL_PREFIX
 from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.utils.models import build
 from tests.helpers import ROOT, assert_relative, data_samples, run_processes
@@ -93,7 +94,7 @@ def step(model, x, label):
         losses = model(x, label)
         total(losses).backward()
     gradients = {
-        name.removeprefix('module.'): parameter.grad
+        name.removeprefix(PARALLEL_PREFIX): parameter.grad
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }

@@ -75,9 +75,9 @@ def test_one_image_of_1x1_features(head, device):
     ids=['odd', 'no multiples', 'one column'],
 )
 def test_odd_sizes(head, sizes, device):
-    """Logits have the finest map's size, predictions the image's. The loss is that of the logits.
+    """Logits have the finest map's size, predictions the image's. The loss is PyTorch's.
 
-    It is PyTorch's cross-entropy of the logits that PyTorch resizes to the labels.
+    It equals PyTorch's cross-entropy of the logits that PyTorch resizes to the labels.
     """
     model = build_random(head, device).eval()
     inputs, label = features(device, sizes=sizes), labels(device, size=(67, 45))
@@ -166,7 +166,7 @@ def test_channels_last(head, device):
 def test_strict_state_dict(head, device, tmp_path):
     """Weights written by one model load strictly into another, which then is the same.
 
-    One with MMSegmentation's own segmentor has the same names. A name that is missing is an error.
+    MMSegmentation's own segmentor has the same names. A name that is missing is an error.
     """
     model, inputs = build_random(head, device).eval(), features(device)
     torch.save(model.state_dict(), tmp_path / 'model.pth')
@@ -196,7 +196,7 @@ def test_copy_and_pickle(head, device):
 def test_no_value_is_read(head):
     """Losses and gradients need no value in Python, for which a GPU would have to finish first.
 
-    Shown with tensors without values. Nor is anything copied to the device in a step.
+    The test uses tensors without values. A step copies nothing to the device.
     """
     with torch.device('meta'):
         model = build(head)
@@ -320,7 +320,7 @@ def test_killed_and_resumed(head, tmp_path):
 def test_compile(head, device):
     """``torch.compile(fullgraph=True)`` by inductor: logits, losses and gradients are eager's.
 
-    Without norms, which are PyTorch's: compiling takes most of the time of this file.
+    The heads have no norms here, since compiling takes most of the time of this file.
     """
     model = build(head, norm_cfg=None).to(device)
     inputs, label = features(device), labels(device)

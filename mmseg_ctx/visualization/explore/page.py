@@ -84,8 +84,8 @@ class Page:
         ) as self.blocks:
             gr.Markdown(
                 '## What did the model do with this pixel?\n'
-                'Choose an image, then **click a pixel** in it. What the model predicts there, and '
-                'the context that it used, appear beside or below the image.\n\n'
+                'Choose an image, then **click a pixel** in it. Beside or below the image, the '
+                'page shows what the model predicts there and the context that it used.\n\n'
                 f'Model: `{model_name}`'
             )
             self.inspection = gr.State(None, time_to_live=3600)

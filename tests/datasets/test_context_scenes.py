@@ -211,5 +211,5 @@ def test_wrong_arguments_are_named(options, error, message):
 
 
 def test_wrong_options_of_the_transform_are_named():
-    with pytest.raises(TypeError, match="image must be True or False, got 'yes'"):
+    with pytest.raises(TypeError, match=r'^image '):
         RenderContextScene(image='yes')

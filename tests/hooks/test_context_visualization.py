@@ -74,5 +74,5 @@ def test_a_model_without_context_is_refused_at_the_start(tmp_path):
 
 @pytest.mark.parametrize(('interval', 'error'), [(0, ValueError), (2.5, TypeError)])
 def test_bad_interval(interval, error):
-    with pytest.raises(error, match=f'interval must be an integer >= 1, got {interval}'):
+    with pytest.raises(error, match=r'^interval '):
         ContextVisualizationHook(interval)

@@ -35,11 +35,19 @@ class Summary:
 
 
 def check_dataset(config, workers=0, report=print, progress=lambda done, total: None):
-    """Read every image and label through the data set's own class and steps; return a Summary.
+    """Read every image and label through the data set's own class and loading steps.
 
-    ``config`` may have ``ConcatDataset`` and the like around it. ``workers`` processes read, by
-    default this one. ``report`` gets each problem at once, as a line that begins with the path, and
-    ``progress`` the numbers of the images read and of all.
+    Args:
+        config (Config | dict): The data set's config, ``train_dataloader.dataset`` for instance.
+            ``ConcatDataset`` and the like may be around it.
+        workers (int): Processes that read; 0 reads in this one. Default: 0.
+        report (Callable[[str], None]): Called at once with a line for each problem, which begins
+            with the file's path. Default: ``print``.
+        progress (Callable[[int, int], None]): Called after each image with the number of images
+            read and of all. Default: nothing.
+
+    Returns:
+        Summary: Counts of images, bad files and class frequencies.
 
     Raises:
         ValueError: The data set cannot be built, or it has no images.

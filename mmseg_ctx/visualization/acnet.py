@@ -50,7 +50,7 @@ def read_context(head, records, scene):
     Args:
         head (AdaptiveContextHead): The head.
         records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
-        scene (Scene): The image.
+        scene (Prediction): The image.
 
     Returns:
         list[Gate]: One for each block, coarsest first.
@@ -70,7 +70,7 @@ def draw(figure, gates, scene):
     Args:
         figure (matplotlib.figure.SubFigure): The figure to draw in.
         gates (list[Gate]): See :func:`read_context`.
-        scene (Scene): The image.
+        scene (Prediction): The image.
     """
     grid = figure.subplots(2, len(gates), squeeze=False)
     for gate, (above, below) in zip(gates, grid.T, strict=True):

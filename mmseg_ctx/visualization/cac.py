@@ -82,7 +82,7 @@ def read_context(head, records, scene):
     Args:
         head (ContextAwareClassifierHead): The head.
         records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
-        scene (Scene): The image.
+        scene (Prediction): The image.
 
     Returns:
         Classifiers: Features, logits, predictions and weights.
@@ -100,7 +100,7 @@ def read_context(head, records, scene):
         features[0].float().cpu(),
         logits,
         {
-            name: scene.prediction if name == 'refined' else _predict(scene, each)
+            name: scene.predicted if name == 'refined' else _predict(scene, each)
             for name, each in logits.items()
         },
         original,
@@ -127,7 +127,7 @@ def draw(figure, classifiers, scene):
     Args:
         figure (matplotlib.figure.SubFigure): The figure to draw in.
         classifiers (Classifiers): See :func:`read_context`.
-        scene (Scene): The image.
+        scene (Prediction): The image.
     """
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
     _draw_predictions(above, classifiers.predictions, scene)
@@ -193,7 +193,7 @@ def _draw_embedding(axes, classifiers, shown, scene):
     from sklearn.manifold import TSNE
 
     features = classifiers.features  # [d, h, w]
-    label = scene.prediction if scene.label is None else scene.label
+    label = scene.predicted if scene.label is None else scene.label
     label = _at_feature_size(label, scene, features.shape[1:]).flatten()  # [h * w]
     chosen = torch.isin(label, torch.tensor(shown)).nonzero().flatten()
     chosen = chosen[torch.linspace(0, len(chosen) - 1, min(PIXELS, len(chosen))).long()]

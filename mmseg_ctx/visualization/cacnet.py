@@ -69,7 +69,7 @@ def read_context(head, records, scene):
     Args:
         head (ContextAdaptiveConvHead): The head.
         records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
-        scene (Scene): The image.
+        scene (Prediction): The image.
 
     Returns:
         list[WeightedFeatures]: One for each context-adaptive convolution.
@@ -91,7 +91,7 @@ def draw(figure, convolutions, scene):
     Args:
         figure (matplotlib.figure.SubFigure): The figure to draw in.
         convolutions (list[WeightedFeatures]): See :func:`read_context`.
-        scene (Scene): The image.
+        scene (Prediction): The image.
     """
     parts = figure.subfigures(1, len(convolutions), squeeze=False, wspace=0.02)[0]
     for part, convolution in zip(parts, convolutions, strict=True):

@@ -20,7 +20,8 @@ from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.visualization import acnet, cac, cacnet, ctnet, dmnet
 from mmseg_ctx.visualization.labels import class_entries
 from mmseg_ctx.visualization.panels import SMALL, show_label, show_picture
-from mmseg_ctx.visualization.scene import Scene, predict_scene
+from mmseg_ctx.visualization.prediction import Prediction, predict
+from mmseg_ctx.visualization.recording import recording
 
 # The file that reads and draws the context of each kind of head. A head in CAC is of two kinds, so
 # its sheet has two parts. Each file defines, for its part of a sheet:
@@ -49,12 +50,12 @@ class Context(NamedTuple):
     """What the context methods in a model computed for one image.
 
     Attributes:
-        scene (Scene): The image and the prediction.
+        scene (Prediction): The image and the prediction.
         methods (list[tuple[module, object]]): For each method in the head, its file in this
             package and the result of that file's ``read_context``.
     """
 
-    scene: Scene
+    scene: Prediction
     methods: list
 
 
@@ -100,7 +101,8 @@ def read_context(segmentor, item, dataset_meta):
             for name, module in method.recorded_modules(head).items()
         }
         ignore_index = getattr(head, 'ignore_index', IGNORED)
-        scene, records = predict_scene(segmentor, item, dataset_meta, modules, ignore_index)
+        with recording(modules) as records:
+            scene = predict(segmentor, item, dataset_meta, ignore_index)
         found = []
         for method in methods:
             own = {name: record for (owner, name), record in records.items() if owner is method}
@@ -129,7 +131,7 @@ def draw_context(segmentor, item, dataset_meta):
     """
     require_methods(segmentor)
     scene, methods = read_context(segmentor, item, dataset_meta)
-    shown = [scene.prediction, scene.label]
+    shown = [scene.predicted, scene.label]
     for method, context in methods:
         if method is cac:
             shown += cac.label_maps(context)
@@ -155,7 +157,7 @@ def to_picture(figure, dpi=100):
 
 
 def _draw_top(figure, scene):
-    labels = {'ground truth': scene.label, 'prediction': scene.prediction}
+    labels = {'ground truth': scene.label, 'prediction': scene.predicted}
     labels = {title: label for title, label in labels.items() if label is not None}
     first, *others = figure.subplots(1, 1 + len(labels))
     show_picture(first, scene.image, 'image')

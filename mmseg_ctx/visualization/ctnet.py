@@ -63,7 +63,7 @@ def read_context(head, records, scene):
     Args:
         head (ContextTandemHead): The head.
         records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
-        scene (Scene): The image.
+        scene (Prediction): The image.
 
     Returns:
         ClassAttention: The probabilities and the attention.
@@ -100,7 +100,7 @@ def draw(figure, context, scene):
     Args:
         figure (matplotlib.figure.SubFigure): The figure to draw in.
         context (ClassAttention): See :func:`read_context`.
-        scene (Scene): The image.
+        scene (Prediction): The image.
     """
     left, right = figure.subfigures(1, 2, width_ratios=(1, 2), wspace=0.02)
     names = context.vector_names(scene.classes)

@@ -63,7 +63,7 @@ def read_context(head, records, scene):
     Args:
         head (DynamicMultiScaleHead): The head.
         records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
-        scene (Scene): The image.
+        scene (Prediction): The image.
 
     Returns:
         list[Scale]: One for each filter size.
@@ -88,7 +88,7 @@ def draw(figure, scales, scene):
     Args:
         figure (matplotlib.figure.SubFigure): The figure to draw in.
         scales (list[Scale]): See :func:`read_context`.
-        scene (Scene): The image.
+        scene (Prediction): The image.
     """
     parts = figure.subfigures(1, len(scales), squeeze=False, wspace=0.02)[0]
     for part, scale in zip(parts, scales, strict=True):

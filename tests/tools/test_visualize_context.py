@@ -130,7 +130,7 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
         ((broken, checkpoint, image, *out), 'broken.py cannot be read as a config: SyntaxError'),
         ((config, checkpoint, cut, *out), 'cut.png cannot be read: '),
         ((config, checkpoint, image, '--labels', cut, *out), 'cut.png cannot be read: '),
-        ((config, checkpoint, image, *untested, *out), 'has no test_dataloader.dataset.pipeline'),
+        ((config, checkpoint, image, *untested, *out), 'has no test_dataloader.dataset'),
         ((config, checkpoint, image, '--labels', small, *out), 'must be of the size of the image'),
         ((config, checkpoint, image, '--labels', strange, *out), '0 to 13, or 255 where it'),
         (

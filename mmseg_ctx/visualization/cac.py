@@ -89,7 +89,7 @@ def read_context(head, shown, scene):
     predictions = {
         name: predicted_labels(scene.resize(each))[0].numpy() for name, each in logits.items()
     }
-    predictions['refined'] = scene.prediction
+    predictions['refined'] = scene.predicted
     rewritten = shown['classifier'][0][0].float().cpu()
     original = head.conv_seg.weight.detach().flatten(1).float().cpu()
     moves = 1 - F.cosine_similarity(original, rewritten, dim=1)
@@ -171,7 +171,7 @@ def _draw_embedding(axes, classifiers, shown, scene):
     from sklearn.manifold import TSNE
 
     features = classifiers.features  # [d, h, w]
-    label = scene.prediction if scene.label is None else scene.label
+    label = scene.predicted if scene.label is None else scene.label
     label = _at_feature_size(label, scene, features.shape[1:]).flatten()  # [h * w]
     chosen = torch.isin(label, torch.tensor(shown)).nonzero().flatten()
     chosen = chosen[torch.linspace(0, len(chosen) - 1, min(PIXELS, len(chosen))).long()]

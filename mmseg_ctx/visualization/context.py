@@ -25,6 +25,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import last_head
@@ -32,7 +33,7 @@ from mmseg_ctx.utils.recording import recording
 from mmseg_ctx.visualization import cac, plain
 from mmseg_ctx.visualization.labels import class_entries
 from mmseg_ctx.visualization.panels import SMALL, show_label, show_picture
-from mmseg_ctx.visualization.scene import Scene, predict_scene
+from mmseg_ctx.visualization.prediction import Prediction, predict
 
 WIDTH = 12.0
 TOP_HEIGHT = 3.2
@@ -44,12 +45,12 @@ class Context(NamedTuple):
     """What a decode head computed for one image.
 
     Attributes:
-        scene (Scene): The image and the prediction.
+        scene (Prediction): The image and the prediction.
         methods (list[tuple[module, object]]): For each context method in the head, its sheet and
             the result of the sheet's ``read_context``.
     """
 
-    scene: Scene
+    scene: Prediction
     methods: list
 
 
@@ -58,7 +59,8 @@ def find_methods(head):
     folder = 'mmseg_ctx.heads.'
     classes = {cls for part in head.modules() for cls in type(part).__mro__}
     files = {cls.__module__.removeprefix(folder) for cls in classes}
-    return [_sheet(f'{__package__}.{name}') for name in METHODS if name in files]
+    sheets = [_sheet(f'{__package__}.{name}') for name in METHODS if name in files]
+    return sheets or [plain] * isinstance(head, ContextHead)
 
 
 def _sheet(name):
@@ -84,7 +86,7 @@ def read_context(segmentor, item, dataset_meta):
     head = last_head(segmentor)
     ignore_index = getattr(head, 'ignore_index', IGNORED)
     with recording(head) as shown, cac.showing(head):
-        scene, _ = predict_scene(segmentor, item, dataset_meta, {}, ignore_index)
+        scene = predict(segmentor, item, dataset_meta, ignore_index)
     methods = find_methods(head)
     return Context(scene, [(each, each.read_context(head, shown, scene)) for each in methods])
 
@@ -109,7 +111,7 @@ def draw_context(segmentor, item, dataset_meta):
     """
     scene, methods = read_context(segmentor, item, dataset_meta)
     methods = methods or [(plain, plain.read_context(last_head(segmentor), {}, scene))]
-    labels = [scene.prediction, scene.label]
+    labels = [scene.predicted, scene.label]
     for sheet, context in methods:
         labels += sheet.label_maps(context) if sheet is cac else []
     entries = class_entries(labels, scene.classes, scene.palette)
@@ -138,7 +140,7 @@ def to_picture(figure, dpi=100):
 
 
 def _draw_top(figure, scene):
-    labels = {'ground truth': scene.label, 'prediction': scene.prediction}
+    labels = {'ground truth': scene.label, 'prediction': scene.predicted}
     labels = {title: label for title, label in labels.items() if label is not None}
     first, *others = figure.subplots(1, 1 + len(labels))
     show_picture(first, scene.image, 'image')

@@ -85,7 +85,7 @@ def read_context(segmentor, item, dataset_meta):
     """
     head = last_head(segmentor)
     ignore_index = getattr(head, 'ignore_index', IGNORED)
-    with recording(head) as shown, cac.showing(head):
+    with recording(head) as shown:
         scene = predict(segmentor, item, dataset_meta, ignore_index)
     methods = find_methods(head)
     return Context(scene, [(each, each.read_context(head, shown, scene)) for each in methods])

@@ -27,7 +27,13 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.losses import ClassEntropyKLLoss, head_losses, loss_modules, losses_of_logits
+from mmseg_ctx.losses import (
+    ClassEntropyKLLoss,
+    head_losses,
+    label_of,
+    loss_modules,
+    losses_of_logits,
+)
 from mmseg_ctx.ops import (
     ResizableLogits,
     at_least_float32,
@@ -473,8 +479,7 @@ class ContextAwareClassifierHead(nn.Module):
         """
         head, layer = self.head, self._classifier()
         samples = kwargs.get('batch_data_samples') or args[self._num_previous]
-        label = head._stack_batch_gt(samples).squeeze(1).long()  # [B, H, W]
-        check_labels(label, head.num_classes, head.ignore_index)
+        label = label_of(head, samples)
         with layer.training_step() as steps:
             losses = head_losses(head, inputs, *args, **kwargs)
         _refuse_if(_why_not_steps(steps), head, RuntimeError)
@@ -482,16 +487,16 @@ class ContextAwareClassifierHead(nn.Module):
             layer,
             steps[0],
             label,
-            head.ignore_index,
-            lambda logits: self._losses_of_logits(logits, samples),
+            ignore_index=-1,
+            losses_of=lambda logits: self._losses_of_logits(logits, label),
         )
 
-    def _losses_of_logits(self, logits, samples):
+    def _losses_of_logits(self, logits, label):
         """Return the entries of the head's ``loss_decode`` for the prior or the oracle."""
         criteria = loss_modules(self.head)
         if isinstance(self.head, (DDRHead, STDCHead)):
             criteria = criteria[:1]  # the others belong to the head's auxiliary map
-        losses = losses_of_logits(self.head, logits, samples, criteria)
+        losses = losses_of_logits(self.head, logits, label, criteria)
         losses.pop('acc_seg')
         return losses
 

@@ -15,7 +15,7 @@ from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
 from mmseg_ctx.visualization.panels import CHANGES
-from tests.models import FCN, HEADS, build_segmentor
+from tests.models import FCN, HEADS, METHODS, build_segmentor, with_cac
 
 HEIGHT, WIDTH = 40, 64
 
@@ -478,6 +478,14 @@ def test_a_head_without_a_sheet_of_its_own(kind):
         mean = maps[0].mean(dim=0)
         np.testing.assert_allclose(shown(axes['features']), mean, atol=1e-6)
         np.testing.assert_allclose(shown(axes['mask']), mean.sigmoid(), atol=1e-6)
+
+
+def test_a_head_in_cac_shows_its_own_context_too():
+    toy = build_segmentor(with_cac(dict(FCN, type=ToyHead)))
+    assert {'confidence', 'mask', 'prior → refined'} <= set(all_axes(draw(toy, make_item())))
+    tandem = build_segmentor(with_cac(METHODS['CTNet']))
+    axes = all_axes(draw(tandem, make_item()))
+    assert {'class probabilities', 'prior → refined'} <= set(axes)
 
 
 def inputs_of(segmentor, item):

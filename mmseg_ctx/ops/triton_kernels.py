@@ -17,12 +17,14 @@ import triton.language as tl
 # A program of the first and third kernel computes a tile of pixels, one a thread. Eight columns
 # of floats fill a sector of memory.
 TILE_ROWS, TILE_COLUMNS = 4, 32
-# A program of the second kernel is one warp. It computes up to so many classes, four a thread, which
-# share what is read for each pixel, and of few classes several columns of cells.
+# A program of the second kernel is one warp. It computes up to so many classes, four a thread
+# that share what is read for each pixel, and of few classes several columns of cells.
 MOST_CLASSES, WARP = 128, 32
 # It computes up to so many rows of cells, since it computes the pixels above the first one for one
 # row alone. A GPU is full with so many programs.
 MOST_ROWS, FULL_GRID = 16, 8192
+# Labels: a thread keeps the offsets and weights of few logits; several threads share more.
+FEW_TAPS, MOST_TAPS = 16, 64
 
 LOWEST = tl.constexpr(torch.finfo(torch.float32).min / 2)
 LARGEST = tl.constexpr(torch.finfo(torch.float32).max / 2)
@@ -153,7 +155,9 @@ def _row_gradient(
     return total
 
 
-@triton.jit(do_not_specialize=(*_PLAIN, 'grad_image', 'grad_row', 'grad_column', 'first_class', 'rows'))
+@triton.jit(
+    do_not_specialize=(*_PLAIN, 'grad_image', 'grad_row', 'grad_column', 'first_class', 'rows')
+)
 def _gradient_kernel(
     grad, logits, label, log_normaliser, gradient,
     classes, height, width, label_height, label_width,
@@ -220,6 +224,85 @@ def _gradient_kernel(
         cell = ((image * classes + index) * height + y) * width + x
         tl.store(gradient + cell, total, valid & (y >= first_row))
         top_left, top, top_right = low_left, low, low_right
+
+
+@triton.jit
+def _finite(value):
+    """Make infinities and NaN large finite numbers, NaN the largest, as labels need them."""
+    value = value.to(tl.float32)
+    value = tl.where(value == value, value, LARGEST)
+    return tl.minimum(tl.maximum(value, -LARGEST), LARGEST)
+
+
+@triton.jit
+def _taps(
+    row_index, row_weights, column_index, column_weights, one_pass, row, column, height, width,
+    row_stride, column_stride, ROW_TAPS: tl.constexpr, COLUMN_TAPS: tl.constexpr,
+):  # fmt: skip
+    """Return offsets and weights ``[T, P]`` of all logits that the pixels read in a pass."""
+    tap = tl.arange(0, ROW_TAPS * COLUMN_TAPS)[:, None]
+    row_tap = (one_pass * height + row)[None] * ROW_TAPS + tap // COLUMN_TAPS
+    column_tap = (one_pass * width + column)[None] * COLUMN_TAPS + tap % COLUMN_TAPS
+    offset = tl.load(row_index + row_tap) * row_stride
+    offset += tl.load(column_index + column_tap) * column_stride
+    return offset, tl.load(row_weights + row_tap) * tl.load(column_weights + column_tap)
+
+
+@triton.jit(do_not_specialize=(*_PLAIN, 'passes', 'threshold'))
+def _labels_kernel(
+    logits, row_index, row_weights, column_index, column_weights, log_normaliser, label,
+    passes, classes, height, width, class_stride, row_stride, column_stride, threshold,
+    ONE_PASS: tl.constexpr, ONE_CLASS: tl.constexpr,
+    ROW_TAPS: tl.constexpr, COLUMN_TAPS: tl.constexpr,
+    TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Find each pixel's class of the largest logit, or of the largest sum of probabilities."""
+    row, column, inside = _pixels(height, width, TILE_ROWS, TILE_COLUMNS)
+    at = row.to(tl.int64) * width + column
+    offset, weight = _taps(
+        row_index, row_weights, column_index, column_weights, 0, row, column, height, width,
+        row_stride, column_stride, ROW_TAPS, COLUMN_TAPS,
+    )  # fmt: skip
+    best_score = tl.full((TILE_ROWS * TILE_COLUMNS,), -float('inf'), tl.float32)
+    best = tl.zeros_like(row)
+    if not ONE_PASS and not ONE_CLASS:
+        for one_pass in range(passes):
+            offset, weight = _taps(
+                row_index, row_weights, column_index, column_weights, one_pass, row, column,
+                height, width, row_stride, column_stride, ROW_TAPS, COLUMN_TAPS,
+            )  # fmt: skip
+            maximum, total = best_score, tl.zeros_like(best_score)
+            for index in range(classes):
+                value = tl.load(logits + tl.cast(index, tl.int64) * class_stride + offset)
+                value = tl.sum(_finite(value) * weight, 0)
+                maximum, total = _add_exponential(maximum, total, value)
+            normaliser = log_normaliser + tl.cast(one_pass, tl.int64) * height * width
+            tl.store(normaliser + at, maximum + tl.log(total), inside)
+        tl.debug_barrier()  # the program reads what it wrote
+    source = logits
+    for index in range(classes):
+        score = tl.zeros_like(best_score)
+        for one_pass in range(passes):
+            if not ONE_PASS:
+                offset, weight = _taps(
+                    row_index, row_weights, column_index, column_weights, one_pass, row, column,
+                    height, width, row_stride, column_stride, ROW_TAPS, COLUMN_TAPS,
+                )  # fmt: skip
+            value = tl.sum(_finite(tl.load(source + offset)) * weight, 0)
+            if ONE_CLASS:
+                # With several passes, MMSegmentation applies the sigmoid twice.
+                value = tl.sigmoid(value) if ONE_PASS else tl.sigmoid(tl.sigmoid(value)) / passes
+            elif not ONE_PASS:
+                normaliser = log_normaliser + tl.cast(one_pass, tl.int64) * height * width
+                value = tl.exp(value - tl.load(normaliser + at))
+            score += value
+        best = tl.where(score > best_score, index, best)
+        best_score = tl.maximum(best_score, score)
+        source += class_stride
+    if ONE_CLASS:
+        tl.store(label + at, (best_score > threshold).to(tl.float32), inside)
+    else:
+        tl.store(label + at, best.to(tl.int64), inside)
 
 
 def _sides(logits, label, align_corners):
@@ -289,3 +372,58 @@ def pixel_losses_backward(grad, logits, label, log_normaliser, align_corners):
                 *grad.stride(), first, rows, cells, block, num_warps=1,
             )  # fmt: skip
     return gradient
+
+
+def label_map(logits, rows, columns, threshold=None):
+    """Return the class of each pixel by the mean probability of passes; of equal ones the first.
+
+    Args:
+        logits (Sequence[Tensor]): Small logits of each pass, of one type, ``[N, h, w]``.
+        rows (Sequence[Interpolation]): Map of each pass from h rows to the H rows of the image.
+        columns (Sequence[Interpolation]): Map of each pass from w columns to W columns.
+        threshold (float | None): Required if N is 1. Default: None.
+
+    Returns:
+        Tensor | None: ``[1, H, W]``: classes, int64; if N is 1, zeros and ones, float32. None if a
+        pixel reads more logits than the kernel serves.
+    """
+    passes, classes = len(logits), len(logits[0])
+    (row_index, row_weights), (column_index, column_weights) = _tables(rows), _tables(columns)
+    taps = row_index.size(2), column_index.size(2)
+    if taps[0] * taps[1] > MOST_TAPS:
+        return None
+    pixels, strides = logits[0], logits[0].stride()
+    if passes > 1:
+        # One buffer, in which the place of a row depends on the table alone.
+        pixels = torch.cat([each.permute(1, 2, 0).reshape(-1, classes) for each in logits])
+        strides = 1, classes, classes
+        start = 0
+        for index, each in zip(row_index, logits, strict=True):
+            index.mul_(each.size(2)).add_(start)
+            start += each[0].numel()
+    height, width = row_index.size(1), column_index.size(1)
+    kind = torch.float32 if classes == 1 else torch.int64
+    label = pixels.new_empty(1, height, width, dtype=kind)
+    log_normaliser = label
+    if passes > 1 and classes > 1:
+        log_normaliser = pixels.new_empty(passes, height, width, dtype=torch.float32)
+    tile = TILE_ROWS if taps[0] * taps[1] <= FEW_TAPS else 1, TILE_COLUMNS
+    _labels_kernel[triton.cdiv(width, tile[1]), triton.cdiv(height, tile[0])](
+        pixels, row_index, row_weights, column_index, column_weights, log_normaliser, label, passes,
+        classes, height, width, *strides, threshold or 0.0, passes == 1, classes == 1, *taps, *tile,
+    )  # fmt: skip
+    return label
+
+
+def _tables(sides):
+    """Return indices and weights ``[passes, targets, K]`` of maps, with K a power of two."""
+    taps = triton.next_power_of_2(max(side.index.size(1) for side in sides))
+    tables = []
+    for name in ('index', 'weights'):
+        parts = [getattr(side, name) for side in sides]
+        parts = [
+            part if part.size(1) == taps else F.pad(part, (0, taps - part.size(1)))
+            for part in parts
+        ]
+        tables.append(torch.stack(parts) if len(parts) > 1 else parts[0][None].contiguous())
+    return tables

@@ -9,6 +9,7 @@ image. So the labels are computed tile by tile from the small logits.
 
 from contextlib import contextmanager
 from itertools import pairwise, product
+from typing import Literal
 
 import torch
 from mmengine.structures import PixelData
@@ -27,7 +28,7 @@ from mmseg_ctx.ops import (
     full_size,
     predicted_labels,
 )
-from mmseg_ctx.utils.arguments import check_bool, check_choice, check_ints
+from mmseg_ctx.utils.arguments import PositiveInt, check_argument
 from mmseg_ctx.utils.models import last_head
 
 
@@ -54,17 +55,21 @@ class MemoryEfficientSegmentor:
                 if isinstance(part, BaseDecodeHead) and isinstance(classifier, nn.Module):
                     classifier.register_forward_hook(self._hook)
 
+    @property
+    def threshold(self):
+        """float | None: Threshold of a single class's probability."""
+        # K-Net's head has no threshold, since it has several classes.
+        return getattr(last_head(self), 'threshold', None)
+
     def _checked_test_cfg(self):
         """Check ``test_cfg`` and return it."""
         settings = self.test_cfg or {}
-        check_bool('test_cfg.keep_logits', settings.get('keep_logits', False))
-        mode = check_choice('test_cfg.mode', settings.get('mode', 'whole'), ('whole', 'slide'))
+        check_argument('test_cfg.keep_logits', settings.get('keep_logits', False), bool)
+        mode = settings.get('mode', 'whole')
+        check_argument('test_cfg.mode', mode, Literal['whole', 'slide'])
         for name in ('crop_size', 'stride') if mode == 'slide' else ():
-            if len(check_ints(f'test_cfg.{name}', settings.get(name))) != 2:
-                raise ValueError(
-                    f'test_cfg.{name} must be two integers, for rows and columns, '
-                    f'got {settings[name]!r}'
-                )
+            sides = tuple[PositiveInt, PositiveInt]  # of rows and columns
+            check_argument(f'test_cfg.{name}', settings.get(name), sides)
         return settings
 
     def loss(self, inputs, data_samples):
@@ -176,7 +181,7 @@ class MemoryEfficientSegmentor:
             if data_samples is not None:
                 sides = _original_sides(rows, columns, sample.metainfo, self.align_corners)
             logits = ResizedLogits(seg_logits.detach().windows_of(index), *sides)
-            label = predicted_labels(logits, last_head(self).threshold)
+            label = predicted_labels(logits, self.threshold)
             if 'seg_logits' in sample:
                 del sample.seg_logits  # of an earlier prediction
             sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
@@ -254,6 +259,8 @@ def _window_starts(length, crop, stride):
             f'{starts} leave a gap in {length}'
         )
     return starts
+
+
 def _original_sides(rows, columns, meta, align_corners):
     """Add the steps from the network's input to the original image to the maps of both sides."""
     padding = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
@@ -261,7 +268,7 @@ def _original_sides(rows, columns, meta, align_corners):
     flip = None
     if meta.get('flip'):
         directions = 'horizontal', 'vertical'
-        flip = check_choice('flip_direction', meta.get('flip_direction'), directions)
+        flip = check_argument('flip_direction', meta.get('flip_direction'), Literal[directions])
     height, width = meta['ori_shape']
     return (
         [_original(each, top, bottom, flip == 'vertical', height, align_corners) for each in rows],

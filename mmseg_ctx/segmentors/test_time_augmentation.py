@@ -6,7 +6,6 @@ from mmseg.registry import MODELS
 
 from mmseg_ctx.ops import averaged_labels
 from mmseg_ctx.segmentors.memory_efficient import LogitsOnDemand, MemoryEfficientSegmentor
-from mmseg_ctx.utils.models import last_head
 
 
 @MODELS.register_module()
@@ -48,7 +47,7 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
 
     def _merged(self, samples):
         logits = [sample.seg_logits.logits for sample in samples]
-        label = averaged_labels(logits, last_head(self.module).threshold)
+        label = averaged_labels(logits, self.module.threshold)
         merged = samples[-1]  # as in MMSegmentation
         merged.set_data(dict(pred_sem_seg=PixelData(data=label)))
         if 'gt_sem_seg' in samples[0]:

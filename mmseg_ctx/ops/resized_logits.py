@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmseg_ctx.ops.interpolation import Interpolation, tile_size
 from mmseg_ctx.ops.kernel_choice import triton_kernels_for
 from mmseg_ctx.ops.precision import at_least_float32, autocast_off, exact_matmul
+from mmseg_ctx.ops.threads import in_threads
 
 
 class ResizedLogits:
@@ -47,36 +48,33 @@ class ResizedLogits:
         """torch.device: Device of the small logits."""
         return self.logits.device
 
-    def tiles(self, height, width):
-        """Compute the image tile by tile, from left to right and from top to bottom.
+    def tiles(self, tops, height, width):
+        """Compute tiles of the image, from left to right and from top to bottom.
 
         Args:
-            height (int): Number of rows of a tile. The last tiles may have fewer.
-            width (int): Number of columns of a tile. The last tiles may have fewer.
+            tops (Sequence[int]): First rows of the tiles.
+            height (int): Number of rows of a tile. At the end of the image there may be fewer.
+            width (int): Number of columns of a tile. At the end of the image there may be fewer.
 
         Yields:
             Tensor: A tile, ``[height, N, width]``.
         """
-        _, image_height, image_width = self.shape
-        columns = [self.columns.tile(left, width) for left in range(0, image_width, width)]
-        for top in range(0, image_height, height):
+        lefts = range(0, self.shape[2], width)
+        columns = [self.columns.tile(left, width) for left in lefts]
+        for top in tops:
             matrix, rows = self.rows.tile(top, height)
             band = _finite(self.logits[:, rows].transpose(0, 1))  # [h, N, w]
             band = (matrix @ band.flatten(1)).unflatten(1, band.shape[1:])  # [height, N, w]
             for matrix, sources in columns:
                 yield band[..., sources] @ matrix.t()
 
-    @torch.no_grad()
     def full(self):
         """Return the logits of the whole image, ``[N, H, W]``."""
-        classes, height, width = self.shape
-        rows, columns = tile_size(classes, height, width, self.device)
-        logits = at_least_float32(self.windows[0][0][:0]).new_empty(self.shape)
-        with autocast_off(logits):
-            tiles = self.tiles(rows, columns)
-            for top, left in product(range(0, height, rows), range(0, width, columns)):
-                tile = next(tiles).transpose(0, 1)
-                logits[:, top : top + rows, left : left + columns] = tile
+        logits = at_least_float32(self.logits[:0]).new_empty(self.shape)
+        _visit_tiles(
+            [self],
+            lambda area, tiles: logits[(slice(None), *area)].copy_(next(tiles).transpose(0, 1)),
+        )
         return logits
 
 
@@ -158,17 +156,33 @@ def _labels(passes, threshold, score_classes, score_one_class):
     label = kernels.label_map(*parts, threshold) if kernels else None
     if label is not None:
         return label
-    classes, height, width = passes[0].shape
-    device = passes[0].device
-    label = torch.empty(height, width, dtype=torch.long if classes > 1 else None, device=device)
-    rows, columns = tile_size(classes, height, width, device)
-    with autocast_off(label), exact_matmul():
-        parts = [each.tiles(rows, columns) for each in passes]
-        for top, left in product(range(0, height, rows), range(0, width, columns)):
-            tiles = map(next, parts)  # lazy: one tile in memory at a time
-            if classes > 1:
-                best = _best_classes(score_classes(tiles))
-            else:
-                best = score_one_class(tiles).squeeze(1) > threshold
-            label[top : top + rows, left : left + columns] = best
+    classes, *size = passes[0].shape
+    kind = torch.long if classes > 1 else None
+    label = torch.empty(size, dtype=kind, device=passes[0].device)
+
+    def visit(area, tiles):
+        if classes > 1:
+            label[area] = _best_classes(score_classes(tiles))
+        else:
+            label[area] = score_one_class(tiles).squeeze(1) > threshold
+
+    _visit_tiles(passes, visit)
     return label[None]
+
+
+@torch.no_grad()
+def _visit_tiles(passes, visit):
+    """Call ``visit`` with the index of each tile into ``[H, W]``, and an iterator over its logits.
+
+    The iterator yields the tile ``[R, N, S]`` of each pass, so that one is in memory at a time.
+    """
+    _, height, width = passes[0].shape
+    rows, columns = tile_size(passes[0].shape[0], height, width, passes[0].device)
+
+    def visit_bands(tops):
+        parts = [each.tiles(tops, rows, columns) for each in passes]
+        for top, left in product(tops, range(0, width, columns)):
+            visit((slice(top, top + rows), slice(left, left + columns)), map(next, parts))
+
+    with autocast_off(passes[0].logits), exact_matmul():
+        in_threads(visit_bands, range(0, height, rows), passes[0].device)

@@ -241,8 +241,8 @@ def _taps(
 ):  # fmt: skip
     """Return offsets and weights ``[T, P]`` of all logits that the pixels read in a pass."""
     tap = tl.arange(0, ROW_TAPS * COLUMN_TAPS)[:, None]
-    row_tap = (one_pass * height + row)[None] * ROW_TAPS + tap // COLUMN_TAPS
-    column_tap = (one_pass * width + column)[None] * COLUMN_TAPS + tap % COLUMN_TAPS
+    row_tap = (one_pass * ROW_TAPS + tap // COLUMN_TAPS) * height + row[None]
+    column_tap = (one_pass * COLUMN_TAPS + tap % COLUMN_TAPS) * width + column[None]
     offset = tl.load(row_index + row_tap) * row_stride
     offset += tl.load(column_index + column_tap) * column_stride
     return offset, tl.load(row_weights + row_tap) * tl.load(column_weights + column_tap)
@@ -282,7 +282,7 @@ def _labels_kernel(
     source = logits
     for index in range(classes):
         score = tl.zeros_like(best_score)
-        for one_pass in range(passes):
+        for one_pass in range(1 if ONE_PASS else passes):
             if not ONE_PASS:
                 offset, weight = _taps(
                     row_index, row_weights, column_index, column_weights, one_pass, row, column,
@@ -389,7 +389,7 @@ def label_map(logits, rows, columns, threshold=None):
     """
     passes, classes = len(logits), len(logits[0])
     (row_index, row_weights), (column_index, column_weights) = _tables(rows), _tables(columns)
-    taps = row_index.size(2), column_index.size(2)
+    taps = row_index.size(1), column_index.size(1)
     if taps[0] * taps[1] > MOST_TAPS:
         return None
     pixels, strides = logits[0], logits[0].stride()
@@ -401,7 +401,7 @@ def label_map(logits, rows, columns, threshold=None):
         for index, each in zip(row_index, logits, strict=True):
             index.mul_(each.size(2)).add_(start)
             start += each[0].numel()
-    height, width = row_index.size(1), column_index.size(1)
+    height, width = row_index.size(2), column_index.size(2)
     kind = torch.float32 if classes == 1 else torch.int64
     label = pixels.new_empty(1, height, width, dtype=kind)
     log_normaliser = label
@@ -416,14 +416,11 @@ def label_map(logits, rows, columns, threshold=None):
 
 
 def _tables(sides):
-    """Return indices and weights ``[passes, targets, K]`` of maps, with K a power of two."""
+    """Return indices and weights ``[passes, K, targets]`` of maps, with K a power of two."""
     taps = triton.next_power_of_2(max(side.index.size(1) for side in sides))
     tables = []
     for name in ('index', 'weights'):
-        parts = [getattr(side, name) for side in sides]
-        parts = [
-            part if part.size(1) == taps else F.pad(part, (0, taps - part.size(1)))
-            for part in parts
-        ]
-        tables.append(torch.stack(parts) if len(parts) > 1 else parts[0][None].contiguous())
+        parts = [getattr(side, name).t() for side in sides]
+        parts = [F.pad(part, (0, 0, 0, taps - len(part))) for part in parts]
+        tables.append(torch.stack(parts).contiguous())
     return tables

@@ -85,7 +85,7 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
             ((tmp_path / 'no.py', checkpoint, *free), 'no.py is not a file'),
             (
                 (config, checkpoint, *free, '--cfg-options', 'test_dataloader=None'),
-                'has no test_dataloader.dataset.pipeline',
+                'has no test_dataloader.dataset',
             ),
         ]
         for arguments, message in cases:

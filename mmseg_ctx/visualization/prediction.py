@@ -1,4 +1,4 @@
-"""One image, a model's prediction for it, and what the model's modules computed."""
+"""One image, and what a model predicts for it."""
 
 import copy
 from contextlib import contextmanager
@@ -10,8 +10,6 @@ from mmengine.config import ConfigDict
 
 from mmseg_ctx.ops import IGNORED, Interpolation, ResizedLogits
 from mmseg_ctx.utils.models import swaps_channels
-
-_PREPROCESSOR = 'data preprocessor'
 
 
 class Frame(NamedTuple):
@@ -37,13 +35,13 @@ class Frame(NamedTuple):
         return maps[..., :height, :width]
 
 
-class Scene(NamedTuple):
-    """An image and what a model says about it.
+class Prediction(NamedTuple):
+    """An image and what a model predicts for it.
 
     Attributes:
         image (np.ndarray): The model's input, RGB, uint8 ``[H', W', 3]``.
         frame (Frame): Where feature maps lie over ``image``.
-        prediction (np.ndarray): Classes ``[H, W]``; H and W are the size of the original image.
+        predicted (np.ndarray): Classes ``[H, W]``; H and W are the size of the original image.
         label (np.ndarray | None): The ground truth ``[H, W]``, 255 where it is ignored, or None.
         classes (Sequence[str]): The names of the classes.
         palette (Sequence[Sequence[int]]): The colours of the classes, RGB in 0 to 255.
@@ -54,7 +52,7 @@ class Scene(NamedTuple):
 
     image: np.ndarray
     frame: Frame
-    prediction: np.ndarray
+    predicted: np.ndarray
     label: np.ndarray | None
     classes: tuple
     palette: tuple
@@ -79,7 +77,7 @@ class Scene(NamedTuple):
         return tuple(
             int((pixel + 0.5) / original * seen / padded * cells)
             for pixel, original, seen, padded, cells in zip(
-                (row, column), self.prediction.shape, *self.frame, shape, strict=True
+                (row, column), self.predicted.shape, *self.frame, shape, strict=True
             )
         )
 
@@ -88,7 +86,7 @@ class Scene(NamedTuple):
         return tuple(
             (pixel + 0.5) / original * seen - 0.5
             for pixel, original, seen in zip(
-                (row, column), self.prediction.shape, self.frame.size, strict=True
+                (row, column), self.predicted.shape, self.frame.size, strict=True
             )
         )
 
@@ -110,7 +108,7 @@ class Scene(NamedTuple):
                 logits.shape[1:],
                 self.frame.padded_size,
                 self.frame.size,
-                self.prediction.shape,
+                self.predicted.shape,
                 strict=True,
             )
         )
@@ -130,98 +128,50 @@ class Scene(NamedTuple):
         return (row_weights @ logits[:, rows, columns] @ column_weights.T).flatten()
 
 
-class Record(NamedTuple):
-    """What a module read and computed in its last call.
-
-    Attributes:
-        inputs (tuple): The positional arguments.
-        output (object): The result.
-    """
-
-    inputs: tuple
-    output: object
-
-
 @torch.no_grad()
-def predict_scene(segmentor, item, dataset_meta, modules, ignore_index=IGNORED):
-    """Let a segmentor predict one image in one forward pass, and record some of its modules.
+def predict(segmentor, item, dataset_meta, ignore_index=IGNORED):
+    """Let a segmentor predict one image, as a whole, in one forward pass.
 
     Args:
         segmentor (BaseSegmentor): A segmentor in evaluation mode.
         item (dict): An item of a test data set: ``inputs``, uint8 ``[3, H', W']``, and
             ``data_samples``, a ``SegDataSample``, with the label if there is one.
         dataset_meta (dict): ``classes`` and ``palette``.
-        modules (dict[Hashable, nn.Module]): The modules to record by any key.
         ignore_index (int): Value of ignored pixels in the label. Default: 255.
 
     Returns:
-        tuple[Scene, dict[Hashable, Record]]: The scene, and the record of each module that ran.
+        Prediction: The image and what the segmentor predicts for it.
 
     Raises:
         ValueError: A class has no name, or the label is not of the size of the image, or has values
             that are no class.
     """
-    image = _rgb(item['inputs'], segmentor.data_preprocessor)
-    sample = copy.deepcopy(item['data_samples'])
-    modules = {**modules, _PREPROCESSOR: segmentor.data_preprocessor}
-    with _whole_images(segmentor), recording(modules) as records:
-        (result,) = segmentor.test_step(dict(inputs=[item['inputs']], data_samples=[sample]))
-    preprocessed = records.pop(_PREPROCESSOR).output
-    prediction = result.pred_sem_seg.data[0].cpu().numpy()
-    classes = tuple(dataset_meta['classes'])
+    classes = tuple(dataset_meta.get('classes') or ())
     if len(classes) < segmentor.num_classes:
         raise ValueError(
-            f'the model predicts {segmentor.num_classes} classes, '
-            f'but only {len(classes)} have names'
+            f'the model predicts {segmentor.num_classes} classes, but only {len(classes)} have '
+            "names in the checkpoint or the config's test data"
         )
+    sample = copy.deepcopy(item['data_samples'])
+    with _whole_images(segmentor):
+        (result,) = segmentor.test_step(dict(inputs=[item['inputs']], data_samples=[sample]))
+    image = _rgb(item['inputs'], segmentor.data_preprocessor)
+    _, right, _, bottom = result.get('img_padding_size', (0, 0, 0, 0))
+    predicted = result.pred_sem_seg.data[0].cpu().numpy()
     label = item['data_samples'].get('gt_sem_seg')
     if label is not None:
         label = label.data[0].cpu().numpy()
-        label = _checked_label(label, prediction.shape, len(classes), ignore_index)
-    scene = Scene(
+        label = _checked_label(label, predicted.shape, len(classes), ignore_index)
+    return Prediction(
         image=image,
-        frame=Frame(image.shape[:2], tuple(preprocessed['inputs'].shape[2:])),
-        prediction=prediction,
+        frame=Frame(image.shape[:2], (image.shape[0] + bottom, image.shape[1] + right)),
+        predicted=predicted,
         label=label,
         classes=classes,
         palette=tuple(dataset_meta['palette']),
         logits=result.seg_logits.data,
         align_corners=segmentor.align_corners,
     )
-    return scene, records
-
-
-@contextmanager
-def recording(modules):
-    """Record the inputs and output of modules' last calls, by forward hooks.
-
-    Args:
-        modules (dict[Hashable, nn.Module]): The modules by name, or by any other key.
-
-    Yields:
-        dict[Hashable, Record]: The record of each module that ran, by the module's key.
-
-    Example:
-        >>> conv = torch.nn.Conv2d(3, 8, 1)
-        >>> with recording(dict(conv=conv)) as records:
-        ...     _ = conv(torch.rand(1, 3, 4, 4))
-        >>> records['conv'].output.shape
-        torch.Size([1, 8, 4, 4])
-    """
-    records = {}
-
-    def hook_of(key):
-        def hook(module, inputs, output):
-            records[key] = Record(inputs, output)
-
-        return hook
-
-    handles = [module.register_forward_hook(hook_of(key)) for key, module in modules.items()]
-    try:
-        yield records
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _checked_label(label, shape, num_classes, ignore_index):
@@ -239,7 +189,9 @@ def _checked_label(label, shape, num_classes, ignore_index):
 
 
 def _rgb(image, preprocessor):
-    array = image.cpu().numpy().transpose(1, 2, 0).clip(0, 255).astype(np.uint8)
+    # Of other numbers of channels, the first three are shown, or one as grey.
+    shown = image[: 3 if len(image) >= 3 else 1].expand(3, -1, -1)
+    array = shown.cpu().numpy().transpose(1, 2, 0).clip(0, 255).astype(np.uint8)
     # Data sets read images as BGR. Without a swap in the model, the pipeline may have swapped them.
     return array[..., ::-1] if swaps_channels(preprocessor) else array
 

@@ -35,7 +35,7 @@ TEST = [
 setup(
     name='mmseg-ctx',
     version=VERSION,
-    description='Five published ways of using context in semantic segmentation, for MMSegmentation',
+    description='Published ways of using context in semantic segmentation, for MMSegmentation',
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

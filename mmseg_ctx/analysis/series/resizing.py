@@ -1,27 +1,32 @@
-"""Memory-efficient losses and segmentors beside MMSegmentation's, from the network's logits on."""
+"""Losses and labels without full-size logits beside MMSegmentation's.
+
+The network is a classifier of three features, which costs next to nothing.
+"""
 
 import math
-from functools import cache, partial
+from functools import partial
 from itertools import product
 
 import torch
-from mmengine.config import ConfigDict
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 
 from mmseg_ctx.analysis.benchmark import Comparison, mib
 from mmseg_ctx.analysis.models import head_config
-from mmseg_ctx.analysis.suites.steps import (
+from mmseg_ctx.analysis.series.steps import (
+    OURS,
+    STOCK,
     STRIDE,
     cross_entropy_of,
     labelled_samples,
+    segmentor,
+    segmentor_step,
     training_step,
 )
-from mmseg_ctx.losses import use_memory_efficient_losses
-from mmseg_ctx.segmentors import MemoryEfficientEncoderDecoder, MemoryEfficientSegTTAModel
 from mmseg_ctx.utils.models import build
 
-STOCK, OURS, COMPILED = 'MMSegmentation', 'memory-efficient', 'compiled'
+COMPILED = 'compiled'
+CHANNELS = 3
 SAMPLERS = {
     'softmax cross-entropy': None,
     'of hard pixels (OHEM, ACNet)': dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000),
@@ -31,30 +36,28 @@ FLIPS = (dict(), dict(flip=True, flip_direction='horizontal'))
 
 
 def losses(sizes=(64,)):
-    """Losses of a decode head, and the gradients of its small logits."""
+    """Losses of a decode head, and their gradients."""
     for size, classes, (name, sampler) in product(sizes, (19, 150), SAMPLERS.items()):
         logits = torch.empty(2, classes, size, size, device='meta')
-        step = partial(_losses_step, logits, sampler)
-        names = (STOCK, OURS) if sampler else (STOCK, OURS, COMPILED)
-        cases = {case: partial(step, case) for case in names}
+        head, features = _head(classes, sampler=sampler), logits[:, :CHANNELS]
+        cases = {kind: partial(segmentor_step, kind, head, features) for kind in (STOCK, OURS)}
+        if not sampler:
+            cases[COMPILED] = partial(_compiled_losses_step, logits)
         title = f'Losses: {name}, {[*logits.shape]}, labels {STRIDE * size}²'
         facts = (f'Small logits have {mib(logits.nbytes)} MiB.',)
-        yield Comparison(title, cases, (STOCK,), facts, {COMPILED: 'compiled has no acc_seg.'})
+        notes = {COMPILED: 'compiled begins with the small logits, and has no acc_seg.'}
+        yield Comparison(title, cases, (STOCK,), facts, notes)
 
 
-def _losses_step(logits, sampler, case, setting):
-    head = build(_head(logits.size(1), sampler=sampler), setting.device)
-    samples = labelled_samples(logits, head.num_classes, setting.device)
-    if case == OURS:
-        use_memory_efficient_losses(head)
-    losses = partial(head.loss_by_feat, batch_data_samples=samples)
-    if case == COMPILED:
-        losses = torch.compile(cross_entropy_of(samples))
-    return training_step(losses, head, logits, setting=setting)
+def _compiled_losses_step(logits, setting):
+    samples = labelled_samples(logits, logits.size(1), setting.device)
+    losses = torch.compile(cross_entropy_of(samples))
+    return training_step(losses, torch.nn.Identity(), logits, setting=setting)
 
 
 def _head(classes, **options):
-    return head_config('FCNHead', 3, 3, classes, num_convs=0, concat_input=False, **options)
+    alone = dict(num_convs=0, concat_input=False, in_index=0, dropout_ratio=0)
+    return head_config('FCNHead', CHANNELS, CHANNELS, classes, **alone, **options)
 
 
 def labels(sizes=(512, 2560)):
@@ -84,43 +87,42 @@ def labels_augmented(sizes=(1024,)):
 
 
 def _labels(title, classes, size, original=None, compiled=False, **options):
-    """Return the comparison of steps from logits to labels of the original size."""
+    """Return the comparison of steps from features to labels of the original size."""
     original = original or size
     full = 4 * classes * math.prod(size)
     step = partial(_labels_step, classes, size, original, **options)
     cases = {STOCK: partial(step, STOCK), OURS: partial(step, OURS)}
     if compiled:
-        cases[COMPILED] = partial(_compiled_step, classes, size, original)
+        cases[COMPILED] = partial(_compiled_labels_step, classes, size, original)
     facts = (
-        f'What follows the network: small logits, which have {mib(full // STRIDE**2)} MiB for the '
-        f'whole image, are copied in its place. The label map has {mib(8 * math.prod(original))} '
-        'MiB.',
+        f'The small logits of the whole image have {mib(full // STRIDE**2)} MiB, and the label map '
+        f'{mib(8 * math.prod(original))} MiB.',
     )
     needed = {STOCK: 2 * full, COMPILED: 2 * full}
     return Comparison(f'Labels: {title}', cases, (STOCK,), facts, needed_bytes=needed)
 
 
-def _labels_step(classes, size, original, case, setting, passes=None, test_cfg=None):
-    model = _segmentor(case, classes, setting, test_cfg)
+def _labels_step(classes, size, original, kind, setting, passes=None, test_cfg=None):
+    model = _network(kind, classes, setting, test_cfg)
     if passes:
         model.test_step = lambda data: model.predict(**data)  # without preprocessing
-        kind = 'SegTTAModel' if case == STOCK else MemoryEfficientSegTTAModel
-        augmented = build(dict(type=kind, module=model), setting.device)
+        augmenting = 'SegTTAModel' if kind == STOCK else 'MemoryEfficientSegTTAModel'
+        augmented = build(dict(type=augmenting, module=model), setting.device)
+    sizes = [(tuple(int(scale * side) for side in size), flip) for scale, flip in passes or ()]
 
     @torch.no_grad()
     def step():
         if not passes:
             return model.predict(**_image(setting, size, original))
-        sizes = [(tuple(int(scale * side) for side in size), flip) for scale, flip in passes]
         images = [_image(setting, scaled, original, **flip) for scaled, flip in sizes]
         return augmented.test_step({key: [image[key] for image in images] for key in images[0]})
 
     return step
 
 
-def _compiled_step(classes, size, original, setting):
+def _compiled_labels_step(classes, size, original, setting):
     """Return the step of MMSegmentation's operations in one compiled function."""
-    model = _segmentor(STOCK, classes, setting)
+    model = _network(STOCK, classes, setting)
     image = _image(setting, size, original)['inputs']
 
     @torch.compile
@@ -131,34 +133,17 @@ def _compiled_step(classes, size, original, setting):
 
     @torch.no_grad()
     def step():
-        return label(model.decode_head([image]))
+        return label(model.decode_head(model.extract_feat(image)))
 
     return step
 
 
-def _segmentor(case, classes, setting, test_cfg=None):
-    """Return a segmentor whose network is a copy of logits at 1/8 of the side."""
-    model = build(
-        dict(
-            type='EncoderDecoder' if case == STOCK else MemoryEfficientEncoderDecoder,
-            data_preprocessor=None,
-            backbone=dict(type='ResNet', depth=18, base_channels=1, stem_channels=1),
-            decode_head=_head(classes, in_index=0),
-            test_cfg=ConfigDict(test_cfg or dict(mode='whole')),
-        ),
-        setting.device,
-    ).eval()
-
-    @cache
-    def logits(size):
-        values = setting.place(torch.empty(1, classes, *size, device='meta'))
-        return values.to(getattr(torch, setting.dtype))
-
-    def copy_logits(features):
-        return logits(tuple(-(-side // STRIDE) for side in features[0].shape[2:])).clone()
-
-    model.extract_feat = lambda inputs: [inputs]
-    model.decode_head.forward = copy_logits
+def _network(kind, classes, setting, test_cfg=None):
+    dtype = getattr(torch, setting.dtype)
+    model = segmentor(kind, _head(classes), setting, test_cfg).eval().to(dtype)
+    model.extract_feat = lambda images: [
+        setting.place(torch.rand_like(images[..., ::STRIDE, ::STRIDE], dtype=dtype))
+    ]
     return model
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
@@ -15,7 +16,9 @@ from mmseg_ctx.analysis.benchmark import Comparison
 from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.utils.models import build
 
-STRIDE = 8  # pixels between neighbours in the last feature map of all suites
+STRIDE = 8  # pixels between neighbours in the last feature map of all series
+STOCK, OURS = 'MMSegmentation', 'memory-efficient'
+SEGMENTORS = {STOCK: 'EncoderDecoder', OURS: 'MemoryEfficientEncoderDecoder'}
 
 
 def compare_forward(title, modules, against, **options):
@@ -42,8 +45,8 @@ def _forward_step(make, inputs, setting):
 def training_step(losses, module, *inputs, setting):
     """Return the step of a module's losses and of the gradients of its weights and inputs.
 
-    ``losses(*inputs)`` returns the dictionary of a decode head's losses. The gradients are gone
-    when the step ends.
+    ``losses(*inputs)`` returns the dictionary of a model's losses. The gradients are gone when the
+    step ends.
     """
     setting.place(module).train()
     inputs = [each.requires_grad_() for each in setting.place(inputs)]
@@ -58,11 +61,10 @@ def training_step(losses, module, *inputs, setting):
     return step
 
 
-def head_step(config, inputs, setting, change=lambda head: None):
-    """Return the training step of a head, which ``change`` changes before."""
+def head_step(config, inputs, setting):
+    """Return the training step of a head."""
     features, *previous = inputs
     head = build(config, setting.device)
-    change(head)
     samples = labelled_samples(features[-1], head.num_classes, setting.device)
 
     def losses(*maps):
@@ -70,6 +72,27 @@ def head_step(config, inputs, setting, change=lambda head: None):
         return head.loss(features, *previous, samples, train_cfg=None)
 
     return training_step(losses, head, *features, *previous, setting=setting)
+
+
+def segmentor(kind, head, setting, test_cfg=None):
+    """Return a segmentor, one of ``SEGMENTORS``, whose head reads the images as features."""
+    config = dict(
+        type=SEGMENTORS[kind],
+        data_preprocessor=None,
+        backbone=dict(type='ResNet', depth=18, base_channels=1, stem_channels=1),
+        decode_head=head,
+        test_cfg=ConfigDict(test_cfg or dict(mode='whole')),
+    )
+    model = build(config, setting.device)
+    model.extract_feat = lambda inputs: [inputs]
+    return model
+
+
+def segmentor_step(kind, head, features, setting):
+    """Return the training step of such a segmentor."""
+    model = segmentor(kind, head, setting)
+    samples = labelled_samples(features, model.decode_head.num_classes, setting.device)
+    return training_step(lambda maps: model.loss(maps, samples), model, features, setting=setting)
 
 
 def labelled_samples(maps, classes, device='cpu'):

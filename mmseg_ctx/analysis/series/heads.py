@@ -7,7 +7,7 @@ from mmcv.cnn.bricks import NonLocal2d
 
 from mmseg_ctx.analysis.benchmark import Comparison
 from mmseg_ctx.analysis.models import CLASSES, COMPARED, HEAD_NOTES, head_config, head_inputs
-from mmseg_ctx.analysis.suites.steps import STRIDE, compare_forward, head_step
+from mmseg_ctx.analysis.series.steps import STRIDE, compare_forward, head_step
 from mmseg_ctx.heads.ctnet import SpatialContextModule
 from mmseg_ctx.utils.models import build
 

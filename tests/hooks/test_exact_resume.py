@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import re
+from inspect import signature
 from pathlib import Path
 from unittest import mock
 
@@ -16,7 +17,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATA_SAMPLERS
-from mmengine.runner import FlexibleRunner, runner
+from mmengine.runner import FlexibleRunner, IterBasedTrainLoop, runner
 from mmseg.registry import TRANSFORMS
 from torch.utils.data import BatchSampler, RandomSampler
 
@@ -138,8 +139,10 @@ LOADERS = {
     'mosaic': dict(dataset=MOSAIC),
 }
 SETUPS = [
-    *((BY_ITERATION, loader, 2) for loader in LOADERS),
-    *((BY_EPOCH, loader, 2) for loader in LOADERS if loader != 'infinite'),  # has no end
+    # Upstream's loop by iterations draws from a sampler before any hook, and so moves its state.
+    *((BY_ITERATION, loader, 2) for loader in LOADERS if loader != 'rotating'),
+    # An infinite epoch has no end.
+    *((BY_EPOCH, loader, 2) for loader in LOADERS if loader != 'infinite'),
     *((loop, loader, 0) for loop in (BY_ITERATION, BY_EPOCH) for loader in ('drawing', 'mosaic')),
 ]
 
@@ -188,7 +191,7 @@ def test_seed_that_mmengine_drew(workers, tmp_path):
         (dict(loader=dict(batch_size=None)), 'no indices in batches'),
         (dict(counts=2), 'gradients of 2 iterations'),
         (dict(loop=dict(BY_ITERATION, fast_forward_on_resume=True)), 'fast_forward_on_resume'),
-    ],
+    ][: 5 if 'fast_forward_on_resume' in signature(IterBasedTrainLoop).parameters else 4],
 )
 def test_a_run_that_is_not_exact_says_why(options, reason, tmp_path):
     with contextlib.suppress(KeyError):  # images without a batch

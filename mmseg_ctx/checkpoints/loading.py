@@ -3,10 +3,9 @@
 import re
 import warnings
 
-import numpy as np
 import torch
 
-from mmseg_ctx.checkpoints.stand_ins import shown
+from mmseg_ctx.checkpoints.stand_ins import PickledArray, only_stand_ins, shown
 from mmseg_ctx.utils.arguments import is_int
 
 # DataParallel puts this before every name.
@@ -30,7 +29,7 @@ def load_checkpoint(path):
     """
     open(path, 'rb').close()  # raises an OSError with the file's name
     try:
-        with warnings.catch_warnings():
+        with only_stand_ins(), warnings.catch_warnings():
             # PyTorch's warnings, for example about the protocol, repeat what the error says.
             warnings.simplefilter('ignore')
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
@@ -91,7 +90,8 @@ def class_colours(value):
 
     An array becomes a list: MMSegmentation 0.x draws the colours of classes that have none.
     """
-    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, PickledArray):
+        value = value.array.tolist()
     is_list = isinstance(value, (list, tuple)) and len(value) > 0
     return value if is_list and all(map(_is_colour, value)) else None
 

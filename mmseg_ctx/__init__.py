@@ -11,6 +11,7 @@ from mmseg_ctx.utils.stack import require_mmseg
 require_mmseg()
 
 from mmseg_ctx import datasets, evaluation, heads, hooks, losses, segmentors
+from mmseg_ctx.checkpoints import load_model, save_model
 from mmseg_ctx.checkpoints.stand_ins import help_upstream_mmengine
 from mmseg_ctx.utils.configs import config_path, register_config_package
 from mmseg_ctx.version import __version__
@@ -25,6 +26,8 @@ __all__ = [
     'evaluation',
     'heads',
     'hooks',
+    'load_model',
     'losses',
+    'save_model',
     'segmentors',
 ]

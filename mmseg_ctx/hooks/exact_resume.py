@@ -13,6 +13,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, find_latest_checkpoint
 from torch.utils.data import get_worker_info
 
+from mmseg_ctx.checkpoints.stand_ins import only_stand_ins
+
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
@@ -90,7 +92,9 @@ def _is_inside(checkpoint, folder):
 
 def _restore_seed(runner, checkpoint):
     """Seed a run with the seed in a checkpoint, before the order of its images is drawn."""
-    meta = torch.load(checkpoint, map_location='cpu', mmap=True)['meta']
+    with only_stand_ins():
+        content = torch.load(checkpoint, map_location='cpu', mmap=True, weights_only=True)
+    meta = content['meta']
     if meta.get('seed') not in (None, runner.seed):
         runner.set_randomness(**{**runner._randomness_cfg, 'seed': meta['seed']})
         # Upstream MMEngine's loop has started its workers already, with the old seed.

@@ -19,6 +19,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 
+from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.hooks.exact_resume import choose_whole_checkpoint, is_whole
 from tests.helpers import ROOT
 
@@ -83,8 +84,8 @@ train_dataloader['persistent_workers'] = True
     # The checkpoint before the kill is that of iteration 3.
     assert sorted(after) == [4, 5, 6, 7, 8]
 
-    seed = torch.load(killed / 'run/iter_3.pth', weights_only=True)['meta']['seed']
-    assert torch.load(killed / 'run/iter_8.pth', weights_only=True)['meta']['seed'] == seed
+    seed = load_checkpoint(killed / 'run/iter_3.pth')[1]['seed']
+    assert load_checkpoint(killed / 'run/iter_8.pth')[1]['seed'] == seed
     done, expected = train(unbroken, CONFIG + loading, '--cfg-options', f'randomness.seed={seed}')
     assert done.returncode == 0, done.stderr
     assert sorted(expected) == list(range(1, 9))
@@ -204,7 +205,7 @@ def test_full_disk_leaves_the_earlier_checkpoint_whole(config):
 
     with mock.patch.object(LocalBackend, 'put', fill_up), pytest.raises(OSError, match='No space'):
         Runner.from_cfg(config).train()
-    assert torch.load('run/iter_3.pth', weights_only=True)['meta']['iter'] == 3
+    assert load_checkpoint('run/iter_3.pth')[1]['iter'] == 3
     # With space again the run goes on from there.
     config.merge_from_dict({'resume': True, 'experiment_name': 'space_again'})
     runner = Runner.from_cfg(config)

@@ -43,7 +43,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
-    package_data={'mmseg_ctx': ['.mim/**/*', 'analysis/**/*.yml']},
+    package_data={'mmseg_ctx': ['.mim/**/*', 'methods.yml', 'analysis/**/*.yml']},
     install_requires=['matplotlib', 'numpy', 'Pillow', 'PyYAML', 'rich', 'torch>=2.4'],
     extras_require={
         'onedl': [

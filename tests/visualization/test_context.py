@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
 from mmseg_ctx.visualization.panels import CHANGES
-from tests.models import HEADS, build_segmentor
+from tests.models import FCN, HEADS, build_segmentor
 
 HEIGHT, WIDTH = 40, 64
 
@@ -56,9 +59,7 @@ def shown(axes):
 
 def features(segmentor, item):
     """What the decode head reads."""
-    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples'].clone()])
-    data = segmentor.data_preprocessor(data, False)
-    return segmentor.extract_feat(data['inputs'])
+    return segmentor.extract_feat(inputs_of(segmentor, item)[0])
 
 
 @pytest.mark.parametrize('with_label', [True, False])
@@ -201,6 +202,11 @@ def test_gates():
         module.register_forward_hook(lambda module, inputs, output: gates.append(output[1]))
     with torch.no_grad():
         head(features(segmentor, item))
+    # At the sizes of the finer stages; the model of these tests has align_corners.
+    finer = [
+        F.interpolate(gate, size, mode='bilinear', align_corners=True)
+        for gate, size in zip(gates, ((5, 8), (10, 16)), strict=False)
+    ]
     for block, (gate, scale) in enumerate(zip(gates, (8, 8, 4), strict=True), start=1):
         gate = gate[0, 0].numpy()
         above = axes[f'block {block} at 1/{scale}: global gate w']
@@ -210,7 +216,7 @@ def test_gates():
         # The last block has no local context.
         assert (local in axes) == (block < 3)
         if local in axes:
-            np.testing.assert_allclose(shown(axes[local]), 1 - gate, atol=1e-6)
+            np.testing.assert_allclose(shown(axes[local]), 1 - finer[block - 1][0, 0], atol=1e-6)
             assert axes[local].images[-1].get_clim() == (0, 1)
 
 
@@ -450,10 +456,43 @@ def test_one_forward_pass_an_image(head):
     assert passes == [1]
 
 
-def test_head_without_context():
-    segmentor = build_segmentor('FCN')
-    with pytest.raises(ValueError, match=r'must be one of ContextAdaptiveConvHead.* got FCNHead$'):
-        draw_context(segmentor, make_item(), {})
+class ToyHead(ContextHead):
+    """A head as a sixth method would have it, without a sheet of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.reduce = ConvModule(self.in_channels, self.channels, 1, **self.layers)
+
+    def forward(self, inputs):
+        x = self.reduce(self._transform_inputs(inputs))
+        self.show(features=x, mask=x.mean(dim=1, keepdim=True).sigmoid(), classes=x.mean((2, 3)))
+        return self.cls_seg(x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('kind', [ToyHead, 'FCNHead'])
+def test_a_head_without_a_sheet_of_its_own(kind):
+    """It has a plain one: confidence, and of what it shows the maps."""
+    segmentor, item = build_segmentor(dict(FCN, type=kind)), make_item()
+    head, maps = segmentor.decode_head, []
+    if kind is ToyHead:
+        head.reduce.register_forward_hook(lambda _, __, output: maps.append(output[0]))
+    axes = all_axes(draw(segmentor, item))
+    probabilities = segmentor.encode_decode(*inputs_of(segmentor, item)).softmax(dim=1)
+    np.testing.assert_allclose(shown(axes['confidence']), probabilities.amax(1)[0], atol=1e-6)
+    assert set(axes) - {'image', 'ground truth', 'prediction', 'confidence'} == (
+        {'features', 'mask'} if maps else set()
+    )
+    if maps:
+        mean = maps[0].mean(dim=0)
+        np.testing.assert_allclose(shown(axes['features']), mean, atol=1e-6)
+        np.testing.assert_allclose(shown(axes['mask']), mean.sigmoid(), atol=1e-6)
+
+
+def inputs_of(segmentor, item):
+    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples'].clone()])
+    data = segmentor.data_preprocessor(data, False)
+    return data['inputs'], [sample.metainfo for sample in data['data_samples']]
 
 
 @pytest.mark.filterwarnings('error::RuntimeWarning')

@@ -8,7 +8,6 @@ from mmseg_ctx.utils.commandline import (
     progress_bar,
     run,
 )
-from mmseg_ctx.visualization.context import require_methods
 from mmseg_ctx.visualization.files import item_readers, sheet_paths, write_sheet
 
 DESCRIPTION = """\
@@ -55,7 +54,6 @@ def main(arguments):
     segmentor = load_segmentor(
         options.config, options.checkpoint, options.cfg_options, options.device
     )
-    require_methods(segmentor)
     readers = item_readers(segmentor.cfg, options.images, options.labels)
     sheets = list(zip(readers, paths, strict=True))
     with progress_bar() as bar:

@@ -25,6 +25,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import last_head
@@ -58,7 +59,8 @@ def find_methods(head):
     folder = 'mmseg_ctx.heads.'
     classes = {cls for part in head.modules() for cls in type(part).__mro__}
     files = {cls.__module__.removeprefix(folder) for cls in classes}
-    return [_sheet(f'{__package__}.{name}') for name in METHODS if name in files]
+    sheets = [_sheet(f'{__package__}.{name}') for name in METHODS if name in files]
+    return sheets or [plain] * isinstance(head, ContextHead)
 
 
 def _sheet(name):

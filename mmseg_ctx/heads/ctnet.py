@@ -119,16 +119,11 @@ class SpatialContextModule(nn.Module):
     Args:
         channels (int): C.
         key_channels (int): C/s, width of query, key and value. Default: 256.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict | None): Activation layers. Default: ``dict(type='ReLU')``.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
-    def __init__(
-        self, channels, key_channels=256, conv_cfg=None, norm_cfg=None, act_cfg=dict(type='ReLU')
-    ):
+    def __init__(self, channels, key_channels=256, **layers):
         super().__init__()
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.scale = key_channels**-0.5
         self.query = ConvModule(channels, key_channels, 3, padding=1, **layers)
         self.key = ConvModule(channels, key_channels, 1, **layers)

@@ -93,8 +93,8 @@ def upsampled_cross_entropy(
 
     Raises:
         TypeError: ``label`` has no integer type.
-        ValueError: A shape, ``class_weight`` or ``reduction`` is wrong, or, on the CPU, a label is neither a class
-            nor ``ignore_index``.
+        ValueError: A shape, ``class_weight`` or ``reduction`` is wrong, or, on the CPU, a label is
+            neither a class nor ``ignore_index``.
     """
     losses, best = pixel_losses(logits, label, align_corners, ignore_index)
     if class_weight is not None and len(class_weight) != logits.size(1):

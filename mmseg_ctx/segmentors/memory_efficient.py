@@ -12,6 +12,8 @@ from itertools import pairwise, product
 from typing import Literal
 
 import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import print_log
 from mmengine.structures import PixelData
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
@@ -33,22 +35,46 @@ from mmseg_ctx.utils.models import last_head
 
 
 class MemoryEfficientSegmentor:
-    """What the two classes below have in common; a class names it before ``EncoderDecoder``.
+    """Mixin that lets a subclass of ``EncoderDecoder`` work without full-size logits.
 
-    The results of ``inference``, ``encode_decode`` and ``mode='tensor'`` are those of
-    ``EncoderDecoder``. ``test_cfg`` has one more entry, ``keep_logits`` (bool). If it is True,
-    ``predict`` does the same as in ``EncoderDecoder``, and returns ``seg_logits``, too.
-    Default: False.
+    A class names it before ``EncoderDecoder`` among its bases. If another base replaces a method of
+    ``EncoderDecoder`` that this class replaces, too, the other base's method is used. The results
+    of ``inference``, ``encode_decode`` and ``mode='tensor'`` are those of ``EncoderDecoder``.
+
+    ``test_cfg`` has one more entry, ``keep_logits`` (bool). If it is True, ``predict`` does the
+    same as in ``EncoderDecoder``, and returns ``seg_logits``, too. Default: False.
 
     Raises:
+        ArgumentTypeError: An entry of ``test_cfg`` has the wrong type.
         ValueError: ``test_cfg.mode`` is neither ``'whole'`` nor ``'slide'``, or ``crop_size`` or
-            ``stride`` are not two integers.
+            ``stride`` are not two positive integers.
+
+    Example:
+        >>> class MySegmentor(MemoryEfficientSegmentor, EncoderDecoder):
+        ...     pass
     """
+
+    _steps_of_others = frozenset()
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        classes = cls.__mro__
+        ours, theirs = classes.index(MemoryEfficientSegmentor), classes.index(EncoderDecoder)
+        if ours > theirs:
+            raise TypeError(
+                f'{cls.__name__} must inherit from MemoryEfficientSegmentor before EncoderDecoder'
+            )
+        between = set(classes[ours + 1 : theirs]) - {CascadeEncoderDecoder}
+        cls._steps_of_others = frozenset(name for base in between for name in vars(base))
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.test_cfg = ConfigDict({'mode': 'whole', **(self.test_cfg or {})})
         self._checked_test_cfg()
         self._hook = _ResizableOutput()
+        if 'postprocess_result' in self._steps_of_others:
+            reason = f'{type(self).__name__} has a postprocess_result of its own'
+            print_log(f'Labels are made with full-size logits, since {reason}', logger='current')
         for name in ('decode_head', 'auxiliary_head'):
             for part in getattr(self, name, nn.Identity()).modules():
                 classifier = getattr(part, 'conv_seg', None)
@@ -63,7 +89,7 @@ class MemoryEfficientSegmentor:
 
     def _checked_test_cfg(self):
         """Check ``test_cfg`` and return it."""
-        settings = self.test_cfg or {}
+        settings = self.test_cfg
         check_argument('test_cfg.keep_logits', settings.get('keep_logits', False), bool)
         mode = settings.get('mode', 'whole')
         check_argument('test_cfg.mode', mode, Literal['whole', 'slide'])
@@ -86,6 +112,8 @@ class MemoryEfficientSegmentor:
             return super().loss(inputs, data_samples)
 
     def _decode_head_forward_train(self, inputs, data_samples):
+        if '_decode_head_forward_train' in self._steps_of_others:
+            return super()._decode_head_forward_train(inputs, data_samples)
         if not isinstance(self.decode_head, nn.ModuleList):
             losses = head_losses(self.decode_head, inputs, data_samples, self.train_cfg)
             return add_prefix(losses, 'decode')
@@ -98,6 +126,8 @@ class MemoryEfficientSegmentor:
         return losses
 
     def _auxiliary_head_forward_train(self, inputs, data_samples):
+        if '_auxiliary_head_forward_train' in self._steps_of_others:
+            return super()._auxiliary_head_forward_train(inputs, data_samples)
         if not isinstance(self.auxiliary_head, nn.ModuleList):
             losses = head_losses(self.auxiliary_head, inputs, data_samples, self.train_cfg)
             return add_prefix(losses, 'aux')
@@ -125,10 +155,30 @@ class MemoryEfficientSegmentor:
             ``sample.seg_logits.data`` computes them when it is read, but the samples do not list
             them as a field.
         """
-        if self._checked_test_cfg().get('keep_logits', False):
+        if self.keeps_full_size:
             return super().predict(inputs, data_samples)
         with self._hook.active():
             return super().predict(inputs, data_samples)
+
+    @property
+    def keeps_full_size(self):
+        """bool: Whether ``predict`` makes labels as ``EncoderDecoder`` does."""
+        own_result = 'postprocess_result' in self._steps_of_others
+        return own_result or self._checked_test_cfg().get('keep_logits', False)
+
+    def predict_logits(self, inputs, data_samples):
+        """Predict, but leave the labels out, as test-time augmentation needs it.
+
+        Args:
+            inputs (Tensor): Preprocessed images, ``[B, C, H, W]``.
+            data_samples (list[SegDataSample]): See :meth:`predict`.
+
+        Returns:
+            list[SegDataSample]: ``data_samples``, whose ``seg_logits`` are ``LogitsOnDemand``.
+        """
+        with self._hook.active():
+            seg_logits = self.inference(inputs, [each.metainfo for each in data_samples])
+        return self._with_logits(seg_logits, data_samples)
 
     @torch.compiler.disable(recursive=False)
     def slide_inference(self, inputs, batch_img_metas):
@@ -144,7 +194,7 @@ class MemoryEfficientSegmentor:
         Raises:
             ValueError: Windows leave a gap.
         """
-        if not self._hook.is_active:
+        if not self._hook.is_active or 'slide_inference' in self._steps_of_others:
             return super().slide_inference(inputs, batch_img_metas)
         crop, size = self.test_cfg.crop_size, inputs.shape[2:]
         starts = tuple(map(_window_starts, size, crop, self.test_cfg.stride))
@@ -172,19 +222,27 @@ class MemoryEfficientSegmentor:
         """
         if not self._hook.is_active:
             return super().postprocess_result(seg_logits, data_samples)
+        samples = self._with_logits(seg_logits, data_samples)
+        for sample in samples:
+            label = predicted_labels(sample.seg_logits.logits, self.threshold)
+            sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
+        return samples
+
+    @torch.compiler.disable
+    def _with_logits(self, seg_logits, data_samples):
+        """Give each sample its logits; without samples, make some."""
         if isinstance(seg_logits, torch.Tensor):
             seg_logits = ResizableLogits(seg_logits)
+        seg_logits = seg_logits.detach()
         rows, columns = seg_logits.sides()
         samples = data_samples or [SegDataSample() for _ in range(len(seg_logits))]
         for index, sample in enumerate(samples):
             sides = rows, columns
             if data_samples is not None:
                 sides = _original_sides(rows, columns, sample.metainfo, self.align_corners)
-            logits = ResizedLogits(seg_logits.detach().windows_of(index), *sides)
-            label = predicted_labels(logits, self.threshold)
             if 'seg_logits' in sample:
                 del sample.seg_logits  # of an earlier prediction
-            sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
+            logits = ResizedLogits(seg_logits.windows_of(index), *sides)
             # No field of the sample, so that nothing copies, saves or moves it.
             vars(sample)['_seg_logits'] = LogitsOnDemand(logits)
         return samples

@@ -223,12 +223,11 @@ class TestEvaluatedClassifier:
         f = torch.randn(1, 8, 8, 8)
         label = torch.randint(0, 5, (1, 20, 24))
         original = label.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-        meta = dict(
-            img_shape=(20, 24), pad_shape=(32, 32), evaluated_classifier=('oracle', original)
-        )
+        meta = dict(img_shape=(20, 24), pad_shape=(32, 32))
         padded = F.pad(label, (0, 8, 0, 12), value=255)
         small = F.interpolate(padded[None].float(), (8, 8))[0].long()
-        expected = head.oracle_logits(f, small, 'image')
+        expected = head.conv_seg.oracle_logits(f, small.masked_fill(small == 255, -1), 'image')
+        head.conv_seg.evaluated, head.conv_seg.evaluated_label = 'oracle', [original]
         actual = head.predict([f], [meta], ConfigDict(mode='whole'))
         torch.testing.assert_close(actual, F.interpolate(expected, (32, 32), mode='bilinear'))
 
@@ -258,10 +257,8 @@ class TestCost:
         fcn = dict(FCN, in_channels=self.d, channels=self.d, num_convs=0, num_classes=self.N)
         wrapped, plain = wrap(fcn), MODELS.build(fcn)
         gradient = torch.randn(self.B, self.N, h, h)
-        wrapped.classifier_losses = lambda name, logits, *_: {
-            f'loss_{name}': (logits * gradient).sum()
-        }
-        for head in (wrapped, plain):
+        wrapped._losses_of_logits = lambda logits, _: dict(loss=(logits * gradient).sum())
+        for head in (wrapped.head, plain):
             head.loss_by_feat = lambda logits, _: dict(loss=(logits * gradient).sum())
         return wrapped, plain
 

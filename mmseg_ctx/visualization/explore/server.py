@@ -13,16 +13,14 @@ from unittest import mock
 def require_gradio():
     """Raise an ImportError that says how to install Gradio, if it is missing."""
     if find_spec('gradio') is None:
-        raise ImportError("the page needs Gradio: pip install 'mmseg-ctx[explore]'")
+        raise ImportError("gradio is not installed; pip install 'mmseg-ctx[explore]' installs it")
 
 
 def require_free(host, port):
     """Raise an OSError if no server can listen at an address."""
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
     try:
-        family, kind, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+        socket.create_server((host, port), family=family).close()
     except (OSError, OverflowError) as error:
         text = f'no server can listen at {host}:{port} ({error})'
         raise OSError(f'{text}; --port and --host name another place') from error

@@ -316,9 +316,11 @@ class ContextAwareClassifierLosses(nn.Module):
         if not oracle_learns and not oracle_teaches:
             return losses
         label = resize_labels(mask_ignored(label, ignore_index), step.features.shape[2:])
-        # Without a loss of its own, the oracle needs no gradient: L_KL sends none to it.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and oracle_learns):
+        if oracle_learns:
             oracle = classifier(step.features, label, self.oracle_scope)
+        else:
+            with torch.no_grad():  # L_KL sends no gradient to the oracle
+                oracle = classifier(step.features, label, self.oracle_scope)
         if isinstance(oracle, ResizableLogits):
             oracle = oracle.small
         if oracle_learns:
@@ -414,7 +416,7 @@ class ContextAwareClassifierHead(nn.Module):
         for name in ('_modules', '_parameters', '_buffers'):
             vars(self)[name] = vars(head)[name]
         vars(self)['head'] = head
-        del vars(self)['training']  # so that it is the head's
+        vars(self).pop('training', None)  # so that it is the head's
 
     def __getattr__(self, name):
         try:

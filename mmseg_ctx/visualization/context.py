@@ -26,8 +26,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmseg_ctx.heads.base import ContextHead
+from mmseg_ctx.heads.cac import ContextAwareClassifier, ContextAwareClassifierHead
 from mmseg_ctx.ops.labels import IGNORED
-from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.utils.recording import recording
 from mmseg_ctx.visualization import cac, plain
@@ -56,15 +56,23 @@ class Context(NamedTuple):
 
 def find_methods(head):
     """Return the sheets of the context methods in a decode head: a list, which may be empty."""
-    folder = 'mmseg_ctx.heads.'
-    classes = {cls for part in head.modules() for cls in type(part).__mro__}
-    files = {cls.__module__.removeprefix(folder) for cls in classes}
-    sheets = [_sheet(f'{__package__}.{name}') for name in METHODS if name in files]
-    return sheets or [plain] * isinstance(head, ContextHead)
+    own = _own_head(head)
+    sheets = [_sheet(type(own))] if isinstance(own, ContextHead) else []
+    in_cac = any(isinstance(part, ContextAwareClassifier) for part in head.modules())
+    return sheets + [cac] * in_cac
 
 
-def _sheet(name):
-    return import_module(name) if find_spec(name) else plain
+def _own_head(head):
+    """Return the head that a ``ContextAwareClassifierHead`` equips, or a head that is none."""
+    return head.head if isinstance(head, ContextAwareClassifierHead) else head
+
+
+def _sheet(kind):
+    for cls in kind.__mro__:
+        room, _, name = cls.__module__.rpartition('.')
+        if room == 'mmseg_ctx.heads' and find_spec(f'{__package__}.{name}'):
+            return import_module(f'{__package__}.{name}')
+    return plain
 
 
 @torch.no_grad()
@@ -85,7 +93,7 @@ def read_context(segmentor, item, dataset_meta):
     """
     head = last_head(segmentor)
     ignore_index = getattr(head, 'ignore_index', IGNORED)
-    with recording(head) as shown:
+    with recording(head, _own_head(head)) as shown:
         scene = predict(segmentor, item, dataset_meta, ignore_index)
     methods = find_methods(head)
     return Context(scene, [(each, each.read_context(head, shown, scene)) for each in methods])

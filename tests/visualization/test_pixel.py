@@ -9,7 +9,13 @@ from mmengine.structures import PixelData
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
 from tests.models import HEADS, build_segmentor
-from tests.visualization.test_context import attention_of, features, make_item, parts
+from tests.visualization.test_context import (
+    attention_of,
+    features,
+    make_item,
+    parts,
+    predicted_by,
+)
 
 ROW, COLUMN = 21, 43
 CELL = 2, 5  # of features at 1/8
@@ -191,9 +197,7 @@ def test_the_logits_of_the_classifiers_at_a_pixel(size_divisor, with_label):
     assert list(here[0]) == names
     logits = {}
     for name in names:
-        asked.set_metainfo(dict(evaluated_classifier=(name, label)))
-        data = dict(inputs=[item['inputs']], data_samples=[asked.clone()])
-        (result,) = segmentor.test_step(data)
+        result = predicted_by(name, segmentor, dict(item, data_samples=asked))
         logits[name] = result.seg_logits.data[:, ROW, COLUMN]
         torch.testing.assert_close(here[0][name], logits[name], atol=1e-4, rtol=1e-4)
     seen = []

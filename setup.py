@@ -35,7 +35,7 @@ TEST = [
 setup(
     name='mmseg-ctx',
     version=VERSION,
-    description='Five published ways of using context in semantic segmentation, for MMSegmentation',
+    description='Published ways of using context in semantic segmentation, for MMSegmentation',
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
@@ -43,7 +43,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
-    package_data={'mmseg_ctx': ['.mim/**/*', 'analysis/**/*.yml']},
+    package_data={'mmseg_ctx': ['.mim/**/*', 'methods.yml', 'analysis/**/*.yml']},
     install_requires=['matplotlib', 'numpy', 'Pillow', 'PyYAML', 'rich', 'torch>=2.4'],
     extras_require={
         'onedl': [

@@ -7,33 +7,22 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
+from mmseg_ctx.utils import methods
 
 HEAD = dict(in_channels=16, in_index=2, channels=8, num_classes=14, norm_cfg=dict(type='BN'))
 FCN = dict(type='FCNHead', **HEAD)
-# The heads of this package. A line here gives a head the whole contract of
+# The heads in ``methods.yml``, by title. An entry there gives a head the whole contract of
 # ``tests/heads/test_every_head.py``, alone and inside the context-aware classifier.
 METHODS = {
-    'CaC-Net': dict(HEAD, type='ContextAdaptiveConvHead', kernel_sizes=(3,), dilations=(1, 3)),
-    'ACNet': dict(
-        HEAD,
-        type='AdaptiveContextHead',
-        in_channels=(4, 8, 16),
-        in_index=(0, 1, 2),
-        channels=6,
-        block_channels=(8, 7, 6),
-        num_local_fusions=1,
-        # Where MMSegmentation's resize fixes the sizes of an exported graph.
-        align_corners=True,
-    ),
-    'DMNet': dict(HEAD, type='DynamicMultiScaleHead', filter_sizes=(2, 5)),
-    'CTNet': dict(HEAD, type='ContextTandemHead', key_channels=4, kernel_sizes=(3, 5)),
+    method.title: {**HEAD, 'type': method.head, **method.tests['arguments']}
+    for method in methods.HEAD_METHODS.values()
 }
 
 
 def with_cac(head):
     """Return the config of a head inside the context-aware classifier."""
-    # With few channels all may be zero for several classes, which then share their logits.
-    return dict(type='ContextAwareClassifierHead', head=head, projector_channels=32)
+    cac = methods.METHODS['cac']
+    return dict(type=cac.head, head=head, **cac.tests['arguments'])
 
 
 HEADS = {

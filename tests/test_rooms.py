@@ -9,13 +9,14 @@ import pytest
 from tests.helpers import ROOT
 
 PACKAGE = ROOT / 'mmseg_ctx'
-FOUNDATION = {'utils', 'ops', 'losses', 'heads', 'segmentors'}
+FOUNDATION = {'utils', 'ops', 'losses', 'heads', 'backbones', 'segmentors'}
 # What each room imports of the others, at the most.
 BELOW = dict(
     utils=set(),
     ops={'utils'},
     losses={'utils', 'ops'},
     heads={'utils', 'ops', 'losses'},
+    backbones={'utils'},
     segmentors=FOUNDATION,
     evaluation=FOUNDATION,
     checkpoints=FOUNDATION,

@@ -67,6 +67,19 @@ class ResizedLogits:
                 )
                 yield reduce(torch.add, parts)
 
+    @torch.no_grad()
+    def full(self):
+        """Return the logits of the whole image, ``[N, H, W]``."""
+        classes, height, width = self.shape
+        rows, columns = tile_size(classes, height, width, self.device)
+        logits = at_least_float32(self.windows[0][0][:0]).new_empty(self.shape)
+        with autocast_off(logits):
+            tiles = self.tiles(rows, columns)
+            for top, left in product(range(0, height, rows), range(0, width, columns)):
+                tile = next(tiles).transpose(0, 1)
+                logits[:, top : top + rows, left : left + columns] = tile
+        return logits
+
 
 def _crossing(sides, start, length):
     """Return, for each window that a tile reads, its index, matrix and sources along a side."""

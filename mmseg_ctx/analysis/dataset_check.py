@@ -67,8 +67,9 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
     pixels, occurrences = np.zeros((2, len(classes)), np.int64)
     summary = Summary(classes, any(part.has_labels for part in parts), pixels, occurrences)
     total = sum(map(len, parts))
+    known = {path for part in parts for path in part.label_paths()}
     for part in parts:
-        for path in part.labels_without_image():
+        for path in sorted(part.labels_in_folder() - known):
             report(f'{path}: has no image')
             summary.bad_files += 1
         for problems, counts in DataLoader(part, batch_size=None, num_workers=workers):
@@ -123,18 +124,19 @@ class _Reader(Dataset):
     def __len__(self):
         return len(self.dataset)
 
-    def labels_without_image(self):
-        """Yield the labels that a data set leaves out where it lists the images of a folder."""
+    def label_paths(self):
+        """Return the path of each image's label, or None for an image without one."""
+        return [self.dataset.get_data_info(index).get('seg_map_path') for index in range(len(self))]
+
+    def labels_in_folder(self):
+        """Return all labels of the folder, where a data set takes all images of a folder."""
         folder = self.dataset.data_prefix.get('seg_map_path')
         if not self.has_labels or not folder or Path(self.dataset.ann_file or '').is_file():
-            return
+            return set()
         place = dict(backend_args=self.dataset.backend_args)
         suffix = self.dataset.seg_map_suffix
-        known = {info['seg_map_path'] for info in map(self.dataset.get_data_info, range(len(self)))}
-        for name in fileio.list_dir_or_file(folder, False, suffix=suffix, recursive=True, **place):
-            path = fileio.join_path(folder, name, **place)
-            if path not in known:
-                yield path
+        names = fileio.list_dir_or_file(folder, False, suffix=suffix, recursive=True, **place)
+        return {fileio.join_path(folder, name, **place) for name in names}
 
     def __getitem__(self, index):
         info = self.dataset.get_data_info(index)

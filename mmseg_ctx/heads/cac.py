@@ -279,6 +279,8 @@ class ContextAwareClassifierLosses(nn.Module):
         super().__init__()
         self.oracle_scope = oracle_scope
         self.loss_prior_weight, self.loss_oracle_weight = loss_prior_weight, loss_oracle_weight
+        if loss_kl is not None and 'type' not in loss_kl:
+            raise TypeError(f"loss_kl must be a dict with a 'type', got {loss_kl!r}")
         self.loss_kl = None if loss_kl is None else MODELS.build(loss_kl)
         if not isinstance(self.loss_kl, ClassEntropyKLLoss | None):
             raise TypeError(f'loss_kl must be a ClassEntropyKLLoss, got {loss_kl["type"]!r}')
@@ -439,6 +441,11 @@ class ContextAwareClassifierHead(nn.Module):
             vars(self.conv_seg)['oracle_projector'] = self.oracle_projector
         return self.conv_seg
 
+    @property
+    def _num_previous(self):
+        """int: How many outputs of other heads ``loss`` and ``predict`` get after the features."""
+        return int(isinstance(self.head, BaseCascadeDecodeHead))
+
     def init_weights(self):
         """Initialise the head's weights as it would without CAC."""
         info = vars(self).get('_params_init_info')  # MMEngine's, while it initialises a model
@@ -465,7 +472,7 @@ class ContextAwareClassifierHead(nn.Module):
             dict[str, Tensor]: The entries of both.
         """
         head, layer = self.head, self._classifier()
-        samples = args[1] if isinstance(head, BaseCascadeDecodeHead) else args[0]
+        samples = kwargs.get('batch_data_samples') or args[self._num_previous]
         label = head._stack_batch_gt(samples).squeeze(1).long()  # [B, H, W]
         check_labels(label, head.num_classes, head.ignore_index)
         with layer.training_step() as steps:
@@ -503,7 +510,7 @@ class ContextAwareClassifierHead(nn.Module):
         layer, head = self._classifier(), self.head
         if layer.evaluated != 'oracle':
             return head.predict(inputs, *args, **kwargs)
-        metas = args[1] if isinstance(head, BaseCascadeDecodeHead) else args[0]
+        metas = kwargs.get('batch_img_metas') or args[self._num_previous]
         _refuse_windows(args[-1] if len(args) > 1 else kwargs.get('test_cfg'))
         labels = layer.evaluated_label
         layer.evaluated_label = [

@@ -73,8 +73,8 @@ def _operator(name):
 
 # Python looks these up in the class, not by ``__getattr__``.
 for _name in (
-    *('getitem', 'setitem', 'neg', 'abs', 'invert', 'eq', 'ne', 'lt', 'le', 'gt', 'ge', 'matmul'),
-    *('add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'truediv', 'rtruediv', 'pow', 'rpow'),
+    *('getitem', 'setitem', 'iter', 'array', 'neg', 'abs', 'eq', 'ne', 'lt', 'le', 'gt', 'ge'),
+    *('add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'truediv', 'rtruediv', 'pow', 'rpow', 'matmul'),
 ):
     setattr(_TensorLike, f'__{_name}__', _operator(f'__{_name}__'))
 _TensorLike.__hash__ = object.__hash__

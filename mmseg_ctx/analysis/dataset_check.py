@@ -72,6 +72,10 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
         for path in sorted(part.labels_in_folder() - known):
             report(f'{path}: has no image')
             summary.bad_files += 1
+        missing = getattr(part.dataset, 'expected_images', 0) - len(part)
+        if missing > 0:
+            report(f'{part.place}: {missing} images of the data set are missing')
+            summary.bad_files += missing
         for problems, counts in DataLoader(part, batch_size=None, num_workers=workers):
             for problem in problems:
                 report(problem)

@@ -74,7 +74,9 @@ def test_nothing_is_wrong_with_the_toy_data_sets(layout, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, dataset = toy(layout, tmp_path, num_images=2)
     summary, problems = check(dataset)
-    assert problems == []
+    # A toy is a copy that ended early where the data set knows its size.
+    missing = ['data/camvid: 365 images of the data set are missing']
+    assert problems == (missing if layout == 'camvid' else [])
     assert summary.images == (4 if layout == 'pascal_voc12_aug' else 2)
     # Eleven cells of twelve are labelled; in PASCAL-Context with its background, all.
     labelled = summary.pixels.sum() / (summary.images * 64 * 96)

@@ -88,10 +88,7 @@ def main(arguments):
     parser.add_argument('--batch-size', type=integer(2), default=8, metavar='N', help='default: 8')
     parser.add_argument('--iterations', type=integer(1), metavar='N', help='length of training')
     parser.add_argument('--force', action='store_true', help='overwrite files')
-    arguments = parser.parse_args(arguments)
-    if not arguments.data.is_dir():
-        raise NotADirectoryError(f'{arguments.data} is not a folder')
-    return new_config(**vars(arguments))
+    return new_config(**vars(parser.parse_args(arguments)))
 
 
 def label_value(text):
@@ -108,6 +105,8 @@ def share(text):
 
 def new_config(data, out, classes, device, force, **options):
     check_writable(out, force)
+    if not data.is_dir():
+        raise NotADirectoryError(f'{data} is not a folder')
     stem = out.with_suffix('')
     names, keys = read_names(data, classes)
     splits = read_splits(data, options)

@@ -157,8 +157,8 @@ def pair_files(images, labels, image_suffix=None, label_suffix=None, only_pairs=
 
 
 def _files(folder, suffix):
-    """Return the names of image files below a folder, in order."""
-    paths = (path for path in folder.rglob('*') if path.is_file())
+    """Return the names of image files below a folder, in order, without hidden ones."""
+    paths = (path for path in folder.rglob('[!.]*') if path.is_file())
     names = sorted(path.relative_to(folder).as_posix() for path in paths)
     if suffix:
         return [name for name in names if name.endswith(suffix)]

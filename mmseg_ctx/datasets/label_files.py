@@ -10,15 +10,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mmseg_ctx.evaluation.voc_results import voc_palette
 from mmseg_ctx.ops.labels import IGNORED
+from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.images import read_image
 
 CLASS_FILES = (
     *('classes.txt', 'class_dict.csv', 'meta.json', 'classes.json', 'labelmap.txt'),
-    *('label_colors.txt', 'labels.txt'),
+    'label_colors.txt',
 )
 """Usual names of files with the classes, see :func:`read_classes`."""
 
@@ -70,7 +71,7 @@ def read_labels(splits, progress=lambda done, total: None):
         image_path = split.images / (pair.name + pair.image_suffix)
         label_path = split.labels / (pair.name + pair.label_suffix)
         try:
-            size = Image.open(image_path).size
+            size = _size(image_path)
             label = read_image(str(label_path))
         except Exception as error:
             raise OSError(f'{image_path} or its label cannot be read: {error}') from error
@@ -80,7 +81,7 @@ def read_labels(splits, progress=lambda done, total: None):
         if label.mode == 'P' and labels.palette is None:
             labels.palette = label.getpalette()
         values = label_values(label)
-        labels.has_channels |= values.ndim == 3
+        labels.has_channels |= len(label.getbands()) > 1
         labels.sizes.append(size)
         labels.pixels.update(_count(values))
         progress(number, len(pairs))
@@ -93,6 +94,13 @@ def read_labels(splits, progress=lambda done, total: None):
                 grey[key[0] if isinstance(key, tuple) else key] += count
             labels.pixels = grey
     return labels
+
+
+def _size(path):
+    """Return an image's width and height as OpenCV reads it: turned as its EXIF data say."""
+    with Image.open(path) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        return image.size[::-1] if turned else image.size
 
 
 def label_values(image):
@@ -129,8 +137,9 @@ def read_classes(path):
     Raises:
         ValueError: A name is twice in the file, or some classes alone have a colour.
     """
-    text = path.read_text()
-    entries = _json_classes(text) if path.suffix == '.json' else _text_classes(text)
+    with value_errors(f'{path} cannot be read as a file of classes'):
+        text = path.read_text('utf-8-sig')
+        entries = _json_classes(text) if path.suffix == '.json' else _text_classes(text)
     names = [name for name, _ in entries]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f'{path} has the class {twice[0]!r} twice')
@@ -194,7 +203,9 @@ def decide_encoding(labels, names=None, keys=None, ignore=()):
     """
     found = labels.pixels.keys() - set(ignore)
     has_colours = any(isinstance(key, tuple) for key in found)
-    if keys is not None and has_colours == isinstance(keys[0], tuple):
+    # Values that only number the classes are as good as none.
+    numbered = keys is None or keys == list(range(len(keys)))
+    if not numbered and has_colours == isinstance(keys[0], tuple):
         wrong = found - set(keys) - ({IGNORED} - set(ignore))
         if wrong:
             worst = max(wrong, key=labels.pixels.get)
@@ -220,6 +231,8 @@ def decide_encoding(labels, names=None, keys=None, ignore=()):
     encoding = _as_they_are(values, names, ignore, labels)
     if len(encoding.classes) < 2:
         raise ValueError(f'the labels have the value {values[0]} alone; a model needs two classes')
+    if encoding.indices is not None:
+        return encoding
     if labels.has_channels or (encoding.ignore_index != IGNORED and IGNORED in labels.pixels):
         first = int(encoding.reduce_zero_label)
         indices = {first + index: index for index in range(len(encoding.classes))}

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS, MODELS
 from mmseg.utils import register_all_modules
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mmseg_ctx.datasets.folders import pair_files
 from mmseg_ctx.datasets.label_files import Labels, decide_encoding, read_classes
@@ -267,6 +267,41 @@ def test_only_pairs_leaves_files_out():
     config = new_config('--only-pairs')
     assert len(DATASETS.build(config.train_dataloader.dataset)) == 2
     assert Path('new_train.txt').read_text() == '1\n2\n'
+
+
+def test_a_photograph_that_is_to_be_turned():
+    """OpenCV turns it, and so does whoever labels it."""
+    splits_inside()
+    label = label_map([0, 1, 2], 0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(np.stack([label.T] * 3, 2).astype(np.uint8)).save(
+        'data/images/train/0.jpg', exif=exif
+    )
+    write('data/labels/train/0.png', label, image=False)
+    config = new_config()
+    sample = DATASETS.build(config.train_dataloader.dataset)[0]
+    assert sample['inputs'].shape[1:] == sample['data_samples'].gt_sem_seg.shape
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'LA', '1', 'I;16', 'P'])
+def test_labels_in_other_modes(mode):
+    splits_inside()
+    values = np.eye(48, 64, dtype=np.uint8)
+    label = Image.fromarray(values)
+    if mode == 'P':
+        label.putpalette([9, 9, 9, 200, 0, 0])
+    elif mode == '1':
+        label = Image.fromarray(values.astype(bool))
+    else:
+        label = label.convert(mode)
+    for path in Path('data/labels').rglob('*.png'):
+        label.save(path)
+    config = new_config()
+    dataset = DATASETS.build(
+        config.train_dataloader.dataset | dict(pipeline=[dict(type='LoadAnnotations')])
+    )
+    assert np.array_equal(dataset[0]['gt_seg_map'], values)
 
 
 def test_names_that_begin_alike():

@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mmseg_ctx.hooks.validation_loss
+from mmseg_ctx.ops import ResizableLogits
 from tests.helpers import data_samples, run_processes
 from tests.models import FCN, SmallBackbone, model_config, scenes_loader, with_cac
 
@@ -130,6 +131,18 @@ def test_values_are_those_of_full_size_logits(tmp_path):
             losses.append(pixels.mean().item())
     assert len(losses) == 3
     assert metrics['val_loss'] == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+def test_no_full_size_logits(tmp_path, monkeypatch):
+    full = ResizableLogits.full
+
+    def small_alone(logits, operation=None):
+        assert not logits.is_resized, operation
+        return full(logits, operation)
+
+    monkeypatch.setattr(ResizableLogits, 'full', small_alone)
+    metrics = runner(with_cac(PSP), tmp_path, num_images=1, auxiliary_head=AUXILIARY).val()
+    assert metrics['val_decode.loss_kl'] > 0
 
 
 def run_one_process(rank, folder):

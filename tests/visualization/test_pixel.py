@@ -8,7 +8,6 @@ from mmengine.structures import PixelData
 
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
-from mmseg_ctx.visualization.explore.pictures import draw_pixel
 from tests.models import HEADS, build_segmentor
 from tests.visualization.test_context import (
     attention_of,
@@ -55,7 +54,9 @@ def test_the_name_of_a_class_is_no_formula(head):
     scene, methods = read_context(segmentor, item, segmentor.dataset_meta)
     for module, context in methods:
         here = module.read_pixel(context, scene, ROW, COLUMN)
-        assert draw_pixel(module, here, scene, ROW, COLUMN).std() > 10
+        figure = Figure(figsize=(5.6, module.pixel_height(here)), layout='constrained')
+        module.draw_pixel(figure, here, scene, ROW, COLUMN)
+        assert to_picture(figure).std() > 10
     assert to_picture(draw_context(segmentor, item, segmentor.dataset_meta)).std() > 10
 
 

@@ -47,7 +47,7 @@ def read_context(head, shown, scene):
         return ClassAttention(probabilities, None, [], False)
     attention = shown['attention'][0][0].cpu()
     if supervised and head.mode == 'tandem':
-        return ClassAttention(probabilities, attention, list(scene.classes), True)
+        return ClassAttention(probabilities, attention, list(scene.classes[: len(attention)]), True)
     vectors = [f'vector {index}' for index in range(len(attention))]
     return ClassAttention(probabilities, attention, vectors, False)
 
@@ -122,7 +122,8 @@ def describe_pixel(here, scene):
     )
     probabilities = {}
     if context.probabilities is not None:
-        probabilities = dict(zip(scene.classes, context.probabilities.tolist(), strict=True))
+        # There may be names of more classes.
+        probabilities = dict(zip(scene.classes, context.probabilities.tolist(), strict=False))
     rows = [[name, shares.get(name), probabilities.get(name)] for name in shares | probabilities]
     rows.sort(key=lambda row: -max(row[1] or 0, row[2] or 0))
     sentence = 'This head has no spatial context: all pixels share the class probabilities.'

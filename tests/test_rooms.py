@@ -9,19 +9,20 @@ import pytest
 from tests.helpers import ROOT
 
 PACKAGE = ROOT / 'mmseg_ctx'
-FOUNDATION = {'utils', 'ops', 'losses', 'heads', 'segmentors'}
+FOUNDATION = {'utils', 'ops', 'losses', 'heads', 'backbones', 'segmentors'}
 # What each room imports of the others, at the most.
 BELOW = dict(
     utils=set(),
     ops={'utils'},
     losses={'utils', 'ops'},
     heads={'utils', 'ops', 'losses'},
+    backbones={'utils'},
     segmentors=FOUNDATION,
     evaluation=FOUNDATION,
     checkpoints=FOUNDATION,
     export=FOUNDATION,
     datasets=FOUNDATION | {'evaluation'},
-    hooks=FOUNDATION,
+    hooks=FOUNDATION | {'checkpoints'},
     visualization=FOUNDATION | {'checkpoints', 'datasets'},
     analysis=FOUNDATION | {'checkpoints', 'datasets', 'evaluation'},
 )

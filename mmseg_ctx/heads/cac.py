@@ -27,7 +27,13 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.losses import ClassEntropyKLLoss, head_losses, loss_modules, losses_of_logits
+from mmseg_ctx.losses import (
+    ClassEntropyKLLoss,
+    head_losses,
+    label_of,
+    loss_modules,
+    losses_of_logits,
+)
 from mmseg_ctx.ops import (
     ResizableLogits,
     at_least_float32,
@@ -279,6 +285,8 @@ class ContextAwareClassifierLosses(nn.Module):
         super().__init__()
         self.oracle_scope = oracle_scope
         self.loss_prior_weight, self.loss_oracle_weight = loss_prior_weight, loss_oracle_weight
+        if loss_kl is not None and 'type' not in loss_kl:
+            raise TypeError(f"loss_kl must be a dict with a 'type', got {loss_kl!r}")
         self.loss_kl = None if loss_kl is None else MODELS.build(loss_kl)
         if not isinstance(self.loss_kl, ClassEntropyKLLoss | None):
             raise TypeError(f'loss_kl must be a ClassEntropyKLLoss, got {loss_kl["type"]!r}')
@@ -308,9 +316,11 @@ class ContextAwareClassifierLosses(nn.Module):
         if not oracle_learns and not oracle_teaches:
             return losses
         label = resize_labels(mask_ignored(label, ignore_index), step.features.shape[2:])
-        # Without a loss of its own, the oracle needs no gradient: L_KL sends none to it.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and oracle_learns):
+        if oracle_learns:
             oracle = classifier(step.features, label, self.oracle_scope)
+        else:
+            with torch.no_grad():  # L_KL sends no gradient to the oracle
+                oracle = classifier(step.features, label, self.oracle_scope)
         if isinstance(oracle, ResizableLogits):
             oracle = oracle.small
         if oracle_learns:
@@ -406,7 +416,7 @@ class ContextAwareClassifierHead(nn.Module):
         for name in ('_modules', '_parameters', '_buffers'):
             vars(self)[name] = vars(head)[name]
         vars(self)['head'] = head
-        del vars(self)['training']  # so that it is the head's
+        vars(self).pop('training', None)  # so that it is the head's
 
     def __getattr__(self, name):
         try:
@@ -418,8 +428,9 @@ class ContextAwareClassifierHead(nn.Module):
 
     def __setattr__(self, name, value):
         head = vars(self).get('head')
+        public = head is not None and not name.startswith('_')
         # A tensor in the place of a parameter, as data parallelism sets it, is the head's, too.
-        if head is not None and (name in vars(head) or isinstance(value, torch.Tensor)):
+        if public and (name in vars(head) or isinstance(value, torch.Tensor)):
             setattr(head, name, value)
         else:
             super().__setattr__(name, value)
@@ -438,6 +449,11 @@ class ContextAwareClassifierHead(nn.Module):
             vars(self.conv_seg)['estimate_projector'] = self.estimate_projector
             vars(self.conv_seg)['oracle_projector'] = self.oracle_projector
         return self.conv_seg
+
+    @property
+    def _num_previous(self):
+        """int: How many outputs of other heads ``loss`` and ``predict`` get after the features."""
+        return int(isinstance(self.head, BaseCascadeDecodeHead))
 
     def init_weights(self):
         """Initialise the head's weights as it would without CAC."""
@@ -465,9 +481,8 @@ class ContextAwareClassifierHead(nn.Module):
             dict[str, Tensor]: The entries of both.
         """
         head, layer = self.head, self._classifier()
-        samples = args[1] if isinstance(head, BaseCascadeDecodeHead) else args[0]
-        label = head._stack_batch_gt(samples).squeeze(1).long()  # [B, H, W]
-        check_labels(label, head.num_classes, head.ignore_index)
+        samples = kwargs.get('batch_data_samples') or args[self._num_previous]
+        label = label_of(head, samples)
         with layer.training_step() as steps:
             losses = head_losses(head, inputs, *args, **kwargs)
         _refuse_if(_why_not_steps(steps), head, RuntimeError)
@@ -475,16 +490,16 @@ class ContextAwareClassifierHead(nn.Module):
             layer,
             steps[0],
             label,
-            head.ignore_index,
-            lambda logits: self._losses_of_logits(logits, samples),
+            ignore_index=-1,
+            losses_of=lambda logits: self._losses_of_logits(logits, label),
         )
 
-    def _losses_of_logits(self, logits, samples):
+    def _losses_of_logits(self, logits, label):
         """Return the entries of the head's ``loss_decode`` for the prior or the oracle."""
         criteria = loss_modules(self.head)
         if isinstance(self.head, (DDRHead, STDCHead)):
             criteria = criteria[:1]  # the others belong to the head's auxiliary map
-        losses = losses_of_logits(self.head, logits, samples, criteria)
+        losses = losses_of_logits(self.head, logits, label, criteria)
         losses.pop('acc_seg')
         return losses
 
@@ -503,7 +518,7 @@ class ContextAwareClassifierHead(nn.Module):
         layer, head = self._classifier(), self.head
         if layer.evaluated != 'oracle':
             return head.predict(inputs, *args, **kwargs)
-        metas = args[1] if isinstance(head, BaseCascadeDecodeHead) else args[0]
+        metas = kwargs.get('batch_img_metas') or args[self._num_previous]
         _refuse_windows(args[-1] if len(args) > 1 else kwargs.get('test_cfg'))
         labels = layer.evaluated_label
         layer.evaluated_label = [

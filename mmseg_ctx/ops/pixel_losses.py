@@ -33,11 +33,12 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255):
 
     Returns:
         tuple[Tensor, Tensor]: The losses ``[B, H, W]``, 0 for pixels without a class; and the class
-        with the largest logit at each pixel, int64, ``[B, H, W]``.
+        with the largest logit at each pixel, integers of ``compact_label``'s type, ``[B, H, W]``.
 
     Raises:
         TypeError: ``label`` has no integer type.
-        ValueError: The shapes do not fit together.
+        ValueError: The shapes do not fit together, or, on the CPU, a label is neither a class nor
+            ``ignore_index``.
 
     Example:
         >>> logits = torch.randn(2, 6, 8, 8, requires_grad=True)
@@ -51,11 +52,28 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255):
             'logits [B, N, h, w] and label [B, H, W] must have the same B, got '
             f'{list(logits.shape)} and {list(label.shape)}'
         )
+    check_labels(label, logits.size(1), ignore_index)
     # PyTorch's compiler accepts no forward-mode rule of a Function.
     function = _PixelLosses if torch.compiler.is_compiling() else _PixelLossesWithTangents
-    label = mask_ignored(label.long(), ignore_index)
+    label = compact_label(label, logits.size(1), ignore_index)
     losses, _, best = function.apply(logits, label, align_corners)
     return losses, best
+
+
+def compact_label(label, num_classes, ignore_index):
+    """Return labels that need little memory while they wait for the backward pass.
+
+    Args:
+        label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``, integers of any type.
+        num_classes (int): N.
+        ignore_index (int | None): Label of pixels without a class.
+
+    Returns:
+        Tensor: Classes, -1 for pixels without one, int16, or int64 if N is above 32767. A label
+        that is one already is returned as it is.
+    """
+    dtype = torch.int16 if num_classes < 2**15 else torch.int64
+    return mask_ignored(label.to(dtype), None if ignore_index == -1 else ignore_index)
 
 
 def upsampled_cross_entropy(
@@ -104,8 +122,7 @@ def upsampled_cross_entropy(
             f'class_weight must have a weight for each of {logits.size(1)} classes, '
             f'got {len(class_weight)}'
         )
-    check_labels(label, logits.size(1), ignore_index)
-    label = mask_ignored(label.long(), ignore_index)
+    label = compact_label(label, logits.size(1), ignore_index)
     loss = reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, reduction)
     return loss, accuracy(best, label) if with_accuracy else None
 
@@ -115,7 +132,7 @@ def reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, redu
 
     Args:
         losses (Tensor): Losses, 0 for pixels without a class, ``[B, H, W]``.
-        label (Tensor): Classes, -1 for pixels without one, int64, ``[B, H, W]``.
+        label (Tensor): Classes, -1 for pixels without one, ``[B, H, W]``.
         class_weight (Tensor | Sequence[float] | None): See :func:`upsampled_cross_entropy`, as for
             the following arguments.
         avg_non_ignore (bool): Whether to divide by the number of labelled pixels.
@@ -135,7 +152,7 @@ def reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, redu
         divisor = (label >= 0).sum()
     if class_weight is not None:
         class_weight = torch.as_tensor(class_weight, dtype=losses.dtype, device=losses.device)
-        weights = class_weight[label.clamp(min=0)] * (label >= 0)
+        weights = class_weight[label.clamp(min=0).long()] * (label >= 0)
         losses, divisor = losses * weights, weights.sum()
     if pixel_weight is not None:
         losses = losses * pixel_weight
@@ -159,7 +176,7 @@ def accuracy(best, label):
 
 
 class _PixelLosses(torch.autograd.Function):
-    """Losses, log-normalisers and best classes ``[B, H, W]``; the label is -1 where there is none.
+    """Losses, log-normalisers and best classes ``[B, H, W]``; the label is ``compact_label``'s.
 
     The two custom operations below do the work, so that a compiled graph has a node for each pass.
     """
@@ -199,7 +216,7 @@ class _PixelLossesWithTangents(_PixelLosses):
         change = F.interpolate(at_least_float32(tangent), **options)  # [B, N, H, W]
         full = F.interpolate(at_least_float32(logits), **options)
         expected = (full.softmax(1) * change).sum(1)
-        right = change.gather(1, label.clamp(min=0)[:, None])[:, 0]
+        right = change.gather(1, label.clamp(min=0).long()[:, None])[:, 0]
         return (expected - right) * (label >= 0), None, None
 
 
@@ -251,7 +268,7 @@ def _forward(
     losses, normaliser, best = _empty_results(logits, label, align_corners)
 
     def visit(area, tile):
-        target = label[area].clamp(min=0)[..., None]  # [B, R, S, 1]
+        target = label[area].clamp(min=0).long()[..., None]  # [B, R, S, 1]
         right = tile.gather(3, target)
         maximum, index = tile.max(dim=3, keepdim=True)
         total = tile.sub_(maximum).exp_().sum(dim=3, keepdim=True).log_().add_(maximum)
@@ -284,7 +301,7 @@ def _backward(
     grad = grad.masked_fill(label < 0, 0)
 
     def visit(area, tile):
-        weight, target = grad[area][..., None], label[area].clamp(min=0)[..., None]
+        weight, target = grad[area][..., None], label[area].clamp(min=0).long()[..., None]
         tile.sub_(normaliser[area][..., None]).exp_().mul_(weight).scatter_add_(3, target, -weight)
 
     return _visit_tiles(visit, logits, label.shape[1:], align_corners, with_gradient=True)

@@ -155,11 +155,30 @@ class MemoryEfficientSegmentor:
             ``sample.seg_logits.data`` computes them when it is read, but the samples do not list
             them as a field.
         """
-        keep = self._checked_test_cfg().get('keep_logits', False)
-        if keep or 'postprocess_result' in self._steps_of_others:
+        if self.keeps_full_size:
             return super().predict(inputs, data_samples)
         with self._hook.active():
             return super().predict(inputs, data_samples)
+
+    @property
+    def keeps_full_size(self):
+        """bool: Whether ``predict`` makes labels as ``EncoderDecoder`` does."""
+        own_result = 'postprocess_result' in self._steps_of_others
+        return own_result or self._checked_test_cfg().get('keep_logits', False)
+
+    def predict_logits(self, inputs, data_samples):
+        """Predict, but leave the labels out, as test-time augmentation needs it.
+
+        Args:
+            inputs (Tensor): Preprocessed images, ``[B, C, H, W]``.
+            data_samples (list[SegDataSample]): See :meth:`predict`.
+
+        Returns:
+            list[SegDataSample]: ``data_samples``, whose ``seg_logits`` are ``LogitsOnDemand``.
+        """
+        with self._hook.active():
+            seg_logits = self.inference(inputs, [each.metainfo for each in data_samples])
+        return self._with_logits(seg_logits, data_samples)
 
     @torch.compiler.disable(recursive=False)
     def slide_inference(self, inputs, batch_img_metas):
@@ -203,19 +222,27 @@ class MemoryEfficientSegmentor:
         """
         if not self._hook.is_active:
             return super().postprocess_result(seg_logits, data_samples)
+        samples = self._with_logits(seg_logits, data_samples)
+        for sample in samples:
+            label = predicted_labels(sample.seg_logits.logits, self.threshold)
+            sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
+        return samples
+
+    @torch.compiler.disable
+    def _with_logits(self, seg_logits, data_samples):
+        """Give each sample its logits; without samples, make some."""
         if isinstance(seg_logits, torch.Tensor):
             seg_logits = ResizableLogits(seg_logits)
+        seg_logits = seg_logits.detach()
         rows, columns = seg_logits.sides()
         samples = data_samples or [SegDataSample() for _ in range(len(seg_logits))]
         for index, sample in enumerate(samples):
             sides = rows, columns
             if data_samples is not None:
                 sides = _original_sides(rows, columns, sample.metainfo, self.align_corners)
-            logits = ResizedLogits(seg_logits.detach().windows_of(index), *sides)
-            label = predicted_labels(logits, self.threshold)
             if 'seg_logits' in sample:
                 del sample.seg_logits  # of an earlier prediction
-            sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
+            logits = ResizedLogits(seg_logits.windows_of(index), *sides)
             # No field of the sample, so that nothing copies, saves or moves it.
             vars(sample)['_seg_logits'] = LogitsOnDemand(logits)
         return samples

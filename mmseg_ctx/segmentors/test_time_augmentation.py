@@ -31,6 +31,24 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
                 f'MemoryEfficientEncoderDecoder, got {type(self.module).__name__}'
             )
 
+    def test_step(self, data):
+        """Return the labels of a batch of images.
+
+        Args:
+            data (dict): Several passes of each image; see ``SegTTAModel``.
+
+        Returns:
+            list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
+        """
+        if self.module.keeps_full_size or not isinstance(data, dict):
+            return super().test_step(data)
+        passes = []
+        for index in range(len(data['inputs'])):
+            batch = {key: value[index] for key, value in data.items()}
+            batch = self.module.data_preprocessor(batch, False)
+            passes.append(self.module.predict_logits(**batch))
+        return self.merge_preds(list(zip(*passes, strict=True)))
+
     def merge_preds(self, data_samples_list):
         """Merge the passes of each image.
 

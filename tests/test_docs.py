@@ -41,5 +41,5 @@ def test_every_page_is_in_the_navigation():
     for page in PAGES:
         for tree in re.findall(r'```{toctree}\n(.*?)```', page.read_text(), re.DOTALL):
             names = [line for line in tree.splitlines() if line and not line.startswith(':')]
-            linked |= {(page.parent / f'{name}.md') for name in names}
+            linked |= {each for name in names for each in page.parent.glob(f'{name}.md')}
     assert linked == set(PAGES)

@@ -428,8 +428,9 @@ class ContextAwareClassifierHead(nn.Module):
 
     def __setattr__(self, name, value):
         head = vars(self).get('head')
+        public = head is not None and not name.startswith('_')
         # A tensor in the place of a parameter, as data parallelism sets it, is the head's, too.
-        if head is not None and (name in vars(head) or isinstance(value, torch.Tensor)):
+        if public and (name in vars(head) or isinstance(value, torch.Tensor)):
             setattr(head, name, value)
         else:
             super().__setattr__(name, value)

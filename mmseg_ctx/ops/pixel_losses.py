@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from mmseg_ctx.ops.interpolation import Interpolation, tile_size
+from mmseg_ctx.ops.kernel_choice import triton_kernels_for
 from mmseg_ctx.ops.labels import check_labels, mask_ignored
-from mmseg_ctx.ops.precision import at_least_float32, autocast_off
+from mmseg_ctx.ops.precision import at_least_float32, autocast_off, exact_matmul
+from mmseg_ctx.ops.threads import in_threads
 
 EPSILON = torch.finfo(torch.float32).eps  # MMSegmentation adds it to divisors.
 
@@ -54,7 +56,7 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255):
     # PyTorch's compiler accepts no forward-mode rule of a Function.
     function = _PixelLosses if torch.compiler.is_compiling() else _PixelLossesWithTangents
     label = compact_label(label, logits.size(1), ignore_index)
-    losses, _, best = function.apply(at_least_float32(logits), label, align_corners)
+    losses, _, best = function.apply(logits, label, align_corners)
     return losses, best
 
 
@@ -208,8 +210,9 @@ class _PixelLossesWithTangents(_PixelLosses):
     def jvp(ctx, tangent, *_):
         logits, label = ctx.saved_tensors
         options = dict(size=label.shape[1:], mode='bilinear', align_corners=ctx.align_corners)
-        change = F.interpolate(tangent, **options)  # [B, N, H, W]
-        expected = (F.interpolate(logits, **options).softmax(1) * change).sum(1)
+        change = F.interpolate(at_least_float32(tangent), **options)  # [B, N, H, W]
+        full = F.interpolate(at_least_float32(logits), **options)
+        expected = (full.softmax(1) * change).sum(1)
         right = change.gather(1, label.clamp(min=0).long()[:, None])[:, 0]
         return (expected - right) * (label >= 0), None, None
 
@@ -256,8 +259,10 @@ def _with_folded_batch(function, info, in_dims, *arguments):
 def _forward(
     logits: torch.Tensor, label: torch.Tensor, align_corners: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    losses, normaliser = logits.new_empty(label.shape), logits.new_empty(label.shape)
-    best = torch.empty_like(label)
+    kernels = triton_kernels_for(logits)
+    if kernels is not None:
+        return kernels.pixel_losses(logits, label, align_corners)
+    losses, normaliser, best = _empty_results(logits, label, align_corners)
 
     def visit(area, tile):
         target = label[area].clamp(min=0).long()[..., None]  # [B, R, S, 1]
@@ -272,8 +277,10 @@ def _forward(
 
 
 @_forward.register_fake
-def _(logits, label, align_corners):
-    return logits.new_empty(label.shape), logits.new_empty(label.shape), torch.empty_like(label)
+def _empty_results(logits, label, align_corners):
+    losses = at_least_float32(logits[:0]).new_empty(label.shape)
+    best = torch.empty_like(label, memory_format=torch.contiguous_format)
+    return losses, torch.empty_like(losses), best
 
 
 @torch.library.custom_op('mmseg_ctx::pixel_losses_backward', mutates_args=())
@@ -285,6 +292,9 @@ def _backward(
     align_corners: bool,
 ) -> torch.Tensor:
     """Return the gradient of the logits: ``grad * (softmax - one-hot label)``, resized back."""
+    kernels = triton_kernels_for(logits)
+    if kernels is not None:
+        return kernels.pixel_losses_backward(grad, logits, label, normaliser, align_corners)
     grad = grad.masked_fill(label < 0, 0)
 
     def visit(area, tile):
@@ -314,33 +324,47 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
     Returns:
         Tensor | None: The gradient ``[B, N, h, w]``.
     """
-    with autocast_off(logits):
-        batch, classes, height, width = logits.shape
-        rows = Interpolation.identity(height, logits).resize(size[0], align_corners)
-        columns = Interpolation.identity(width, logits).resize(size[1], align_corners)
-        tile_rows, tile_columns = tile_size(max(batch, 1) * classes, *size, logits.device)
-        # Minus infinity times a weight of 0 would be NaN, so it becomes a large negative number.
-        # Infinity and NaN stay, since gradient scaling recognises a bad step by them.
-        smallest = torch.finfo(logits.dtype).min / 2
-        # A copy: where nothing is resized, tiles are views of it, and visit writes to them.
-        pixels = logits.clamp(min=smallest).permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
-        gradient = torch.zeros_like(pixels) if with_gradient else None
-        lefts = range(0, size[1], tile_columns)
-        column_tiles = [(left, *_matrix_and_sources(columns, left, tile_columns)) for left in lefts]
-        for top in range(0, size[0], tile_rows):
-            row_matrix, source_rows = _matrix_and_sources(rows, top, tile_rows)
-            band = _mix_rows(row_matrix, pixels[:, source_rows])  # [B, R, w, N]
+    batch, classes, height, width = logits.shape
+    like = at_least_float32(logits[:0])
+    rows = Interpolation.identity(height, like).resize(size[0], align_corners)
+    columns = Interpolation.identity(width, like).resize(size[1], align_corners)
+    tile_rows, tile_columns = tile_size(max(batch, 1) * classes, *size, logits.device)
+    # Minus infinity times a weight of 0 would be NaN, so it becomes a large negative number.
+    # Infinity and NaN stay, since gradient scaling recognises a bad step by them.
+    smallest = torch.finfo(like.dtype).min / 2
+    # A copy: where nothing is resized, tiles are views of it, and visit writes to them.
+    pixels = at_least_float32(logits).clamp(min=smallest)
+    pixels = pixels.permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
+    lefts = range(0, size[1], tile_columns)
+    column_tiles = [(left, *_matrix_and_sources(columns, left, tile_columns)) for left in lefts]
+
+    def visit_bands(tops):
+        sources = _matrix_and_sources(rows, tops[0], tops[-1] - tops[0] + tile_rows)[1]
+        gradient = torch.zeros_like(pixels[:, sources]) if with_gradient else None
+        for top in tops:
+            matrix, source_rows = _matrix_and_sources(rows, top, tile_rows)
+            band = _mix_rows(matrix, pixels[:, source_rows])  # [B, R, w, N]
             band_gradient = torch.zeros_like(band) if with_gradient else None
             for left, column_matrix, source_columns in column_tiles:
                 tile = _mix_columns(column_matrix, band[:, :, source_columns])  # [B, R, S, N]
                 visit((..., slice(top, top + tile_rows), slice(left, left + tile_columns)), tile)
                 if with_gradient:
-                    band_gradient[:, :, source_columns] += _mix_columns(
-                        column_matrix, tile, transposed=True
-                    )
+                    mixed = _mix_columns(column_matrix, tile, transposed=True)
+                    band_gradient[:, :, source_columns].add_(mixed)
             if with_gradient:
-                gradient[:, source_rows] += _mix_rows(row_matrix, band_gradient, transposed=True)
-    return gradient.permute(0, 3, 1, 2).contiguous() if with_gradient else None
+                mixed = _mix_rows(matrix, band_gradient, transposed=True)
+                start = source_rows.start - sources.start
+                gradient[:, start : start + mixed.size(1)].add_(mixed)
+        return sources, gradient
+
+    with autocast_off(logits), exact_matmul():
+        parts = in_threads(visit_bands, range(0, size[0], tile_rows), logits.device)
+    if not with_gradient:
+        return None
+    gradient = torch.zeros_like(pixels)
+    for sources, part in parts:  # in order, so that the sum does not depend on the threads
+        gradient[:, sources].add_(part)
+    return gradient.permute(0, 3, 1, 2).to(logits.dtype, memory_format=torch.contiguous_format)
 
 
 def _matrix_and_sources(side, start, length):

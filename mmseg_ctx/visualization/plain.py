@@ -14,16 +14,22 @@ HEIGHT, COLUMNS = 4.6, 4
 
 def read_context(head, shown, prediction):
     """Return the confidence ``[H, W]`` and the mean of each map ``[h, w]``, by title."""
-    logits = prediction.logits  # [N, H, W], or the probability of class 1
-    binary = logits.size(0) == 1
-    probabilities = torch.cat([1 - logits, logits]) if binary else logits.float().softmax(dim=0)
-    maps = dict(confidence=probabilities.amax(dim=0).cpu())
+    # Row by row, since the memory may not hold a second copy of an image's logits.
+    confidence = torch.stack([_confidence(row) for row in prediction.logits.unbind(1)])  # [H, W]
+    maps = dict(confidence=confidence.cpu())
     for name, tensors in shown.items():
         for index, tensor in enumerate(tensors, start=1):
             if tensor.dim() == 4:
                 title = name if len(tensors) == 1 else f'{name} {index}'
                 maps[title] = tensor[0].float().mean(dim=0).cpu()
     return maps
+
+
+def _confidence(logits):
+    """Return the probability of the best class, of logits ``[N, W]`` or of one probability."""
+    if logits.size(0) == 1:
+        return torch.maximum(logits, 1 - logits)[0]
+    return logits.float().softmax(dim=0).amax(dim=0)
 
 
 def draw(figure, maps, prediction):

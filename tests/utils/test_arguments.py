@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 from torch import nn
@@ -22,6 +22,7 @@ from mmseg_ctx.utils.arguments import (
     Ratio,
     at_least,
     check_argument,
+    describe,
     validate_arguments,
 )
 
@@ -56,7 +57,8 @@ PLAIN = NUMBERS | st.booleans() | st.none() | st.sampled_from(['', 'a', 'b', 'c'
 VALUES = PLAIN | st.lists(PLAIN, max_size=3) | st.lists(PLAIN).map(tuple) | st.just({'type': 'a'})
 
 
-@pytest.mark.parametrize('annotation', CONDITIONS, ids=str)
+@pytest.mark.parametrize('annotation', CONDITIONS, ids=describe)
+@settings(deadline=None)
 @given(value=VALUES)
 def test_accepts_what_the_annotation_means(annotation, value):
     if CONDITIONS[annotation](value):

@@ -11,7 +11,7 @@ VERSION = re.search(
 ).group(1)
 # MMCV asks for this OpenCV. It is no hard dependency, since the headless one may be installed.
 OPENCV = 'opencv-python'
-EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
+EXPORT = ['onnx', 'onnxruntime', 'onnxscript', 'safetensors']
 VISUALIZE = ['scikit-learn', 'tensorboard']
 EXPLORE = ['gradio>=6.31', 'gradio-client', 'starlette']
 BROWSER = ['selenium']
@@ -22,7 +22,6 @@ TEST = [
     'hypothesis',
     'pytest',
     'pytest-xdist',
-    'safetensors',
     'scipy',
     # Its interpreter and its compiler prove the kernels without a GPU.
     "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -35,7 +34,7 @@ TEST = [
 setup(
     name='mmseg-ctx',
     version=VERSION,
-    description='Five published ways of using context in semantic segmentation, for MMSegmentation',
+    description='Published ways of using context in semantic segmentation, for MMSegmentation',
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
@@ -43,7 +42,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
-    package_data={'mmseg_ctx': ['.mim/**/*', 'analysis/**/*.yml']},
+    package_data={'mmseg_ctx': ['.mim/**/*', 'methods.yml', 'analysis/**/*.yml']},
     install_requires=['matplotlib', 'numpy', 'Pillow', 'PyYAML', 'rich', 'torch>=2.4'],
     extras_require={
         'onedl': [

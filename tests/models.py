@@ -7,33 +7,22 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
+from mmseg_ctx.utils import methods
 
 HEAD = dict(in_channels=16, in_index=2, channels=8, num_classes=14, norm_cfg=dict(type='BN'))
 FCN = dict(type='FCNHead', **HEAD)
-# The heads of this package. A line here gives a head the whole contract of
+# The heads in ``methods.yml``, by title. An entry there gives a head the whole contract of
 # ``tests/heads/test_every_head.py``, alone and inside the context-aware classifier.
 METHODS = {
-    'CaC-Net': dict(HEAD, type='ContextAdaptiveConvHead', kernel_sizes=(3,), dilations=(1, 3)),
-    'ACNet': dict(
-        HEAD,
-        type='AdaptiveContextHead',
-        in_channels=(4, 8, 16),
-        in_index=(0, 1, 2),
-        channels=6,
-        block_channels=(8, 7, 6),
-        num_local_fusions=1,
-        # Where MMSegmentation's resize fixes the sizes of an exported graph.
-        align_corners=True,
-    ),
-    'DMNet': dict(HEAD, type='DynamicMultiScaleHead', filter_sizes=(2, 5)),
-    'CTNet': dict(HEAD, type='ContextTandemHead', key_channels=4, kernel_sizes=(3, 5)),
+    method.title: {**HEAD, 'type': method.head, **method.tests['arguments']}
+    for method in methods.HEAD_METHODS.values()
 }
 
 
 def with_cac(head):
     """Return the config of a head inside the context-aware classifier."""
-    # With few channels all may be zero for several classes, which then share their logits.
-    return dict(type='ContextAwareClassifierHead', head=head, projector_channels=32)
+    cac = methods.METHODS['cac']
+    return dict(type=cac.head, head=head, **cac.tests['arguments'])
 
 
 HEADS = {
@@ -105,21 +94,33 @@ def build_segmentor(head, preprocessor={}, /, **changes):
     config['data_preprocessor'] = {**config['data_preprocessor'], **preprocessor}
     if changes:
         config['decode_head'] = {**config['decode_head'], **changes}
-    segmentor = MODELS.build(config).eval()
-    randomize(segmentor)
+    segmentor = randomize(MODELS.build(config).eval())
     segmentor.dataset_meta = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
     return segmentor
 
 
-def randomize(segmentor):
-    """Give a segmentor weights that are not the trivial ones, the same ones each time."""
-    generator = torch.Generator().manual_seed(0)
+def randomize(module, seed=0):
+    """Give a module weights that are not the trivial ones, the same ones each time; return it."""
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for tensor in segmentor.parameters():
+        for tensor in module.parameters():
             tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
-        for name, tensor in segmentor.named_buffers():
+        for name, tensor in module.named_buffers():
             if name.endswith('running_var'):
                 tensor.uniform_(0.5, 1.5, generator=generator)
+    return module
+
+
+def functional(module, *inputs):
+    """Return a module as a function of its inputs and parameters, and these, for ``gradcheck``."""
+    names, parameters = zip(*module.double().named_parameters(), strict=True)
+    leaves = [tensor.double().requires_grad_() for tensor in inputs]
+
+    def forward(*arguments):
+        state = dict(zip(names, arguments[len(leaves) :], strict=True))
+        return torch.func.functional_call(module, state, arguments[: len(leaves)])
+
+    return forward, (*leaves, *parameters)
 
 
 def scenes_loader(num_images):

@@ -4,18 +4,16 @@ The tables show what every method costs beside its baseline and the paper's figu
 side by side. Their models are on the meta device: nothing is computed and no memory is needed.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_ctx.analysis import models
+from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import Column, Table, billions, millions
 
-PAPERS = Path(__file__).with_name('papers.yml')  # says itself what its entries are
 COLUMNS = (
     Column('parameters', 'parameters [M]', millions),
     Column('multiply_adds', 'multiply-adds [G]', billions),
@@ -65,12 +63,17 @@ def count(module, *inputs, without=()):
     return Complexity(parameters, operations // 2)
 
 
-def papers_table(path=PAPERS):
-    """Return the table of every method beside its baseline, counted as in its paper."""
+def papers_table(counted=lambda row: True):
+    """Return the table of every method beside its baseline, counted as in its paper.
+
+    ``counted`` chooses among the rows of ``methods.yml``; by default all are counted.
+    """
     rows = [
-        _count_row(source, {**table['common'], **row})
-        for source, table in yaml.safe_load(path.read_text()).items()
-        for row in table['rows']
+        _count_row(table['table'], {**table['common'], **row})
+        for method in METHODS.values()
+        for table in method.costs
+        for row in _with_and_without_cac(table['rows'])
+        if counted(row)
     ]
     columns = (
         Column('source', 'table of'),
@@ -91,12 +94,21 @@ def papers_table(path=PAPERS):
     return Table(title, columns, rows, facts)
 
 
+def _with_and_without_cac(rows):
+    for row in rows:
+        yield row
+        if 'with_cac' in row:
+            parameters, model = row['with_cac'], f'{row["model"]}, with CAC'
+            yield dict(model=model, parameters=parameters, wraps=row['mmseg'])
+
+
 def _count_row(source, row):
     image = row['image']
     inputs = (torch.empty(1, 3, image, image, device='meta'),)
     if 'mmseg' in row:
         config = models.mmseg_model(row['mmseg'])
-        config = models.with_cac(config) if row.get('cac') else config
+    elif 'wraps' in row:
+        config = models.with_cac(models.mmseg_model(row['wraps']))
     elif 'backbone' in row:
         config = row['backbone']
     else:

@@ -6,50 +6,43 @@ import mmseg
 import torch
 from mmengine.config import Config
 
-CLASSES = 60  # of PASCAL-Context, which all five papers use
+from mmseg_ctx.utils.methods import HEAD_METHODS, METHODS
+
+CLASSES = 60  # of PASCAL-Context, which the papers use
 # Pixels between neighbours in the maps of a dilated ResNet's stages, as in the papers' comparisons.
 STRIDES = (4, 8, 8, 8)
 PARTS = (8, 4, 2, 1)  # the channels of the last stage divided by those of each
-# FCN is the baseline of all; the papers compare with the others of MMSegmentation's.
-COMPARED = (
-    'FCNHead',
-    'PSPHead',
-    'DMHead',
-    'APCHead',
-    'EncHead',
-    'DNLHead',
-    'OCRHead',
-    'DynamicMultiScaleHead',
-    'ContextAdaptiveConvHead',
-    'AdaptiveContextHead',
-    'ContextTandemHead',
-)
-# Further stages that a head reads, and parts that are not counted.
-HEAD_NOTES = dict(
-    AdaptiveContextHead="AdaptiveContextHead also reads the dilated ResNet's stages 1 and 2, of "
-    '1/8 and 1/4 of the channels, the former at twice the size.',
-    OCRHead='OCRHead is without the FCN head before it.',
-)
+CHANNELS, WIDTH = 2048, 512
+# Heads, and the arguments in which they differ, for these channels and this width. FCN is the
+# baseline of all; the papers compare with the others of MMSegmentation's.
+COMPARED = {
+    'FCNHead': {},
+    'PSPHead': {},
+    'DMHead': {},
+    'APCHead': {},
+    'EncHead': dict(in_index=(1, 2, 3)),
+    'DNLHead': {},
+    'OCRHead': dict(ocr_channels=256),
+    **{method.head: method.compared for method in HEAD_METHODS.values()},
+}
+HEAD_NOTES = {
+    **{each.head: f'{each.head} {each.note}' for each in HEAD_METHODS.values() if each.note},
+    'OCRHead': 'OCRHead is without the FCN head before it.',
+}
 
 
-def head_config(name, channels=2048, width=512, classes=CLASSES, **options):
+def head_config(name, channels=CHANNELS, width=WIDTH, classes=CLASSES, **options):
     """Return the config of one of ``COMPARED``, or of another head that reads one map.
 
     ``channels`` are those of the backbone's last stage; ``options`` are further arguments of the
     head, or others in place of its paper's.
     """
-    stages = [channels // part for part in PARTS]
-    widths = (width, width * 7 // 8, width // 2)
-    own = dict(
-        EncHead=dict(in_channels=stages[1:], in_index=(1, 2, 3)),
-        OCRHead=dict(ocr_channels=width // 2),
-        AdaptiveContextHead=dict(
-            in_channels=[stages[0], stages[1], stages[3]],
-            in_index=(0, 1, 3),
-            block_channels=widths,
-            channels=widths[-1],
-        ),
-    )
+    own = {
+        key: _scaled(value, width) if key.endswith('channels') else value
+        for key, value in COMPARED.get(name, {}).items()
+    }
+    if stages := own.get('in_index'):
+        own['in_channels'] = [channels // PARTS[stage] for stage in stages]
     common = dict(
         type=name,
         in_channels=channels,
@@ -60,10 +53,16 @@ def head_config(name, channels=2048, width=512, classes=CLASSES, **options):
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     )
-    return {**common, **own.get(name, {}), **options}
+    return {**common, **own, **options}
 
 
-def head_inputs(config, batch=1, image=512, channels=2048, strides=STRIDES):
+def _scaled(channels, width):
+    if isinstance(channels, int):
+        return channels * width // WIDTH
+    return [_scaled(each, width) for each in channels]
+
+
+def head_inputs(config, batch=1, image=512, channels=CHANNELS, strides=STRIDES):
     """Return what the head of a config reads of images with ``image`` × ``image`` pixels.
 
     These are, in a tuple and on the meta device, the list of a ResNet's four feature maps,
@@ -96,7 +95,7 @@ def wrapped(head):
     """Return the config of ``ContextAwareClassifierHead`` around the config of a head."""
     if head.get('dropout_ratio') == -1:  # how MMSegmentation's HRNet configs say that there is none
         head = {**head, 'dropout_ratio': 0}
-    return dict(type='ContextAwareClassifierHead', head=head)
+    return dict(type=METHODS['cac'].head, head=head)
 
 
 def with_cac(model):

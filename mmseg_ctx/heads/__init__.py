@@ -1,15 +1,13 @@
-"""Decode heads, one file a paper; importing this registers them in ``mmseg.registry.MODELS``."""
+"""Decode heads, one file a paper; importing this registers them in ``mmseg.registry.MODELS``.
 
-from mmseg_ctx.heads.acnet import AdaptiveContextHead
-from mmseg_ctx.heads.cac import ContextAwareClassifierHead
-from mmseg_ctx.heads.cacnet import ContextAdaptiveConvHead
-from mmseg_ctx.heads.ctnet import ContextTandemHead
-from mmseg_ctx.heads.dmnet import DynamicMultiScaleHead
+Each file and the class in it are those of an entry in ``methods.yml``.
+"""
 
-__all__ = [
-    'AdaptiveContextHead',
-    'ContextAdaptiveConvHead',
-    'ContextAwareClassifierHead',
-    'ContextTandemHead',
-    'DynamicMultiScaleHead',
-]
+from importlib import import_module
+
+from mmseg_ctx.utils.methods import METHODS
+
+for _method in METHODS.values():
+    globals()[_method.head] = getattr(import_module(f'{__name__}.{_method.name}'), _method.head)
+
+__all__ = sorted(_method.head for _method in METHODS.values())

@@ -8,27 +8,34 @@ and gets global context. A pixel that is far from it probably belongs to a detai
 features of a finer stage. Blocks that do both are applied from the coarsest stage to the finest.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from mmcv.cnn import ConvModule
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import nn
 
+from mmseg_ctx.heads.base import ContextHead, resize_like
 from mmseg_ctx.ops import at_least_float32, autocast_off
-from mmseg_ctx.utils.arguments import (
-    check_bool,
-    check_decode_head,
-    check_features,
-    check_int,
-    check_ints,
-    check_norm_inputs,
-    check_number,
-    is_int,
-)
+from mmseg_ctx.utils.arguments import Positive, PositiveInt, validate_arguments
+from mmseg_ctx.utils.recording import show
 
 
-class GlobalContextModule(nn.Module):
+class _ScaledModule(nn.Module):
+    """A module with a learned factor ``[1]``, which loads from older checkpoints as a scalar.
+
+    FSDP shards no scalars.
+    """
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        for name, _ in self.named_parameters(prefix.removesuffix('.'), recurse=False):
+            if name in state_dict and state_dict[name].dim() == 0:
+                state_dict[name] = state_dict[name][None]
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class GlobalContextModule(_ScaledModule):
     """GCM: add the global feature to each pixel, weighted by their similarity (Section 3.2).
 
     Distances and gate are computed in float32 or wider: float16 cannot hold the squares of large
@@ -44,11 +51,12 @@ class GlobalContextModule(nn.Module):
         (torch.Size([2, 8, 16, 16]), torch.Size([2, 1, 16, 16]))
     """
 
-    def __init__(self, channels, delta=5.0):
+    @validate_arguments
+    def __init__(self, channels: PositiveInt, delta: Positive = 5.0):
         super().__init__()
-        self.delta = check_number('delta', delta, exclusive=True)
-        self.project = nn.Conv2d(check_int('channels', channels), channels, 1)
-        self.alpha = nn.Parameter(torch.ones(()))
+        self.delta = delta
+        self.project = nn.Conv2d(channels, channels, 1)
+        self.alpha = nn.Parameter(torch.ones(1))
 
     def forward(self, x):
         """Return the features with global context, and the gate.
@@ -65,6 +73,7 @@ class GlobalContextModule(nn.Module):
             pooled = features.mean((2, 3), keepdim=True)  # [B, C, 1, 1]
             p = self.project(pooled.to(self.project.weight.dtype))  # [B, C, 1, 1]
             gate = self._gate(features, p)  # [B, 1, h, w]
+            show(self, gate=gate)
             context = features + self.alpha * p * gate  # Eq. 3
         return context.to(x.dtype), gate
 
@@ -77,7 +86,7 @@ class GlobalContextModule(nn.Module):
         return gate.clamp(min=torch.finfo(gate.dtype).tiny)
 
 
-class LocalContextModule(nn.Module):
+class LocalContextModule(_ScaledModule):
     """LCM: fuse a finer stage's features into the pixels whose global gate is low (Section 3.3).
 
     Args:
@@ -86,31 +95,27 @@ class LocalContextModule(nn.Module):
         out_channels (int): Channels of the result.
         num_fusions (int): How many times the gated local features are concatenated and convolved
             (Table 2). Default: 3.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
         align_corners (bool): ``align_corners`` of the gate's upsampling. Default: False.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
+    @validate_arguments
     def __init__(
         self,
-        channels,
-        local_channels,
-        out_channels,
-        num_fusions=3,
-        conv_cfg=None,
-        norm_cfg=None,
-        act_cfg=dict(type='ReLU'),
+        channels: PositiveInt,
+        local_channels: PositiveInt,
+        out_channels: PositiveInt,
+        num_fusions: PositiveInt = 3,
         align_corners=False,
+        **layers,
     ):
         super().__init__()
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
-        widths = [channels] + [out_channels] * (check_int('num_fusions', num_fusions) - 1)
+        widths = [channels] + [out_channels] * (num_fusions - 1)
         self.fusions = nn.ModuleList(
             ConvModule(local_channels + width, out_channels, 3, padding=1, **layers)
             for width in widths
         )
-        self.beta = nn.Parameter(torch.ones(()))
+        self.beta = nn.Parameter(torch.ones(1))
         self.align_corners = align_corners
 
     def forward(self, x, local, gate):
@@ -121,8 +126,9 @@ class LocalContextModule(nn.Module):
             local (Tensor): B ``[B, local_channels, h, w]``, features of a finer stage.
             gate (Tensor): w ``[B, 1, h', w']``, the gate of the global context, of any size.
         """
-        gate = _upsample(gate, local, self.align_corners)
+        gate = resize_like(gate, local, self.align_corners)
         local_gate = (1 - gate).to(local.dtype)  # [B, 1, h, w], Eq. 4
+        show(self, local_gate=local_gate)
         gated = self.beta * local_gate * local  # [B, local_channels, h, w]
         for fusion in self.fusions:
             x = fusion(torch.cat([gated, x], dim=1))  # [B, out_channels, h, w], Eq. 5
@@ -139,10 +145,8 @@ class AdaptiveContextBlock(nn.Module):
         out_channels (int): Channels of the result.
         delta (float): See :class:`GlobalContextModule`. Default: 5.0.
         num_fusions (int): See :class:`LocalContextModule`. Default: 3.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
         align_corners (bool): ``align_corners`` of both upsamplings. Default: False.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
     def __init__(
@@ -153,23 +157,15 @@ class AdaptiveContextBlock(nn.Module):
         out_channels,
         delta=5.0,
         num_fusions=3,
-        conv_cfg=None,
-        norm_cfg=None,
-        act_cfg=dict(type='ReLU'),
         align_corners=False,
+        **layers,
     ):
         super().__init__()
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.align_corners = align_corners
         self.global_context = GlobalContextModule(channels, delta)
         self.reduce = ConvModule(backbone_channels, local_channels, 3, padding=1, **layers)
         self.local_context = LocalContextModule(
-            channels,
-            local_channels,
-            out_channels,
-            num_fusions,
-            align_corners=align_corners,
-            **layers,
+            channels, local_channels, out_channels, num_fusions, align_corners, **layers
         )
 
     def forward(self, x, feature):
@@ -181,12 +177,12 @@ class AdaptiveContextBlock(nn.Module):
         """
         x, gate = self.global_context(x)
         local = self.reduce(feature)  # [B, local_channels, h, w]
-        x = _upsample(x, local, self.align_corners)  # [B, channels, h, w]
+        x = resize_like(x, local, self.align_corners)  # [B, channels, h, w]
         return self.local_context(x, local, gate)
 
 
 @MODELS.register_module()
-class AdaptiveContextHead(BaseDecodeHead):
+class AdaptiveContextHead(ContextHead):
     """Decode head of ACNet: adaptive context blocks from the coarsest stage to the finest.
 
     The head reads ``len(block_channels)`` stages of the backbone, of any sizes. The first entry of
@@ -228,51 +224,37 @@ class AdaptiveContextHead(BaseDecodeHead):
         torch.Size([2, 5, 32, 32])
     """
 
+    @validate_arguments
     def __init__(
         self,
-        in_channels,
-        channels=None,
+        in_channels: Sequence[PositiveInt],
+        channels: PositiveInt | None = None,
         *,
-        delta=5.0,
-        block_channels=(512, 448, 256),
-        local_channels=None,
-        num_local_fusions=3,
-        last_global_context=True,
-        input_transform='multiple_select',
+        delta: Positive = 5.0,
+        block_channels: Sequence[PositiveInt] = (512, 448, 256),
+        local_channels: PositiveInt | Sequence[PositiveInt] | None = None,
+        num_local_fusions: PositiveInt = 3,
+        last_global_context: bool = True,
+        input_transform: Literal['multiple_select'] = 'multiple_select',
         **kwargs,
     ):
-        block_channels = check_ints('block_channels', block_channels)
         channels = block_channels[-1] if channels is None else channels
-        check_decode_head(in_channels, channels, input_transform=input_transform, **kwargs)
-        local_channels = _check_widths(
-            in_channels, channels, block_channels, local_channels, input_transform
-        )
-        check_int('num_local_fusions', num_local_fusions)
+        local_channels = _local_widths(in_channels, channels, block_channels, local_channels)
         super().__init__(in_channels, channels, input_transform=input_transform, **kwargs)
-        layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
         *finer_channels, coarse_channels = in_channels
-        self.reduce = ConvModule(coarse_channels, block_channels[0], 3, padding=1, **layers)
-        block_widths = zip(
-            block_channels[:-1],
-            reversed(finer_channels),
-            local_channels,
-            block_channels[1:],
-            strict=True,
-        )
+        self.reduce = ConvModule(coarse_channels, block_channels[0], 3, padding=1, **self.layers)
+        widths = block_channels[:-1], reversed(finer_channels), local_channels, block_channels[1:]
+        options = dict(align_corners=self.align_corners, **self.layers)
         self.blocks = nn.ModuleList(
-            AdaptiveContextBlock(
-                *widths, delta, num_local_fusions, align_corners=self.align_corners, **layers
-            )
-            for widths in block_widths
+            AdaptiveContextBlock(*each, delta, num_local_fusions, **options)
+            for each in zip(*widths, strict=True)
         )
-        last = check_bool('last_global_context', last_global_context)
-        self.global_context = GlobalContextModule(channels, delta) if last else None
+        last = GlobalContextModule(channels, delta) if last_global_context else None
+        self.global_context = last
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]``, at the size of the finest stage that is read."""
-        check_features(inputs, self.in_index, self.in_channels)
         *finer, x = self._transform_inputs(inputs)
-        check_norm_inputs(self, *finer, x)
         x = self.reduce(x)
         for block, feature in zip(self.blocks, reversed(finer), strict=True):
             x = block(x, feature)  # [B, next width, h, w] of feature
@@ -281,21 +263,8 @@ class AdaptiveContextHead(BaseDecodeHead):
         return self.cls_seg(x)
 
 
-def _upsample(x, like, align_corners):
-    """Return ``x`` ``[B, C, h', w']`` at the size of ``like``."""
-    # mmseg's warning about sizes would break the graph of torch.compile.
-    return resize(
-        x, like.shape[2:], mode='bilinear', align_corners=align_corners, warning=False
-    )  # [B, C, h, w]
-
-
-def _check_widths(in_channels, channels, block_channels, local_channels, input_transform):
+def _local_widths(in_channels, channels, block_channels, local_channels):
     """Return ``local_channels`` as one width for each block that reads a finer stage."""
-    if input_transform != 'multiple_select':
-        raise ValueError(
-            "input_transform must be 'multiple_select', since the head reads stages of several "
-            f'sizes, got {input_transform!r}'
-        )
     if len(in_channels) != len(block_channels):
         raise ValueError(
             f'in_channels must have as many entries as block_channels={block_channels!r}, '
@@ -307,9 +276,8 @@ def _check_widths(in_channels, channels, block_channels, local_channels, input_t
         )
     if local_channels is None:
         return block_channels[:-1]
-    if is_int(local_channels):
-        return (check_int('local_channels', local_channels),) * (len(block_channels) - 1)
-    local_channels = check_ints('local_channels', local_channels)
+    if not isinstance(local_channels, (list, tuple)):
+        return [local_channels] * (len(block_channels) - 1)
     if len(local_channels) != len(block_channels) - 1:
         raise ValueError(
             f'local_channels must have one entry less than block_channels={block_channels!r}, '

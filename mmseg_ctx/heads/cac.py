@@ -10,18 +10,32 @@ https://arxiv.org/abs/2303.11633.
 4. In training, the ground truth gives prototypes and weights in the same way: the oracle. The
    refined prediction learns to imitate the oracle's.
 
-This file has the classifier and its losses. ``wrapping.py`` puts it into a decode head.
+``ContextAwareClassifier`` is a layer that stands in the place of a 1×1 convolution, and does steps
+1 to 3. ``ContextAwareClassifierLosses`` are the losses of prior and oracle, and step 4.
+``ContextAwareClassifierHead`` puts both into a decode head.
 """
+
+import inspect
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mmseg.models.decode_heads import DDRHead, STDCHead
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.heads.wrapping import WrappedHead
-from mmseg_ctx.losses import ClassEntropyKLLoss
-from mmseg_ctx.losses.memory_efficient import losses_without_accuracy
+from mmseg_ctx.losses import (
+    ClassEntropyKLLoss,
+    head_losses,
+    label_of,
+    loss_modules,
+    losses_of_logits,
+)
 from mmseg_ctx.ops import (
+    ResizableLogits,
     at_least_float32,
     autocast_off,
     check_labels,
@@ -32,30 +46,40 @@ from mmseg_ctx.ops import (
     one_hot,
     resize_labels,
 )
-from mmseg_ctx.utils.arguments import check_choice, check_config, check_int, check_number
+from mmseg_ctx.utils.arguments import NonNegative, Positive, PositiveInt, validate_arguments
+from mmseg_ctx.utils.errors import one_line
+from mmseg_ctx.utils.recording import show
 
 
-@MODELS.register_module()
-class ContextAwareClassifierHead(WrappedHead):
-    """Any decode head of MMSegmentation, with a classifier that adapts to each image.
+class Step(NamedTuple):
+    """What the context-aware classifier keeps of a training step, for its losses.
 
-    The object inherits from this class and from the wrapped head's class. So it has the modules,
-    attributes and state dict of the wrapped head, and two projectors besides:
-    ``estimate_projector`` of the refined classifier, and ``oracle_projector``. A checkpoint of the
-    model without CAC loads as it is. ``forward`` and ``predict`` return the refined logits p_p.
+    Attributes:
+        features (Tensor): f, ``[B, d, h, w]``.
+        prior (Tensor): p, logits of the original classifier, ``[B, N, h, w]``.
+        refined (Tensor): p_p, logits of the refined classifier, ``[B, N, h, w]``.
+        has_gradients (bool): Whether autograd recorded how they were computed.
+    """
+
+    features: torch.Tensor
+    prior: torch.Tensor
+    refined: torch.Tensor
+    has_gradients: bool
+
+
+class ContextAwareClassifier(nn.Conv2d):
+    """A 1×1 convolution whose output is the refined prediction p_p instead of the prior p.
+
+    It has the convolution's ``weight`` and ``bias``, and two projectors besides:
+    ``estimate_projector`` of the refined classifier, and ``oracle_projector``.
 
     Args:
-        head (dict): Config of a ``BaseDecodeHead`` that classifies once, through ``cls_seg``.
+        conv (nn.Conv2d): The convolution. The layer takes over its parameters.
+        dropout (nn.Module | None): Dropout of the prior's features. The features of the prototypes
+            are not dropped, as in the released code. Default: None.
         temperature (float): τ, which multiplies the cosines. Default: 15.0, as in the paper.
         projector_channels (int | None): Hidden width of the projectors; None for half of the
             classifier's width. Default: None.
-        oracle_scope (str): Whether oracle prototypes and L_KL are averaged over the ``'batch'``, as
-            in the released code, or over each ``'image'``, as in the paper. Default: ``'batch'``.
-        loss_prior_weight (float): Weight of the losses of p; 0 skips them. Default: 1.0.
-        loss_oracle_weight (float): Weight of the losses of p_y; 0 skips them, and the oracle's
-            projector is then not trained. Default: 1.0.
-        loss_kl (dict | None): Config of L_KL; None, or a ``loss_weight`` of 0, skips it.
-            Default: ``dict(type='ClassEntropyKLLoss')``.
         prior_logits (str): Whether the original classifier uses the ``'dot'`` product or the
             ``'cosine'`` (Table 4). Default: ``'dot'``.
         context_logits (str): Whether the refined and the oracle classifier use the ``'cosine'`` or
@@ -66,62 +90,55 @@ class ContextAwareClassifierHead(WrappedHead):
         residual (str): What is added to the new weights (Table 5): ``'none'``, or the weights of
             the original ``'classifier'``. Default: ``'none'``.
 
-    Raises:
-        TypeError: The head cannot be wrapped; the message gives the reason.
-        RuntimeError: The head does not classify exactly once. Its first ``loss``, ``predict`` or
-            ``forward`` raises this, not the constructor.
+    Attributes:
+        evaluated (str): The classifier whose logits the layer returns: ``'refined'``, ``'prior'``,
+            or ``'oracle'``, which needs ``evaluated_label``.
+        evaluated_label (Sequence[Tensor] | None): The oracle's labels: classes or -1, ``[H, W]``
+            for each image.
 
     Example:
-        >>> fcn = dict(type='FCNHead', in_channels=32, channels=16, num_classes=5)
-        >>> head = ContextAwareClassifierHead(fcn)
-        >>> head([torch.rand(2, 32, 8, 8)]).shape
+        >>> classifier = ContextAwareClassifier(nn.Conv2d(16, 5, 1))
+        >>> with classifier.training_step() as steps:
+        ...     logits = classifier(torch.rand(2, 16, 8, 8))
+        >>> logits.shape
         torch.Size([2, 5, 8, 8])
+        >>> label = torch.zeros(2, 60, 60).long()
+        >>> sorted(ContextAwareClassifierLosses()(classifier, steps[0], label))
+        ['loss_kl', 'loss_oracle_ce', 'loss_prior_ce']
     """
 
+    @validate_arguments
     def __init__(
         self,
-        head,
-        temperature=15.0,
-        projector_channels=None,
-        oracle_scope='batch',
-        loss_prior_weight=1.0,
-        loss_oracle_weight=1.0,
-        loss_kl=dict(type='ClassEntropyKLLoss'),
-        prior_logits='dot',
-        context_logits='cosine',
-        projector_input='concat',
-        residual='none',
+        conv: nn.Conv2d,
+        dropout: nn.Module | None = None,
+        temperature: Positive = 15.0,
+        projector_channels: PositiveInt | None = None,
+        prior_logits: Literal['dot', 'cosine'] = 'dot',
+        context_logits: Literal['cosine', 'dot'] = 'cosine',
+        projector_input: Literal['concat', 'sum', 'prototype', 'none'] = 'concat',
+        residual: Literal['none', 'classifier'] = 'none',
     ):
-        super().__init__(head)
-        products = ('dot', 'cosine')
-        # Some attributes are not named like their arguments: prior_logits is a method here, and
-        # the wrapped head may have a temperature or residual of its own.
-        self.cosine_temperature = check_number('temperature', temperature, exclusive=True)
-        self.prior_product = check_choice('prior_logits', prior_logits, products)
-        self.context_product = check_choice('context_logits', context_logits, products)
-        self.projector_input = check_choice(
-            'projector_input', projector_input, ('concat', 'sum', 'prototype', 'none')
-        )
-        self.classifier_residual = check_choice('residual', residual, ('none', 'classifier'))
-        self.oracle_scope = check_choice('oracle_scope', oracle_scope, ('batch', 'image'))
-        self.loss_prior_weight = check_number('loss_prior_weight', loss_prior_weight)
-        self.loss_oracle_weight = check_number('loss_oracle_weight', loss_oracle_weight)
-        self.loss_kl = None if loss_kl is None else _build_loss_kl(loss_kl)
-        if projector_channels is None:
-            projector_channels = max(self.conv_seg.in_channels // 2, 1)
-        check_int('projector_channels', projector_channels)
-        self.estimate_projector = self._build_projector(projector_channels)
-        self.oracle_projector = self._build_projector(projector_channels)
-        # Distributed training waits for the gradient of every parameter that requires one.
-        self.oracle_projector.requires_grad_(loss_oracle_weight > 0)
-        if prior_logits == 'cosine' and self.conv_seg.bias is not None:
-            self.conv_seg.bias.requires_grad_(False)
+        # On the meta device, since the parameters are the convolution's.
+        super().__init__(conv.in_channels, conv.out_channels, 1, device='meta')
+        self.weight, self.bias = conv.weight, conv.bias
+        self.dropout = dropout
+        self.temperature = temperature
+        self.prior_product, self.context_product = prior_logits, context_logits
+        self.projector_input, self.residual = projector_input, residual
+        hidden_channels = projector_channels or max(conv.in_channels // 2, 1)
+        self.estimate_projector = self._build_projector(hidden_channels)
+        self.oracle_projector = self._build_projector(hidden_channels)
+        if prior_logits == 'cosine' and self.bias is not None:
+            self.bias.requires_grad_(False)
+        self.evaluated, self.evaluated_label = 'refined', None
+        self._steps = None  # a list in training_step
 
     def _build_projector(self, hidden_channels):
         """Return a projector θ: two linear layers, or the identity."""
         if self.projector_input == 'none':
             return nn.Identity()
-        width = self.conv_seg.in_channels  # d
+        width = self.in_channels  # d
         input_width = 2 * width if self.projector_input == 'concat' else width
         return nn.Sequential(
             nn.Linear(input_width, hidden_channels, bias=False),
@@ -129,43 +146,56 @@ class ContextAwareClassifierHead(WrappedHead):
             nn.Linear(hidden_channels, width),
         )
 
-    def classify_in_context(self, features, classifier='refined', label=None):
+    @contextmanager
+    def training_step(self):
+        """Keep what the losses need, in a list with a :class:`Step` for each call of the layer.
+
+        Elsewhere the layer keeps nothing.
+
+        Yields:
+            list[Step]: The list.
+        """
+        self._steps = []
+        try:
+            yield self._steps
+        finally:
+            self._steps = None
+
+    def forward(self, features, label=None, scope='image'):
         """Classify each pixel with weights that are rewritten for its image.
 
         Args:
             features (Tensor): f, ``[B, d, h, w]``.
-            classifier (str): ``'prior'``, ``'refined'`` or ``'oracle'``. Default: ``'refined'``.
-            label (Tensor | None): The oracle's, classes or -1, ``[B, H, W]``. Default: None.
+            label (Tensor | None): Classes or -1, ``[B, H, W]``. With it, the layer returns the
+                oracle's logits. Default: None.
+            scope (str): Whether oracle prototypes are averaged over each ``'image'`` or over the
+                ``'batch'``. Default: ``'image'``.
 
         Returns:
-            tuple[Tensor, tuple[Tensor]]: The classifier's logits, ``[B, N, h, w]``. If it is the
-            refined one, the first three arguments of ``context_losses``.
+            Tensor: Logits, ``[B, N, h, w]``, float32 or wider.
         """
         features = at_least_float32(features)  # converted once for everything below
-        # As in the released code, dropout reaches the prior alone.
-        dropped = features if self.dropout is None else self.dropout(features)
-        prior = self.prior_logits(dropped)
-        if classifier == 'prior':
-            return prior, ()
-        if classifier == 'oracle':
-            label = resize_labels(label, features.shape[2:])
-            return self.oracle_logits(features, label, 'image'), ()
+        if label is None and self.evaluated == 'oracle' and self._steps is None:
+            label = torch.stack(tuple(self.evaluated_label)).to(features.device)
+        if label is not None:
+            return self.oracle_logits(features, resize_labels(label, features.shape[2:]), scope)
+        prior = self.prior_logits(features if self.dropout is None else self.dropout(features))
+        if self.evaluated == 'prior' and self._steps is None:
+            return prior
         refined = self.refined_logits(features, prior)
-        return refined, (features, prior, refined)
-
-    @property
-    def classifier_weight(self):
-        """C, the weights of the original classifier, ``[N, d]``."""
-        return self.conv_seg.weight.flatten(1)
+        if self._steps is not None:
+            self._steps.append(Step(features, prior, refined, torch.is_grad_enabled()))
+        show(self, features=features, prior=prior, refined=refined)
+        return refined
 
     def prior_logits(self, features):
         """Return the original classifier's logits p of features f ``[B, d, h, w]``."""
         # In float16 the logits overflow, and the prototypes are then not finite.
         with autocast_off(features):
-            features = features.to(self.conv_seg.weight.dtype)
+            features = features.to(self.weight.dtype)
             if self.prior_product == 'dot':
-                return self.conv_seg(features)
-            return cosine_logits(features, self.classifier_weight[None], self.cosine_temperature)
+                return super().forward(features)
+            return cosine_logits(features, self.weight.flatten(1)[None], self.temperature)
 
     def refined_logits(self, features, prior):
         """Return the logits of the classifier made from the prior (Eqs. 4 to 6).
@@ -193,132 +223,414 @@ class ContextAwareClassifierHead(WrappedHead):
         Returns:
             Tensor: p_y, ``[B, N, h, w]``.
         """
-        masks = one_hot(label, self.num_classes)  # y*, [B, N, h, w]
-        absent = self.classifier_weight.detach()
+        masks = one_hot(label, self.out_channels)  # y*, [B, N, h, w]
+        absent = self.weight.flatten(1).detach()
         prototypes = class_prototypes(features, masks, absent, scope)  # C_y, [B, N, d]
         return self._context_logits(features, prototypes, self.oracle_projector)
 
     def _context_logits(self, features, prototypes, projector):
         """Classify by A = θ(prototypes ⊕ C) (Eqs. 2 and 3, or 5 and 6)."""
         with autocast_off(features):
-            weight = self.classifier_weight
-            prototypes = prototypes.to(weight.dtype)
+            weight = self.weight.flatten(1)  # C, [N, d]
+            inputs = prototypes = prototypes.to(weight.dtype)
             if self.projector_input == 'concat':
-                prototypes = torch.cat([prototypes, weight.expand_as(prototypes)], dim=2)
+                inputs = torch.cat([prototypes, weight.expand_as(prototypes)], dim=2)
             elif self.projector_input == 'sum':
-                prototypes = prototypes + weight
-            classifier = self.rewritten_weight(projector(prototypes))  # A, [B, N, d]
+                inputs = prototypes + weight
+            classifier = projector(inputs)  # A, [B, N, d]
+            if self.residual == 'classifier':
+                classifier = classifier + weight
+        show(self, prototypes=prototypes, classifier=classifier)
         if self.context_product == 'dot':
             return dot_logits(features, classifier)
-        return cosine_logits(features, classifier, self.cosine_temperature)
+        return cosine_logits(features, classifier, self.temperature)
 
-    def rewritten_weight(self, projected):
-        """Return the weights A for a projector's output, both ``[B, N, d]`` (Table 5)."""
-        if self.classifier_residual == 'classifier':
-            return projected + self.classifier_weight
-        return projected
+    def lend_projectors(self, module):
+        """Register the projectors as children of another module, in the place of this layer.
 
-    def context_losses(self, features, prior, refined, label, batch_data_samples):
-        """Return the losses that Eq. 8 adds to those of p_p: those of p and p_y, and L_KL.
+        So their names in a state dict stand beside those of the layer, as in released checkpoints.
 
         Args:
-            features (Tensor): f, ``[B, d, h, w]``.
-            prior (Tensor): p, ``[B, N, h, w]``.
-            refined (Tensor): p_p, ``[B, N, h, w]``.
+            module (nn.Module): The module.
+        """
+        for name in ('estimate_projector', 'oracle_projector'):
+            projector = self._modules.pop(name, None) or vars(self)[name]
+            setattr(module, name, projector)
+            vars(self)[name] = projector
+
+
+class ContextAwareClassifierLosses(nn.Module):
+    """The losses that Eq. 8 adds to those of p_p: those of p and p_y, and L_KL.
+
+    Args:
+        oracle_scope (str): Whether oracle prototypes and L_KL are averaged over the ``'batch'``, as
+            in the released code, or over each ``'image'``, as in the paper. Default: ``'batch'``.
+        loss_prior_weight (float): Weight of the losses of p; 0 skips them. Default: 1.0.
+        loss_oracle_weight (float): Weight of the losses of p_y; 0 skips them. Default: 1.0.
+        loss_kl (dict | None): Config of L_KL; None, or a ``loss_weight`` of 0, skips it.
+            Default: ``dict(type='ClassEntropyKLLoss')``.
+
+    Raises:
+        TypeError: ``loss_kl`` is another loss.
+    """
+
+    @validate_arguments
+    def __init__(
+        self,
+        oracle_scope: Literal['batch', 'image'] = 'batch',
+        loss_prior_weight: NonNegative = 1.0,
+        loss_oracle_weight: NonNegative = 1.0,
+        loss_kl: dict | None = dict(type='ClassEntropyKLLoss'),
+    ):
+        super().__init__()
+        self.oracle_scope = oracle_scope
+        self.loss_prior_weight, self.loss_oracle_weight = loss_prior_weight, loss_oracle_weight
+        if loss_kl is not None and 'type' not in loss_kl:
+            raise TypeError(f"loss_kl must be a dict with a 'type', got {loss_kl!r}")
+        self.loss_kl = None if loss_kl is None else MODELS.build(loss_kl)
+        if not isinstance(self.loss_kl, ClassEntropyKLLoss | None):
+            raise TypeError(f'loss_kl must be a ClassEntropyKLLoss, got {loss_kl["type"]!r}')
+
+    def forward(self, classifier, step, label, ignore_index=255, losses_of=None):
+        """Return the losses of a training step.
+
+        Args:
+            classifier (ContextAwareClassifier): The layer.
+            step (Step): What it kept in this step.
             label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``.
-            batch_data_samples (list[SegDataSample]): Samples with the same labels.
+            ignore_index (int | None): Label of pixels without a class. Default: 255.
+            losses_of (Callable | None): Returns the losses, by name, of small logits
+                ``[B, N, h, w]``. Default: None, for the mean cross-entropy of pixels with a class.
 
         Returns:
-            dict[str, Tensor]: ``loss_prior*``, ``loss_oracle*`` and ``loss_kl``.
+            dict[str, Tensor]: ``loss_prior_*``, ``loss_oracle_*`` and ``loss_kl``. The losses of
+            prior and oracle have their names from ``losses_of``: ``loss_ce`` becomes
+            ``loss_prior_ce``.
         """
+        losses_of = losses_of or (lambda logits: _cross_entropy(logits, label, ignore_index))
+        oracle_learns = self.loss_oracle_weight > 0
+        oracle_teaches = self.loss_kl is not None and self.loss_kl.loss_weight > 0
         losses = {}
         if self.loss_prior_weight > 0:
-            losses |= self.classifier_losses(
-                'prior', prior, batch_data_samples, self.loss_prior_weight
-            )
-        oracle_teaches = self.loss_kl is not None and self.loss_kl.loss_weight > 0
-        if not oracle_teaches and self.loss_oracle_weight == 0:
+            losses |= _renamed('prior', losses_of(step.prior), self.loss_prior_weight)
+        if not oracle_learns and not oracle_teaches:
             return losses
-        label = resize_labels(mask_ignored(label, self.ignore_index), features.shape[2:])
-        # Without a loss of its own, the oracle needs no gradient: L_KL sends none to it.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.loss_oracle_weight > 0):
-            oracle = self.oracle_logits(features, label, self.oracle_scope)
-        if self.loss_oracle_weight > 0:
-            losses |= self.classifier_losses(
-                'oracle', oracle, batch_data_samples, self.loss_oracle_weight
-            )
+        label = resize_labels(mask_ignored(label, ignore_index), step.features.shape[2:])
+        if oracle_learns:
+            oracle = classifier(step.features, label, self.oracle_scope)
+        else:
+            with torch.no_grad():  # L_KL sends no gradient to the oracle
+                oracle = classifier(step.features, label, self.oracle_scope)
+        if isinstance(oracle, ResizableLogits):
+            oracle = oracle.small
+        if oracle_learns:
+            losses |= _renamed('oracle', losses_of(oracle), self.loss_oracle_weight)
         if oracle_teaches:
-            losses['loss_kl'] = self.loss_kl(
-                prior, refined, oracle, label, ignore_index=-1, scope=self.oracle_scope
-            )
+            logits = step.prior, step.refined, oracle
+            losses['loss_kl'] = self.loss_kl(*logits, label, -1, self.oracle_scope)
         return losses
 
-    def classifier_losses(self, name, logits, batch_data_samples, weight):
-        """Return the losses of ``loss_decode`` on the logits of the prior or the oracle.
+
+def _cross_entropy(logits, label, ignore_index):
+    resized = F.interpolate(ResizableLogits(logits), label.shape[1:], mode='bilinear')
+    ignored = -100 if ignore_index is None else ignore_index
+    return dict(loss_ce=F.cross_entropy(resized, label.long(), ignore_index=ignored))
+
+
+def _renamed(classifier, losses, weight):
+    """Weigh losses, and put a classifier's name into theirs.
+
+    ``loss_ce`` becomes ``loss_prior_ce``, and ``ce`` becomes ``prior_ce``: MMEngine optimises the
+    entries that have ``loss`` in their name, so it must not be added.
+    """
+    renamed = {}
+    for name, value in losses.items():
+        prefix = 'loss_' if name.startswith('loss_') else ''
+        renamed[f'{prefix}{classifier}_{name.removeprefix(prefix)}'] = weight * value
+    return renamed
+
+
+@MODELS.register_module()
+class ContextAwareClassifierHead(nn.Module):
+    """Any decode head of MMSegmentation, with a classifier that adapts to each image.
+
+    The head's ``conv_seg`` becomes a :class:`ContextAwareClassifier`. This object has the modules,
+    parameters and buffers of the head under the same names, and the two projectors besides. A
+    checkpoint of the model without CAC loads as it is. All other attributes and methods are the
+    head's own. ``forward`` and ``predict`` return the refined logits p_p.
+
+    Args:
+        head (dict): Config of a ``BaseDecodeHead`` that classifies once, through ``cls_seg``.
+        oracle_scope (str): See :class:`ContextAwareClassifierLosses`, as for the following three.
+            Default: ``'batch'``.
+        loss_prior_weight (float): Weight of the losses of p; 0 skips them. Default: 1.0.
+        loss_oracle_weight (float): Weight of the losses of p_y; 0 skips them, and the oracle's
+            projector is then not trained. Default: 1.0.
+        loss_kl (dict | None): Config of L_KL; None skips it.
+            Default: ``dict(type='ClassEntropyKLLoss')``.
+        temperature (float): τ, which multiplies the cosines. Default: 15.0, as in the paper.
+        **classifier: Further arguments of :class:`ContextAwareClassifier`: ``projector_channels``,
+            ``prior_logits``, ``context_logits``, ``projector_input``, ``residual``.
+
+    Raises:
+        TypeError: The head cannot be wrapped; the message gives the reason.
+        RuntimeError: The first ``loss`` raises this if the head does not classify exactly once, or
+            computes its classifier without gradients.
+
+    Example:
+        >>> fcn = dict(type='FCNHead', in_channels=32, channels=16, num_classes=5)
+        >>> head = ContextAwareClassifierHead(fcn)
+        >>> head([torch.rand(2, 32, 8, 8)]).shape
+        torch.Size([2, 5, 8, 8])
+    """
+
+    def __init__(
+        self,
+        head,
+        temperature=15.0,
+        oracle_scope='batch',
+        loss_prior_weight=1.0,
+        loss_oracle_weight=1.0,
+        loss_kl=dict(type='ClassEntropyKLLoss'),
+        **classifier,
+    ):
+        super().__init__()
+        head = _build_head(head)
+        layer = ContextAwareClassifier(
+            head.conv_seg, head.dropout, temperature=temperature, **classifier
+        )
+        head.conv_seg, head.dropout = layer, None
+        self._share_state(head)
+        self.context_losses = ContextAwareClassifierLosses(
+            oracle_scope, loss_prior_weight, loss_oracle_weight, loss_kl
+        )
+        layer.lend_projectors(self)
+        # Distributed training waits for the gradient of every parameter that requires one.
+        self.oracle_projector.requires_grad_(loss_oracle_weight > 0)
+
+    def _share_state(self, head):
+        """Take the head's modules, parameters and buffers, not copies of them.
+
+        Were the head a child, its name would stand in front of theirs.
+        """
+        for name in ('_modules', '_parameters', '_buffers'):
+            vars(self)[name] = vars(head)[name]
+        vars(self)['head'] = head
+        vars(self).pop('training', None)  # so that it is the head's
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if 'head' not in vars(self):
+                raise
+            return getattr(self.head, name)
+
+    def __setattr__(self, name, value):
+        head = vars(self).get('head')
+        public = head is not None and not name.startswith('_')
+        # A tensor in the place of a parameter, as data parallelism sets it, is the head's, too.
+        if public and (name in vars(head) or isinstance(value, torch.Tensor)):
+            setattr(head, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _replicate_for_data_parallel(self):
+        replica = super()._replicate_for_data_parallel()
+        replica._share_state(self.head._replicate_for_data_parallel())
+        return replica
+
+    def _classifier(self):
+        """Return the layer, with the projectors that are registered here.
+
+        A replica of data parallelism has its own, and FSDP may have wrapped them.
+        """
+        if self.conv_seg.estimate_projector is not self.estimate_projector:
+            vars(self.conv_seg)['estimate_projector'] = self.estimate_projector
+            vars(self.conv_seg)['oracle_projector'] = self.oracle_projector
+        return self.conv_seg
+
+    @property
+    def _num_previous(self):
+        """int: How many outputs of other heads ``loss`` and ``predict`` get after the features."""
+        return int(isinstance(self.head, BaseCascadeDecodeHead))
+
+    def init_weights(self):
+        """Initialise the head's weights as it would without CAC."""
+        info = vars(self).get('_params_init_info')  # MMEngine's, while it initialises a model
+        if info is not None:
+            self.head._params_init_info = info
+        self.head.init_weights()
+        if info is not None:
+            del self.head._params_init_info
+
+    def forward(self, *args, **kwargs):
+        """Return the head's output for the refined logits."""
+        self._classifier()
+        return self.head.forward(*args, **kwargs)
+
+    def loss(self, inputs, *args, **kwargs):
+        """Return the head's own losses, of the refined logits, and those of prior and oracle.
 
         Args:
-            name (str): ``'prior'`` or ``'oracle'``.
-            logits (Tensor): ``[B, N, h, w]``.
-            batch_data_samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
-            weight (float): Factor of each loss.
+            inputs (Sequence[Tensor]): Outputs of the backbone or the neck.
+            *args: In a cascade the previous head's output; the data samples; ``train_cfg``.
+            **kwargs: Passed on to the head's ``loss``.
 
         Returns:
-            dict[str, Tensor]: The losses, whose names now have ``name`` in them: ``loss_ce``
-            becomes ``loss_prior_ce``, and ``ce`` becomes ``prior_ce``. (MMEngine optimises the
-            entries that have ``loss`` in their name, so it must not be added.)
+            dict[str, Tensor]: The entries of both.
         """
-        losses = losses_without_accuracy(self, logits, batch_data_samples)
-        return {_rename(loss, name): weight * value for loss, value in losses.items()}
+        head, layer = self.head, self._classifier()
+        samples = kwargs.get('batch_data_samples') or args[self._num_previous]
+        label = label_of(head, samples)
+        with layer.training_step() as steps:
+            losses = head_losses(head, inputs, *args, **kwargs)
+        _refuse_if(_why_not_steps(steps), head, RuntimeError)
+        return losses | self.context_losses(
+            layer,
+            steps[0],
+            label,
+            ignore_index=-1,
+            losses_of=lambda logits: self._losses_of_logits(logits, label),
+        )
 
-    def evaluated_classifier(self, batch_img_metas, test_cfg):
-        """Return the arguments of ``classify_in_context`` that ``EvaluatedClassifierHook`` chose.
+    def _losses_of_logits(self, logits, label):
+        """Return the entries of the head's ``loss_decode`` for the prior or the oracle."""
+        criteria = loss_modules(self.head)
+        if isinstance(self.head, (DDRHead, STDCHead)):
+            criteria = criteria[:1]  # the others belong to the head's auxiliary map
+        losses = losses_of_logits(self.head, logits, label, criteria)
+        losses.pop('acc_seg')
+        return losses
+
+    def predict(self, inputs, *args, **kwargs):
+        """Return logits at the size of the images, as the head's ``predict`` does.
 
         Args:
-            batch_img_metas (list[dict]): Meta information of each image.
-            test_cfg (dict): As for ``predict``.
+            inputs (Sequence[Tensor]): Outputs of the backbone or the neck.
+            *args: In a cascade the previous head's output; the images' meta information;
+                ``test_cfg``.
+            **kwargs: Passed on to the head's ``predict``.
 
         Returns:
-            dict: ``classifier``, ``'refined'`` without the hook, and the oracle's ``label``.
-
-        Raises:
-            ValueError: An image has no oracle: it is flipped, or is predicted in windows.
+            Tensor: ``[B, N, H, W]``.
         """
-        classifier, _ = batch_img_metas[0].get('evaluated_classifier', ('refined', None))
-        if classifier != 'oracle':
-            return dict(classifier=classifier)
-        if test_cfg is not None and test_cfg.get('mode', 'whole') != 'whole':
-            raise ValueError(
-                "the oracle classifier needs test_cfg mode 'whole', since it pools an image's "
-                f'labels, got {test_cfg["mode"]!r}'
-            )
-        if any(meta.get('flip', False) for meta in batch_img_metas):
-            raise ValueError(
-                'the oracle classifier needs images that are not flipped, since labels are not '
-                'flipped in testing'
-            )
-        label = torch.stack([_label_of_input(meta, self) for meta in batch_img_metas])
-        return dict(classifier='oracle', label=label.to(self.conv_seg.weight.device))
+        layer, head = self._classifier(), self.head
+        if layer.evaluated != 'oracle':
+            return head.predict(inputs, *args, **kwargs)
+        metas = kwargs.get('batch_img_metas') or args[self._num_previous]
+        _refuse_windows(args[-1] if len(args) > 1 else kwargs.get('test_cfg'))
+        labels = layer.evaluated_label
+        layer.evaluated_label = [
+            _label_of_input(label, meta, head) for label, meta in zip(labels, metas, strict=True)
+        ]
+        try:
+            return head.predict(inputs, *args, **kwargs)
+        finally:
+            layer.evaluated_label = labels
 
 
-def _label_of_input(meta, head):
-    """Return an image's label, resized and padded like the network's input, -1 for no class."""
-    _, label = meta['evaluated_classifier']  # [1, H, W]
+# MMSegmentation's and users' code asks for this class. Inheriting from it would hide the head's own
+# methods.
+BaseDecodeHead.register(ContextAwareClassifierHead)
+
+
+def _refuse_windows(test_cfg):
+    mode = (test_cfg or {}).get('mode', 'whole')
+    if mode != 'whole':
+        raise ValueError(
+            "the oracle classifier needs test_cfg mode 'whole', since it pools an image's labels, "
+            f'got {mode!r}'
+        )
+
+
+def _label_of_input(label, meta, head):
+    """Return an image's label ``[H, W]``, resized and padded like the network's input."""
+    if meta.get('flip', False):
+        raise ValueError(
+            'the oracle classifier needs images that are not flipped, since labels are not flipped '
+            'in testing'
+        )
     check_labels(label, head.num_classes, head.ignore_index)
     height, width = meta['img_shape'][:2]
     padded_height, padded_width = meta.get('pad_shape', (height, width))[:2]
-    label = resize_labels(mask_ignored(label, head.ignore_index), (height, width))[0]
+    label = mask_ignored(label.reshape(1, *label.shape[-2:]), head.ignore_index)
+    label = resize_labels(label, (height, width))[0]
     return F.pad(label, (0, padded_width - width, 0, padded_height - height), value=-1)
 
 
-def _rename(loss_name, classifier):
-    """Put a classifier's name into that of a loss; see ``classifier_losses``."""
-    if loss_name.startswith('loss_'):
-        return f'loss_{classifier}_{loss_name.removeprefix("loss_")}'
-    return f'{classifier}_{loss_name}'
+def _build_head(config):
+    """Build a decode head, or say why it cannot have a context-aware classifier."""
+    if not isinstance(config, dict) or 'type' not in config:
+        raise TypeError(f"head must be a dict with a 'type', got {config!r}")
+    kind = config['type']
+    head_class = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not inspect.isclass(head_class):
+        raise ValueError(
+            f"head must be of a type in MMSegmentation's MODELS registry, got {kind!r}"
+        )
+    _refuse_if(_why_not_class(head_class), head_class)
+    head = MODELS.build(config)
+    _refuse_if(_why_not_classifier(head) or _why_not_losses(head), head)
+    return head
 
 
-def _build_loss_kl(config):
-    loss = MODELS.build(check_config('loss_kl', config, MODELS))
-    if not isinstance(loss, ClassEntropyKLLoss):
-        raise TypeError(f'loss_kl must be a ClassEntropyKLLoss, got {config["type"]!r}')
-    return loss
+def _refuse_if(reason, head, error=TypeError):
+    """Raise an error about a head or a class of heads, unless the reason is None."""
+    if reason is not None:
+        name = getattr(head, '__name__', type(head).__name__)
+        raise error(f'ContextAwareClassifierHead cannot wrap {name}: {reason}')
+
+
+def _why_not_class(head_class):
+    if not issubclass(head_class, BaseDecodeHead):
+        return 'it is no BaseDecodeHead'
+    if head_class is ContextAwareClassifierHead:
+        return 'it has a context-aware classifier already'
+    if head_class.cls_seg is not BaseDecodeHead.cls_seg:
+        return 'it has a cls_seg of its own, so conv_seg alone does not classify'
+    if head_class._stack_batch_gt is not BaseDecodeHead._stack_batch_gt:
+        return 'it has a _stack_batch_gt of its own, so it learns from more than classes'
+    return None
+
+
+def _why_not_classifier(head):
+    conv = getattr(head, 'conv_seg', None)
+    if not isinstance(conv, nn.Conv2d) or not _reads_each_pixel(conv):
+        return f'its conv_seg must be a 1×1 Conv2d, got {one_line(conv)}'
+    if head.out_channels == 1:
+        return 'one output leaves no classes to compare; it needs two or more out_channels'
+    if conv.out_channels != head.num_classes:
+        return f'its conv_seg has {conv.out_channels} outputs for {head.num_classes} classes'
+    return None
+
+
+def _reads_each_pixel(conv):
+    """Whether a class's logit at a pixel is the product of one vector with the pixel's feature."""
+    plain = (conv.kernel_size, conv.stride, conv.groups) == ((1, 1), (1, 1), 1)
+    return plain and conv.padding in ((0, 0), 'same', 'valid')
+
+
+def _why_not_losses(head):
+    """Return which loss lacks the arguments that MMSegmentation's ``loss_by_feat`` passes to it."""
+    for criterion in loss_modules(head):
+        parameters = inspect.signature(criterion.forward).parameters.values()
+        names = {parameter.name for parameter in parameters}
+        anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if not anything and not {'weight', 'ignore_index'} <= names:
+            return f'its loss {type(criterion).__name__} takes no weight and ignore_index'
+    return None
+
+
+def _why_not_steps(steps):
+    """Return why what the classifier kept of a training step cannot be learnt from."""
+    if not steps:
+        return 'it does not classify through cls_seg'
+    if len(steps) > 1:
+        return f'it must classify once, through cls_seg, but called it {len(steps)} times'
+    if torch.is_grad_enabled() and not steps[0].has_gradients:
+        return (
+            'its classifier is computed without gradients, as activation checkpointing with '
+            'use_reentrant=True does: take use_reentrant=False, or leave conv_seg out of it'
+        )
+    return None

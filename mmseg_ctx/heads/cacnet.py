@@ -10,26 +10,23 @@ modules beside a global-pooling branch.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule, build_norm_layer
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
+from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.ops import at_least_float32, autocast_off, spatially_varying_weights
-from mmseg_ctx.utils.arguments import (
-    check_bool,
-    check_choice,
-    check_decode_head,
-    check_features,
-    check_int,
-    check_ints,
-    check_norm_inputs,
-    check_one_map,
-)
+from mmseg_ctx.utils.arguments import PositiveInt, Rule, at_least, validate_arguments
+from mmseg_ctx.utils.recording import show
 
-KERNEL_SOURCES = ('context', 'fixed', 'pooled')
+# An even kernel has no centre, and one of size 1 reads no context.
+KernelSize = Annotated[int, at_least(3), Rule('and odd', lambda size: size % 2 == 1)]
+KernelSource = Literal['context', 'fixed', 'pooled']
 
 
 class ContextAdaptiveConv(nn.Module):
@@ -52,20 +49,20 @@ class ContextAdaptiveConv(nn.Module):
         torch.Size([2, 8, 16, 16])
     """
 
+    @validate_arguments
     def __init__(
         self,
-        channels,
-        kernel_size=3,
-        dilations=(1, 2, 3),
-        kernel_source='context',
+        channels: PositiveInt,
+        kernel_size: KernelSize = 3,
+        dilations: Sequence[PositiveInt] = (1, 2, 3),
+        kernel_source: KernelSource = 'context',
         norm_cfg=None,
     ):
         super().__init__()
-        self.channels = check_int('channels', channels)
-        self.kernel_size = check_int('kernel_size', kernel_size, minimum=3)
-        _check_odd('kernel_size', kernel_size, [kernel_size])
-        self.dilations = check_ints('dilations', dilations)
-        self.kernel_source = check_choice('kernel_source', kernel_source, KERNEL_SOURCES)
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.dilations = tuple(dilations)
+        self.kernel_source = kernel_source
         if kernel_source == 'fixed':
             self.kernels = nn.Parameter(torch.empty(channels, kernel_size, kernel_size))
             nn.init.kaiming_uniform_(self.kernels.unsqueeze(1), a=math.sqrt(5))
@@ -90,7 +87,8 @@ class ContextAdaptiveConv(nn.Module):
         """Return D̄ᵀ / n ``[B, C, s²]`` (Eq. 1), where n is the number of pixels.
 
         The key is linear in the features, K̄ = X̄A + 1bᵀ, hence Q̄ᵀK̄ = (Q̄ᵀX̄)A + (Q̄ᵀ1)bᵀ. So the key
-        convolution is applied to Q̄ᵀX̄, which has s² rows, instead of to X̄, which has n.
+        convolution is applied to Q̄ᵀX̄, which has s² rows, instead of to X̄, which has n. It is called
+        with a further row, zero, whose output is b: FSDP has a module's weights where it is called.
 
         Division by n turns the sum over the pixels into a mean, whose scale does not depend on the
         size of the image.
@@ -99,9 +97,10 @@ class ContextAdaptiveConv(nn.Module):
         features = x.flatten(2)  # [B, C, n]
         query = at_least_float32(self.query(x.to(self.query.weight.dtype))).flatten(2)  # [B, s², n]
         context = features @ query.transpose(1, 2) / features.size(2)  # [B, C, s²]
-        key = self.key.weight.flatten(1)  # [C, C]
-        mean_query = query.mean(2).unsqueeze(1)  # [B, 1, s²]
-        return key @ context.to(key.dtype) + self.key.bias.unsqueeze(1) * mean_query.to(key.dtype)
+        rows = F.pad(context, (0, 1)).to(self.key.weight.dtype)  # [B, C, s² + 1]
+        keys = self.key(rows.unsqueeze(3)).squeeze(3)  # (Q̄ᵀX̄)A + 1bᵀ above b
+        mean_query = query.mean(2).unsqueeze(1).to(keys.dtype)  # [B, 1, s²]
+        return keys[..., :-1] + keys[..., -1:] * (mean_query - 1)
 
     def _pooled(self, x):
         pooled = at_least_float32(x).mean((2, 3)).to(self.fc.weight.dtype)  # [B, C]
@@ -113,11 +112,14 @@ class ContextAdaptiveConv(nn.Module):
 
     def forward(self, x):
         """Return the weighted features X* ``[B, C, h, w]``."""
-        return x * self.weights(x, self.predict_kernels(x))
+        kernels = self.predict_kernels(x)  # [B, C, s, s]
+        weights = self.weights(x, kernels)  # [B, C, h, w]
+        show(self, features=x, kernels=kernels, weights=weights)
+        return x * weights
 
 
 @MODELS.register_module()
-class ContextAdaptiveConvHead(BaseDecodeHead):
+class ContextAdaptiveConvHead(ContextHead):
     """Decode head of CaC-Net: context-adaptive convolutions beside globally pooled features.
 
     Args:
@@ -130,13 +132,9 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
         global_pooling (bool): Whether there is a global-pooling branch. Default: True.
         kernel_source (str): ``'context'``, ``'fixed'`` or ``'pooled'``; see
             :class:`ContextAdaptiveConv`. Default: ``'context'``.
-        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``. With
-            ``input_transform='resize_concat'`` the head reads several outputs of the backbone,
-            concatenated to one map.
-
-    Raises:
-        ValueError: A kernel size is even or below 3, ``kernel_source`` is unknown, or
-            ``input_transform`` gives the head several maps.
+        input_transform (str | None): ``'resize_concat'`` to read several outputs of the backbone,
+            concatenated to one map. Default: None.
+        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``.
 
     Example:
         >>> head = ContextAdaptiveConvHead(64, 32, num_classes=5)
@@ -144,26 +142,22 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
         torch.Size([2, 5, 16, 16])
     """
 
+    @validate_arguments
     def __init__(
         self,
-        in_channels,
-        channels,
+        in_channels: PositiveInt | Sequence[PositiveInt],
+        channels: PositiveInt,
         *,
-        kernel_sizes=(3, 3),
-        dilations=(1, 2, 3),
-        global_pooling=True,
-        kernel_source='context',
+        kernel_sizes: Sequence[KernelSize] = (3, 3),
+        dilations: Sequence[PositiveInt] = (1, 2, 3),
+        global_pooling: bool = True,
+        kernel_source: KernelSource = 'context',
+        input_transform: Literal['resize_concat'] | None = None,
         **kwargs,
     ):
-        check_decode_head(in_channels, channels, **kwargs)
-        check_one_map(kwargs.get('input_transform'))
-        kernel_sizes = check_ints('kernel_sizes', kernel_sizes, minimum=3)
-        _check_odd('kernel_sizes', kernel_sizes, kernel_sizes)
-        check_bool('global_pooling', global_pooling)
-        super().__init__(in_channels, channels, **kwargs)
-        layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
+        super().__init__(in_channels, channels, input_transform=input_transform, **kwargs)
         self.reductions = nn.ModuleList(
-            ConvModule(self.in_channels, channels, 1, **layers) for _ in kernel_sizes
+            ConvModule(self.in_channels, channels, 1, **self.layers) for _ in kernel_sizes
         )
         self.context_convs = nn.ModuleList(
             ContextAdaptiveConv(channels, size, dilations, kernel_source, self.norm_cfg)
@@ -177,13 +171,11 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
             )
             self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), pooled)
         branches = len(kernel_sizes) + global_pooling
-        self.merge = ConvModule(branches * channels, channels, 1, **layers)
+        self.merge = ConvModule(branches * channels, channels, 1, **self.layers)
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]`` for the backbone's outputs."""
-        check_features(inputs, self.in_index, self.in_channels)
         x = self._transform_inputs(inputs)  # [B, in_channels, h, w]
-        check_norm_inputs(self, x)
         branches = [
             context_conv(reduction(x))  # [B, C, h, w]
             for reduction, context_conv in zip(self.reductions, self.context_convs, strict=True)
@@ -192,8 +184,3 @@ class ContextAdaptiveConvHead(BaseDecodeHead):
             branches.append(self.global_pool(x).expand_as(branches[0]))  # [B, C, h, w]
         branches = torch.cat(branches, dim=1)  # reuses the name, so that the parts are freed
         return self.cls_seg(self.merge(branches))
-
-
-def _check_odd(name, value, sizes):
-    if not all(size % 2 for size in sizes):
-        raise ValueError(f'{name} must be odd, since a kernel needs a centre, got {value!r}')

@@ -13,26 +13,21 @@ and value; attention divided by the root of the key's width; and the middle feat
 gathered context before a last 3×3 convolution. The layers have names of their own here.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from mmcv.cnn import ConvModule
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
+from mmseg_ctx.heads.base import ContextHead
+from mmseg_ctx.losses.head_losses import loss_modules, losses_of_logits
 from mmseg_ctx.ops import at_least_float32, autocast_off
-from mmseg_ctx.utils.arguments import (
-    check_choice,
-    check_config,
-    check_decode_head,
-    check_features,
-    check_int,
-    check_ints,
-    check_norm_inputs,
-    check_one_map,
-)
+from mmseg_ctx.utils.arguments import PositiveInt, validate_arguments
+from mmseg_ctx.utils.recording import show
 
-POOLINGS = ('avg', 'max', 'mix')
-MODES = ('tandem', 'parallel', 'channel', 'spatial')
+Pooling = Literal['avg', 'max', 'mix']
 
 
 class MultiLocalChannelExcitation(nn.Module):
@@ -49,15 +44,20 @@ class MultiLocalChannelExcitation(nn.Module):
             Default: ``'avg'``.
     """
 
-    def __init__(self, channels, kernel_sizes=(9, 17, 33, 65), pooling='avg'):
+    @validate_arguments
+    def __init__(
+        self,
+        channels: PositiveInt,
+        kernel_sizes: Sequence[PositiveInt] = (9, 17, 33, 65),
+        pooling: Pooling = 'avg',
+    ):
         super().__init__()
-        kernel_sizes = check_ints('kernel_sizes', kernel_sizes)
         if any(size % 2 == 0 or size > 2 * channels for size in kernel_sizes):
             raise ValueError(
                 f'kernel_sizes must be odd and at most {2 * channels}, twice the {channels} '
                 f'channels, got {kernel_sizes!r}'
             )
-        self.pooling = check_choice('pooling', pooling, POOLINGS)
+        self.pooling = pooling
         self.convs = nn.ModuleList(
             nn.Conv1d(1, 1, size, padding=size // 2, bias=False) for size in kernel_sizes
         )
@@ -120,16 +120,11 @@ class SpatialContextModule(nn.Module):
     Args:
         channels (int): C.
         key_channels (int): C/s, width of query, key and value. Default: 256.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict | None): Activation layers. Default: ``dict(type='ReLU')``.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
-    def __init__(
-        self, channels, key_channels=256, conv_cfg=None, norm_cfg=None, act_cfg=dict(type='ReLU')
-    ):
+    def __init__(self, channels, key_channels=256, **layers):
         super().__init__()
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.scale = key_channels**-0.5
         self.query = ConvModule(channels, key_channels, 3, padding=1, **layers)
         self.key = ConvModule(channels, key_channels, 1, **layers)
@@ -155,13 +150,15 @@ class SpatialContextModule(nn.Module):
                 * at_least_float32(key).transpose(1, 2)
                 @ at_least_float32(query.flatten(2))
             )
-            attention = energy.softmax(dim=1).to(value.dtype)  # [B, N, h * w]
+            attention = energy.softmax(dim=1)  # [B, N, h * w]
+        show(self, attention=attention.unflatten(2, x.shape[2:]))
+        attention = attention.to(value.dtype)
         context = (value @ attention).view(query.shape)  # [B, C/s, h, w]
         return self.fuse(self.expand(context) + x)
 
 
 @MODELS.register_module()
-class ContextTandemHead(BaseDecodeHead):
+class ContextTandemHead(ContextHead):
     """Decode head of CTNet: channel context guides spatial context, and both are merged (Fig. 2).
 
     The features should have 1/8 of the image's size. A dilated backbone gives such features, or a
@@ -182,13 +179,13 @@ class ContextTandemHead(BaseDecodeHead):
         loss_class_probability (dict | None): Config of the loss on the class probabilities, None
             for no such loss. The mode ``'spatial'`` predicts no class probabilities and ignores it.
             Default: ``dict(type='ClassProbabilityLoss')``.
-        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``. With
-            ``input_transform='resize_concat'`` the head reads several outputs of the backbone,
-            concatenated to one map.
+        input_transform (str | None): ``'resize_concat'`` to read several outputs of the backbone,
+            concatenated to one map. Default: None.
+        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``. In a binary model, N of
+            the modules is 2 even if ``num_classes`` is 1.
 
     Raises:
-        ValueError: A kernel size is even or above ``2 * channels``, ``pooling`` or ``mode`` is
-            unknown, or ``input_transform`` gives the head several maps.
+        ValueError: A kernel size is even or above ``2 * channels``.
 
     Example:
         >>> head = ContextTandemHead(64, 40, num_classes=5, key_channels=16)
@@ -196,33 +193,28 @@ class ContextTandemHead(BaseDecodeHead):
         torch.Size([2, 5, 16, 16])
     """
 
+    @validate_arguments
     def __init__(
         self,
-        in_channels,
-        channels,
+        in_channels: PositiveInt | Sequence[PositiveInt],
+        channels: PositiveInt,
         *,
-        key_channels=256,
-        kernel_sizes=(9, 17, 33, 65),
-        pooling='avg',
-        mode='tandem',
-        loss_class_probability=dict(type='ClassProbabilityLoss'),
+        key_channels: PositiveInt = 256,
+        kernel_sizes: Sequence[PositiveInt] = (9, 17, 33, 65),
+        pooling: Pooling = 'avg',
+        mode: Literal['tandem', 'parallel', 'channel', 'spatial'] = 'tandem',
+        loss_class_probability: dict | None = dict(type='ClassProbabilityLoss'),
+        input_transform: Literal['resize_concat'] | None = None,
         **kwargs,
     ):
-        check_decode_head(in_channels, channels, **kwargs)
-        check_int('key_channels', key_channels)
-        check_choice('mode', mode, MODES)
-        check_one_map(kwargs.get('input_transform'))
-        if loss_class_probability is not None:
-            check_config('loss_class_probability', loss_class_probability, MODELS)
-        super().__init__(in_channels, channels, **kwargs)
+        super().__init__(in_channels, channels, input_transform=input_transform, **kwargs)
         self.mode = mode
-        layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
-        self.input_conv = ConvModule(self.in_channels, channels, 3, padding=1, **layers)
+        # A binary model may have one class, and has labels of two.
+        num_labels = max(self.num_classes, 2)
+        self.input_conv = ConvModule(self.in_channels, channels, 3, padding=1, **self.layers)
         self.loss_class_probability = None
         if mode != 'spatial':
-            self.channel_context = ChannelContextModule(
-                channels, self.num_classes, kernel_sizes, pooling
-            )
+            self.channel_context = ChannelContextModule(channels, num_labels, kernel_sizes, pooling)
             if loss_class_probability is not None:
                 self.loss_class_probability = MODELS.build(loss_class_probability)
             elif mode != 'tandem':
@@ -230,12 +222,12 @@ class ContextTandemHead(BaseDecodeHead):
                 # gradient of every parameter that requires one.
                 self.channel_context.class_logits.requires_grad_(False)
         if mode != 'channel':
-            self.spatial_context = SpatialContextModule(channels, key_channels, **layers)
+            self.spatial_context = SpatialContextModule(channels, key_channels, **self.layers)
         if mode in ('parallel', 'spatial'):
-            self.class_features = nn.Parameter(torch.randn(channels, self.num_classes))
-        self.channel_conv = ConvModule(channels, channels, 3, padding=1, **layers)
+            self.class_features = nn.Parameter(torch.randn(channels, num_labels))
+        self.channel_conv = ConvModule(channels, channels, 3, padding=1, **self.layers)
         branches = 1 if mode == 'channel' else 2
-        self.merge = ConvModule(branches * channels, channels, 1, **layers)
+        self.merge = ConvModule(branches * channels, channels, 1, **self.layers)
 
     def forward_context(self, inputs):
         """Return the classifier's input and the class probabilities.
@@ -247,13 +239,11 @@ class ContextTandemHead(BaseDecodeHead):
             tuple[Tensor, Tensor | None]: Features ``[B, C, h, w]``, and P_p ``[B, N]``, or None
             where ``mode`` is ``'spatial'``.
         """
-        check_features(inputs, self.in_index, self.in_channels)
-        x = self._transform_inputs(inputs)  # [B, in_channels, h, w]
-        check_norm_inputs(self, x)
-        x = self.input_conv(x)  # [B, C, h, w]
+        x = self.input_conv(self._transform_inputs(inputs))  # [B, C, h, w]
         middle, probabilities, class_features = x, None, None
         if self.mode != 'spatial':
             middle, probabilities, class_features = self.channel_context(x)
+            self.show(class_probabilities=probabilities)
         branches = [self.channel_conv(middle)]
         if self.mode == 'tandem':
             branches.insert(0, self.spatial_context(middle, class_features))
@@ -281,7 +271,8 @@ class ContextTandemHead(BaseDecodeHead):
             ``loss_class_probability``.
         """
         features, probabilities = self.forward_context(inputs)
-        losses = self.loss_by_feat(self.cls_seg(features), batch_data_samples)
+        logits = self.cls_seg(features)
+        losses = losses_of_logits(self, logits, batch_data_samples, loss_modules(self))
         if self.loss_class_probability is not None:
             label = self._stack_batch_gt(batch_data_samples).squeeze(1)  # [B, H, W]
             losses[self.loss_class_probability.loss_name] = self.loss_class_probability(

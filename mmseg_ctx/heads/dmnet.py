@@ -7,24 +7,18 @@ regions, makes a k×k depthwise filter for every channel from them, and convolve
 features with it. So each image has filters of its own.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from mmcv.cnn import ConvModule, build_activation_layer, build_norm_layer
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
+from mmseg_ctx.heads.base import ContextHead, check_features
 from mmseg_ctx.ops import adaptive_avg_pool2d, dynamic_depthwise_conv2d
-from mmseg_ctx.utils.arguments import (
-    check_bool,
-    check_choice,
-    check_decode_head,
-    check_features,
-    check_int,
-    check_ints,
-    check_norm_inputs,
-    check_one_map,
-    is_int,
-)
+from mmseg_ctx.utils.arguments import PositiveInt, validate_arguments
+from mmseg_ctx.utils.recording import show
 
 
 class _ScaleModule(nn.Module):
@@ -33,9 +27,9 @@ class _ScaleModule(nn.Module):
     The layers have the names of those of MMSegmentation's ``DCM``, so that its weights load.
     """
 
-    def __init__(self, in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg):
+    def __init__(self, in_channels, channels, fusion=False, **layers):
         super().__init__()
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        norm_cfg, act_cfg = layers.get('norm_cfg'), layers.get('act_cfg', dict(type='ReLU'))
         self.input_redu_conv = ConvModule(in_channels, channels, 1, **layers)
         self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, channels)[1]
         self.activate = nn.Identity() if act_cfg is None else build_activation_layer(act_cfg)
@@ -43,7 +37,9 @@ class _ScaleModule(nn.Module):
 
     def fuse(self, filtered):
         """Turn the filtered features h_k ``[B, C, h, w]`` into the branch's output O_k."""
-        return self.fusion_conv(self.activate(self.norm(filtered)))
+        response = self.activate(self.norm(filtered))
+        show(self, response=response)
+        return self.fusion_conv(response)
 
 
 class DynamicConvolutionalModule(_ScaleModule):
@@ -56,23 +52,13 @@ class DynamicConvolutionalModule(_ScaleModule):
         context_channels (int | None): Channels of the features that the filters are made from;
             None where these are also the features to filter. Default: None.
         fusion (bool): Whether a 1×1 convolution mixes the channels afterwards. Default: False.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
     def __init__(
-        self,
-        filter_size,
-        in_channels,
-        channels,
-        context_channels=None,
-        fusion=False,
-        conv_cfg=None,
-        norm_cfg=None,
-        act_cfg=dict(type='ReLU'),
+        self, filter_size, in_channels, channels, context_channels=None, fusion=False, **layers
     ):
-        super().__init__(in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg)
+        super().__init__(in_channels, channels, fusion, **layers)
         self.filter_size = filter_size
         self.filter_gen_conv = nn.Conv2d(context_channels or in_channels, channels, 1)
 
@@ -83,6 +69,7 @@ class DynamicConvolutionalModule(_ScaleModule):
     def forward(self, x, context):
         """Return O_k ``[B, C, h, w]`` for features ``x`` ``[B, in_channels, h, w]``."""
         filters = self.generate_filters(context)  # [B, C, k, k]
+        show(self, filters=filters)
         return self.fuse(dynamic_depthwise_conv2d(self.input_redu_conv(x), filters))
 
 
@@ -96,40 +83,24 @@ class FixedConvolutionalModule(_ScaleModule):
         depthwise (bool): Whether each filter reads one channel, or all. Default: True.
         dilation (int): Distance between the taps of a filter. Default: 1.
         fusion (bool): Whether a 1×1 convolution mixes the channels afterwards. Default: False.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
     def __init__(
-        self,
-        filter_size,
-        in_channels,
-        channels,
-        depthwise=True,
-        dilation=1,
-        fusion=False,
-        conv_cfg=None,
-        norm_cfg=None,
-        act_cfg=dict(type='ReLU'),
+        self, filter_size, in_channels, channels, depthwise=True, dilation=1, fusion=False, **layers
     ):
-        super().__init__(in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg)
-        self.filter_conv = nn.Conv2d(
-            channels,
-            channels,
-            filter_size,
-            padding='same',
-            dilation=dilation,
-            groups=channels if depthwise else 1,
-        )
+        super().__init__(in_channels, channels, fusion, **layers)
+        options = dict(padding='same', dilation=dilation, groups=channels if depthwise else 1)
+        self.filter_conv = nn.Conv2d(channels, channels, filter_size, **options)
 
     def forward(self, x, context):
         """Return O_k ``[B, C, h, w]`` for features ``x``; ``context`` is not used."""
+        show(self, filters=self.filter_conv.weight)
         return self.fuse(self.filter_conv(self.input_redu_conv(x)))
 
 
 @MODELS.register_module()
-class DynamicMultiScaleHead(BaseDecodeHead):
+class DynamicMultiScaleHead(ContextHead):
     """Decode head of DMNet: branches of several filter sizes, merged by a 3×3 convolution.
 
     With the default ``filter_type``, the head computes what MMSegmentation's ``DMHead`` computes,
@@ -149,13 +120,12 @@ class DynamicMultiScaleHead(BaseDecodeHead):
             (Table 4); None for the features that are filtered. Default: None.
         context_channels (int | None): Channels of that output; required with ``context_index``.
             Default: None.
-        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``. With
-            ``input_transform='resize_concat'`` the head reads several outputs of the backbone,
-            concatenated to one map.
+        input_transform (str | None): ``'resize_concat'`` to read several outputs of the backbone,
+            concatenated to one map. Default: None.
+        **kwargs: Arguments of ``BaseDecodeHead``, such as ``num_classes``.
 
     Raises:
-        ValueError: ``filter_type`` is unknown, ``dilations`` or ``context_index`` contradicts it,
-            or ``input_transform`` gives the head several maps.
+        ValueError: ``dilations`` or ``context_index`` contradicts ``filter_type``.
 
     Example:
         >>> head = DynamicMultiScaleHead(64, 32, num_classes=5)
@@ -163,55 +133,48 @@ class DynamicMultiScaleHead(BaseDecodeHead):
         torch.Size([2, 5, 16, 16])
     """
 
+    @validate_arguments
     def __init__(
         self,
-        in_channels,
-        channels,
+        in_channels: PositiveInt | Sequence[PositiveInt],
+        channels: PositiveInt,
         *,
-        filter_sizes=(1, 3, 5, 7),
-        fusion=False,
-        filter_type='dynamic',
-        dilations=None,
-        context_index=None,
-        context_channels=None,
+        filter_sizes: Sequence[PositiveInt] = (1, 3, 5, 7),
+        fusion: bool = False,
+        filter_type: Literal['dynamic', 'depthwise', 'regular'] = 'dynamic',
+        dilations: Sequence[PositiveInt] | None = None,
+        context_index: int | None = None,
+        context_channels: PositiveInt | None = None,
+        input_transform: Literal['resize_concat'] | None = None,
         **kwargs,
     ):
-        check_decode_head(in_channels, channels, **kwargs)
-        filter_sizes = check_ints('filter_sizes', filter_sizes)
-        check_bool('fusion', fusion)
-        check_choice('filter_type', filter_type, ('dynamic', 'depthwise', 'regular'))
-        dilations = _check_dilations(dilations, filter_sizes, filter_type)
-        _check_context(context_index, context_channels, filter_type)
-        check_one_map(kwargs.get('input_transform'))
-        super().__init__(in_channels, channels, **kwargs)
+        _check_options(filter_type, filter_sizes, dilations, context_index, context_channels)
+        super().__init__(in_channels, channels, input_transform=input_transform, **kwargs)
         self.filter_sizes = filter_sizes
         self.fusion = fusion
         self.filter_type = filter_type
         self.context_index = context_index
         self.context_channels = context_channels
-        layers = dict(conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
-        common = dict(in_channels=self.in_channels, channels=channels, fusion=fusion, **layers)
+        common = dict(in_channels=self.in_channels, channels=channels, fusion=fusion, **self.layers)
         if filter_type == 'dynamic':
             branches = [
                 DynamicConvolutionalModule(size, context_channels=context_channels, **common)
                 for size in filter_sizes
             ]
         else:
-            depthwise = filter_type == 'depthwise'
+            common['depthwise'] = filter_type == 'depthwise'
+            dilations = dilations or [1] * len(filter_sizes)
             branches = [
-                FixedConvolutionalModule(size, depthwise=depthwise, dilation=dilation, **common)
+                FixedConvolutionalModule(size, dilation=dilation, **common)
                 for size, dilation in zip(filter_sizes, dilations, strict=True)
             ]
         self.dcm_modules = nn.ModuleList(branches)
-        self.bottleneck = ConvModule(
-            self.in_channels + len(filter_sizes) * channels, channels, 3, padding=1, **layers
-        )
+        width = self.in_channels + len(filter_sizes) * channels
+        self.bottleneck = ConvModule(width, channels, 3, padding=1, **self.layers)
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]`` for the backbone's outputs."""
-        check_features(inputs, self.in_index, self.in_channels)
         x = context = self._transform_inputs(inputs)  # [B, in_channels, h, w]
-        check_norm_inputs(self, x)
         if self.context_index is not None:
             check_features(inputs, self.context_index, self.context_channels, prefix='context')
             context = inputs[self.context_index]
@@ -220,32 +183,26 @@ class DynamicMultiScaleHead(BaseDecodeHead):
         return self.cls_seg(self.bottleneck(scales))
 
 
-def _check_dilations(dilations, filter_sizes, filter_type):
-    """Return the dilation of each branch."""
-    if dilations is None:
-        return (1,) * len(filter_sizes)
-    dilations = check_ints('dilations', dilations)
-    if filter_type == 'dynamic':
+def _check_options(filter_type, filter_sizes, dilations, context_index, context_channels):
+    """Refuse options that contradict each other."""
+    dynamic = filter_type == 'dynamic'
+    if dynamic and dilations is not None:
         raise ValueError(
             "dilations must be None where filter_type is 'dynamic', since only fixed filters are "
             f'dilated, got {dilations!r}'
         )
-    if len(dilations) != len(filter_sizes):
+    if dilations is not None and len(dilations) != len(filter_sizes):
         raise ValueError(
             f'dilations must have one entry for each of filter_sizes={filter_sizes!r}, '
             f'got {dilations!r}'
         )
-    return dilations
-
-
-def _check_context(context_index, context_channels, filter_type):
-    if context_index is None and context_channels is None:
-        return
-    if filter_type != 'dynamic':
+    if not dynamic and context_index is not None:
         raise ValueError(
             "context_index must be None where filter_type is not 'dynamic', since fixed filters "
             f'are not made from features, got {context_index!r}'
         )
-    if not is_int(context_index):
-        raise TypeError(f'context_index must be an integer, got {context_index!r}')
-    check_int('context_channels', context_channels)
+    if (context_index is None) != (context_channels is None):
+        raise ValueError(
+            'context_index and context_channels must be given together, '
+            f'got {context_index!r} and {context_channels!r}'
+        )

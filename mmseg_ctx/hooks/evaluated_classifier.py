@@ -1,10 +1,12 @@
 """Evaluate the prior or the oracle of a context-aware classifier instead of the refined one."""
 
+from typing import Literal
+
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from mmseg_ctx.heads import ContextAwareClassifierHead
-from mmseg_ctx.utils.arguments import check_choice
+from mmseg_ctx.heads.cac import ContextAwareClassifier
+from mmseg_ctx.utils.arguments import validate_arguments
 
 
 @HOOKS.register_module()
@@ -20,34 +22,42 @@ class EvaluatedClassifierHook(Hook):
             bound (Figure 4), or ``'prior'``, the original classifier. Default: ``'oracle'``.
     """
 
-    def __init__(self, classifier='oracle'):
-        self.classifier = check_choice('classifier', classifier, ('oracle', 'prior'))
+    @validate_arguments
+    def __init__(self, classifier: Literal['oracle', 'prior'] = 'oracle'):
+        self.classifier = classifier
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
-        """Put the classifier, and for the oracle the label, into the data samples for the head.
+        """Tell the context-aware classifiers of the model what to return for this batch.
 
         Raises:
-            TypeError: The model has no ``ContextAwareClassifierHead``.
+            TypeError: The model has no context-aware classifier.
             ValueError: The classifier is the oracle, and an image has no label.
         """
-        if not any(isinstance(part, ContextAwareClassifierHead) for part in runner.model.modules()):
-            raise TypeError(
-                'EvaluatedClassifierHook needs a model with a ContextAwareClassifierHead, got '
-                f'{type(runner.model).__name__}'
-            )
-        for sample in _flatten(data_batch['data_samples']):
-            if self.classifier == 'oracle' and 'gt_sem_seg' not in sample:
-                raise ValueError(
-                    'the oracle classifier needs labels, got images without gt_sem_seg'
-                )
-            label = sample.gt_sem_seg.data if self.classifier == 'oracle' else None
-            sample.set_metainfo(dict(evaluated_classifier=(self.classifier, label)))
+        labels = self._labels(data_batch['data_samples']) if self.classifier == 'oracle' else None
+        for layer in _classifiers(runner.model):
+            layer.evaluated, layer.evaluated_label = self.classifier, labels
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Let the context-aware classifiers return the refined logits again."""
+        for layer in _classifiers(runner.model):
+            layer.evaluated, layer.evaluated_label = 'refined', None
 
     before_test_iter = before_val_iter
+    after_test_iter = after_val_iter
+
+    def _labels(self, samples):
+        if isinstance(samples[0], (list, tuple)):
+            samples = samples[0]  # Passes of test-time augmentation have the labels in common.
+        if not all('gt_sem_seg' in sample for sample in samples):
+            raise ValueError('the oracle classifier needs labels, got images without gt_sem_seg')
+        return [sample.gt_sem_seg.data for sample in samples]
 
 
-def _flatten(samples):
-    """Return the data samples of a batch as a flat list; test-time augmentation nests them."""
-    if isinstance(samples, (list, tuple)):
-        return [sample for part in samples for sample in _flatten(part)]
-    return [samples]
+def _classifiers(model):
+    layers = [part for part in model.modules() if isinstance(part, ContextAwareClassifier)]
+    if not layers:
+        raise TypeError(
+            'EvaluatedClassifierHook needs a model with a ContextAwareClassifierHead, got '
+            f'{type(model).__name__}'
+        )
+    return layers

@@ -1,7 +1,14 @@
-"""The papers' losses, registered in ``MODELS``, and any head's losses with less memory."""
+"""The papers' losses, registered in ``MODELS``, and any decode head's losses with less memory."""
 
 from mmseg_ctx.losses.class_entropy_kl import ClassEntropyKLLoss
 from mmseg_ctx.losses.class_probability import ClassProbabilityLoss
-from mmseg_ctx.losses.memory_efficient import use_memory_efficient_losses
+from mmseg_ctx.losses.head_losses import head_losses, label_of, loss_modules, losses_of_logits
 
-__all__ = ['ClassEntropyKLLoss', 'ClassProbabilityLoss', 'use_memory_efficient_losses']
+__all__ = [
+    'ClassEntropyKLLoss',
+    'ClassProbabilityLoss',
+    'head_losses',
+    'label_of',
+    'loss_modules',
+    'losses_of_logits',
+]

@@ -1,5 +1,7 @@
 """Entropy-aware, class-wise distillation loss of the context-aware classifier (CAC)."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
@@ -7,7 +9,7 @@ from torch import nn
 
 from mmseg_ctx.ops import at_least_float32, mask_ignored
 from mmseg_ctx.ops.prototypes import EPSILON
-from mmseg_ctx.utils.arguments import check_bool, check_choice, check_number
+from mmseg_ctx.utils.arguments import NonNegative, Ratio, validate_arguments
 
 
 @MODELS.register_module()
@@ -37,24 +39,21 @@ class ClassEntropyKLLoss(nn.Module):
         torch.Size([])
     """
 
+    @validate_arguments
     def __init__(
         self,
-        loss_weight=1.0,
-        entropy_weighting=True,
-        class_wise=True,
-        soft_target_ratio=0.5,
-        entropy_source='oracle',
+        loss_weight: NonNegative = 1.0,
+        entropy_weighting: bool = True,
+        class_wise: bool = True,
+        soft_target_ratio: Ratio = 0.5,
+        entropy_source: Literal['oracle', 'estimate', 'prior'] = 'oracle',
     ):
         super().__init__()
-        self.loss_weight = check_number('loss_weight', loss_weight)
-        self.entropy_weighting = check_bool('entropy_weighting', entropy_weighting)
-        self.class_wise = check_bool('class_wise', class_wise)
-        self.soft_target_ratio = check_number('soft_target_ratio', soft_target_ratio)
-        if soft_target_ratio > 1:
-            raise ValueError(f'soft_target_ratio must be in [0, 1], got {soft_target_ratio!r}')
-        self.entropy_source = check_choice(
-            'entropy_source', entropy_source, ('oracle', 'estimate', 'prior')
-        )
+        self.loss_weight = loss_weight
+        self.entropy_weighting = entropy_weighting
+        self.class_wise = class_wise
+        self.soft_target_ratio = soft_target_ratio
+        self.entropy_source = entropy_source
 
     def forward(self, prior, estimate, oracle, label, ignore_index=255, scope='batch'):
         """Return the loss of the refined classifier's logits.

@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.ops import at_least_float32, autocast_off, check_labels, mask_ignored
-from mmseg_ctx.utils.arguments import check_number
+from mmseg_ctx.utils.arguments import NonNegative, validate_arguments
 
 
 @MODELS.register_module()
@@ -31,9 +31,10 @@ class ClassProbabilityLoss(nn.Module):
 
     loss_name = 'loss_class_probability'
 
-    def __init__(self, loss_weight=0.1):
+    @validate_arguments
+    def __init__(self, loss_weight: NonNegative = 0.1):
         super().__init__()
-        self.loss_weight = check_number('loss_weight', loss_weight)
+        self.loss_weight = loss_weight
 
     def forward(self, class_probabilities, label, ignore_index=255):
         """Return the weighted loss, a scalar.

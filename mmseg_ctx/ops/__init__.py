@@ -17,36 +17,44 @@ from mmseg_ctx.ops.cosine import cosine_logits, dot_logits
 from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
 from mmseg_ctx.ops.interpolation import Interpolation
 from mmseg_ctx.ops.labels import IGNORED, check_labels, mask_ignored, resize_labels
+from mmseg_ctx.ops.pixel_losses import (
+    accuracy,
+    compact_label,
+    pixel_losses,
+    reduced_loss,
+    upsampled_cross_entropy,
+)
 from mmseg_ctx.ops.pooling import adaptive_avg_pool2d
 from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 from mmseg_ctx.ops.prototypes import class_prototypes, one_hot
+from mmseg_ctx.ops.resizable_logits import ResizableLogits, WindowedLogits, full_size
 from mmseg_ctx.ops.resized_logits import ResizedLogits, averaged_labels, predicted_labels
 from mmseg_ctx.ops.spatial_weights import spatially_varying_weights
-from mmseg_ctx.ops.upsampled_cross_entropy import (
-    class_weights_of_pixels,
-    upsampled_cross_entropy,
-    upsampled_pixel_losses,
-)
 
 __all__ = [
     'IGNORED',
     'Interpolation',
+    'ResizableLogits',
     'ResizedLogits',
+    'WindowedLogits',
+    'accuracy',
     'adaptive_avg_pool2d',
     'at_least_float32',
     'autocast_off',
     'averaged_labels',
     'check_labels',
     'class_prototypes',
-    'class_weights_of_pixels',
+    'compact_label',
     'cosine_logits',
     'dot_logits',
     'dynamic_depthwise_conv2d',
+    'full_size',
     'mask_ignored',
     'one_hot',
+    'pixel_losses',
     'predicted_labels',
+    'reduced_loss',
     'resize_labels',
     'spatially_varying_weights',
     'upsampled_cross_entropy',
-    'upsampled_pixel_losses',
 ]

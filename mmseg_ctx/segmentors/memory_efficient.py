@@ -1,179 +1,251 @@
 """Segmentors that train and predict without logits of the label's or the image's size.
 
-MMSegmentation resizes the head's logits to the network's input, averages them over the windows,
-cuts the padding off, undoes the flip, resizes once more to the original image, and then takes the
-best class. All steps but the last are linear and act on rows and columns separately. So
-:mod:`mmseg_ctx.ops.resized_logits` can compute the labels tile by tile from the head's logits.
+While they compute losses or labels, a forward hook makes the output of each head's ``conv_seg`` a
+``ResizableLogits``, on which MMSegmentation's own code runs. Between the head's logits and the
+labels lie only linear steps that act on rows and columns separately: resizing to the network's
+input, averaging over windows, cutting the padding off, undoing the flip, resizing to the original
+image. So the labels are computed tile by tile from the small logits.
 """
 
+from contextlib import contextmanager
 from itertools import pairwise, product
+from typing import Literal
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from mmseg.utils import add_prefix
 from torch import nn
 
-from mmseg_ctx.losses import use_memory_efficient_losses
-from mmseg_ctx.ops import Interpolation, ResizedLogits, at_least_float32, predicted_labels
-from mmseg_ctx.segmentors.small_logits import (
-    FullSizeError,
-    UnresizedLogits,
-    labels_are_deferred,
-    make_resizing_optional,
-    without_resizing,
+from mmseg_ctx.losses import head_losses
+from mmseg_ctx.ops import (
+    ResizableLogits,
+    ResizedLogits,
+    WindowedLogits,
+    full_size,
+    predicted_labels,
 )
-from mmseg_ctx.utils.arguments import check_bool, check_choice, check_ints
+from mmseg_ctx.utils.arguments import PositiveInt, check_argument
 from mmseg_ctx.utils.models import last_head
 
 
 class MemoryEfficientSegmentor:
     """Mixin that lets a subclass of ``EncoderDecoder`` work without full-size logits.
 
-    A class names it before ``EncoderDecoder`` among its bases. Training runs ``EncoderDecoder``'s
-    own ``loss``; the constructor changes the classes of the heads, which compute the losses. If a
-    head's losses or the labels need full-size logits, they are computed as in ``EncoderDecoder``,
-    and a line in the log says why. The results of ``inference``, ``encode_decode`` and
-    ``mode='tensor'`` do not change.
+    A class names it before ``EncoderDecoder`` among its bases. If another base replaces a method of
+    ``EncoderDecoder`` that this class replaces, too, the other base's method is used. The results
+    of ``inference``, ``encode_decode`` and ``mode='tensor'`` are those of ``EncoderDecoder``.
 
-    ``test_cfg`` has one more entry, ``keep_logits`` (bool). If it is True, labels are computed as
-    in ``EncoderDecoder``, and ``predict`` returns ``seg_logits``, too. Default: False.
+    ``test_cfg`` has one more entry, ``keep_logits`` (bool). If it is True, ``predict`` does the
+    same as in ``EncoderDecoder``, and returns ``seg_logits``, too. Default: False.
 
     Raises:
+        ArgumentTypeError: An entry of ``test_cfg`` has the wrong type.
         ValueError: ``test_cfg.mode`` is neither ``'whole'`` nor ``'slide'``, or ``crop_size`` or
-            ``stride`` are not two integers.
+            ``stride`` are not two positive integers.
 
     Example:
         >>> class MySegmentor(MemoryEfficientSegmentor, EncoderDecoder):
         ...     pass
     """
 
+    _steps_of_others = frozenset()
+
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        first = next(base for base in cls.__mro__ if 'predict' in vars(base))
-        if not issubclass(first, MemoryEfficientSegmentor):
+        classes = cls.__mro__
+        ours, theirs = classes.index(MemoryEfficientSegmentor), classes.index(EncoderDecoder)
+        if ours > theirs:
             raise TypeError(
-                f'{cls.__name__} must inherit from MemoryEfficientSegmentor before {first.__name__}'
+                f'{cls.__name__} must inherit from MemoryEfficientSegmentor before EncoderDecoder'
             )
+        between = set(classes[ours + 1 : theirs]) - {CascadeEncoderDecoder}
+        cls._steps_of_others = frozenset(name for base in between for name in vars(base))
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.test_cfg = ConfigDict({'mode': 'whole', **(self.test_cfg or {})})
         self._checked_test_cfg()
-        self._keeps_full_size = False  # becomes True at the first prediction that needs it
-        for name, head in _named_heads(self):
-            reason = use_memory_efficient_losses(head)
-            if reason is not None:
-                self._log(f'losses of {name}, {type(head).__name__},', reason)
-        # Before training, since a compiled step is compiled anew if the head's class changes.
-        make_resizing_optional(last_head(self))
+        self._hook = _ResizableOutput()
+        if 'postprocess_result' in self._steps_of_others:
+            reason = f'{type(self).__name__} has a postprocess_result of its own'
+            print_log(f'Labels are made with full-size logits, since {reason}', logger='current')
+        for name in ('decode_head', 'auxiliary_head'):
+            for part in getattr(self, name, nn.Identity()).modules():
+                classifier = getattr(part, 'conv_seg', None)
+                if isinstance(part, BaseDecodeHead) and isinstance(classifier, nn.Module):
+                    classifier.register_forward_hook(self._hook)
 
-    def _log(self, what, reason):
-        text = f'{type(self).__name__}: {what} are made with full-size logits, since {reason}'
-        print_log(text, logger='current')
+    @property
+    def threshold(self):
+        """float | None: Threshold of a single class's probability."""
+        # K-Net's head has no threshold, since it has several classes.
+        return getattr(last_head(self), 'threshold', None)
 
     def _checked_test_cfg(self):
         """Check ``test_cfg`` and return it."""
-        settings = self.test_cfg or {}
-        check_bool('test_cfg.keep_logits', settings.get('keep_logits', False))
-        mode = check_choice('test_cfg.mode', settings.get('mode', 'whole'), ('whole', 'slide'))
+        settings = self.test_cfg
+        check_argument('test_cfg.keep_logits', settings.get('keep_logits', False), bool)
+        mode = settings.get('mode', 'whole')
+        check_argument('test_cfg.mode', mode, Literal['whole', 'slide'])
         for name in ('crop_size', 'stride') if mode == 'slide' else ():
-            if len(check_ints(f'test_cfg.{name}', settings.get(name))) != 2:
-                raise ValueError(
-                    f'test_cfg.{name} must be two integers, for rows and columns, '
-                    f'got {settings[name]!r}'
-                )
+            sides = tuple[PositiveInt, PositiveInt]  # of rows and columns
+            check_argument(f'test_cfg.{name}', settings.get(name), sides)
         return settings
+
+    def loss(self, inputs, data_samples):
+        """Return the losses of a batch, as ``EncoderDecoder`` does.
+
+        Args:
+            inputs (Tensor): Preprocessed images, ``[B, C, H, W]``.
+            data_samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
+
+        Returns:
+            dict[str, Tensor]: The losses of all heads by name.
+        """
+        with self._hook.active():
+            return super().loss(inputs, data_samples)
+
+    def _decode_head_forward_train(self, inputs, data_samples):
+        if '_decode_head_forward_train' in self._steps_of_others:
+            return super()._decode_head_forward_train(inputs, data_samples)
+        if not isinstance(self.decode_head, nn.ModuleList):
+            losses = head_losses(self.decode_head, inputs, data_samples, self.train_cfg)
+            return add_prefix(losses, 'decode')
+        losses, previous = {}, ()
+        for index, head in enumerate(self.decode_head):
+            of_head = head_losses(head, inputs, *previous, data_samples, self.train_cfg)
+            losses.update(add_prefix(of_head, f'decode_{index}'))
+            if index + 1 < len(self.decode_head):  # a second time, as in MMSegmentation
+                previous = (full_size(head.forward(inputs, *previous)),)
+        return losses
+
+    def _auxiliary_head_forward_train(self, inputs, data_samples):
+        if '_auxiliary_head_forward_train' in self._steps_of_others:
+            return super()._auxiliary_head_forward_train(inputs, data_samples)
+        if not isinstance(self.auxiliary_head, nn.ModuleList):
+            losses = head_losses(self.auxiliary_head, inputs, data_samples, self.train_cfg)
+            return add_prefix(losses, 'aux')
+        losses = {}
+        for index, head in enumerate(self.auxiliary_head):
+            of_head = head_losses(head, inputs, data_samples, self.train_cfg)
+            losses.update(add_prefix(of_head, f'aux_{index}'))
+        return losses
+
+    def _forward(self, inputs, data_samples=None):
+        return full_size(super()._forward(inputs, data_samples))
 
     def predict(self, inputs, data_samples=None):
         """Return the labels of images.
 
         Args:
-            inputs (Tensor): Preprocessed images, ``[B, 3, H, W]``.
+            inputs (Tensor): Preprocessed images, ``[B, C, H, W]``.
             data_samples (list[SegDataSample] | None): Samples whose meta information has the
                 original size, the padding and the flip of each image; None for labels of the
                 input's size. Default: None.
 
         Returns:
             list[SegDataSample]: ``data_samples`` or new ones, with ``pred_sem_seg`` ``[1, H, W]``
-            and, if ``test_cfg.keep_logits`` is True, ``seg_logits`` ``[N, H, W]``.
+            and, if ``test_cfg.keep_logits`` is True, ``seg_logits`` ``[N, H, W]``. Without it,
+            ``sample.seg_logits.data`` computes them when it is read, but the samples do not list
+            them as a field.
         """
-        if self._checked_test_cfg().get('keep_logits', False) or self._keeps_full_size:
+        if self.keeps_full_size:
             return super().predict(inputs, data_samples)
-        try:
-            return self._predict_labels(inputs, data_samples)
-        except FullSizeError as error:
-            self._keeps_full_size = True
-            self._log('labels', error)
+        with self._hook.active():
             return super().predict(inputs, data_samples)
 
     @property
-    def threshold(self):
-        """float | None: Probability above which a model of one class predicts the class."""
-        # K-Net's head has no threshold, since it has several classes.
-        return getattr(last_head(self), 'threshold', None)
+    def keeps_full_size(self):
+        """bool: Whether ``predict`` makes labels as ``EncoderDecoder`` does."""
+        own_result = 'postprocess_result' in self._steps_of_others
+        return own_result or self._checked_test_cfg().get('keep_logits', False)
 
-    # The next two are not compiled, but the network that they call may be.
-    @torch.compiler.disable(recursive=False)
-    def _predict_labels(self, inputs, data_samples):
-        _check_steps(self)
-        make_resizing_optional(last_head(self))  # which may be another one since
-        settings = self._checked_test_cfg()
-        metas = _meta_information(inputs, data_samples)
-        if settings.get('mode', 'whole') == 'whole':
-            # The network's input may be anything here, several tensors for instance.
-            starts, size, windows = None, None, [self._unresized_logits(inputs, metas)]
-        else:
-            crop, size = settings['crop_size'], inputs.shape[2:]
-            starts = list(map(_window_starts, size, crop, settings['stride']))
-            windows = []
-            for top, left in product(*starts):
-                window = inputs[:, :, top : top + crop[0], left : left + crop[1]]
-                # The head takes img_shape as a window's shape if it is a torch.Size.
-                metas[0]['img_shape'] = window.shape[2:]
-                windows.append(self._unresized_logits(window, metas))
-        if data_samples is None:
-            data_samples = [SegDataSample() for _ in metas]
-        self._set_labels(data_samples, windows, starts, size, metas)
-        return data_samples
+    def predict_logits(self, inputs, data_samples):
+        """Predict, but leave the labels out, as test-time augmentation needs it.
+
+        Args:
+            inputs (Tensor): Preprocessed images, ``[B, C, H, W]``.
+            data_samples (list[SegDataSample]): See :meth:`predict`.
+
+        Returns:
+            list[SegDataSample]: ``data_samples``, whose ``seg_logits`` are ``LogitsOnDemand``.
+        """
+        with self._hook.active():
+            seg_logits = self.inference(inputs, [each.metainfo for each in data_samples])
+        return self._with_logits(seg_logits, data_samples)
 
     @torch.compiler.disable(recursive=False)
-    def _unresized_logits(self, inputs, metas):
-        with without_resizing():
-            logits = self.encode_decode(inputs, metas)
-        if not isinstance(logits, UnresizedLogits):
-            raise FullSizeError(
-                f'what {type(last_head(self)).__name__} predicts is not what '
-                "BaseDecodeHead's predict_by_feat returns"
-            )
+    def slide_inference(self, inputs, batch_img_metas):
+        """Return the mean of the logits of overlapping windows, as ``EncoderDecoder`` does.
+
+        Args:
+            inputs (Tensor): Preprocessed images, ``[B, C, H, W]``.
+            batch_img_metas (list[dict]): Meta information of each image.
+
+        Returns:
+            Tensor | WindowedLogits: ``[B, N, H, W]``. Within ``predict`` they are not computed.
+
+        Raises:
+            ValueError: Windows leave a gap.
+        """
+        if not self._hook.is_active or 'slide_inference' in self._steps_of_others:
+            return super().slide_inference(inputs, batch_img_metas)
+        crop, size = self.test_cfg.crop_size, inputs.shape[2:]
+        starts = tuple(map(_window_starts, size, crop, self.test_cfg.stride))
+        logits = None
+        for top, left in product(*starts):
+            image = inputs[:, :, top : top + crop[0], left : left + crop[1]]
+            # The head takes img_shape as a window's shape if it is a torch.Size.
+            batch_img_metas[0]['img_shape'] = image.shape[2:]
+            window = self.encode_decode(image, batch_img_metas)
+            window = window if isinstance(window, ResizableLogits) else ResizableLogits(window)
+            logits = logits or WindowedLogits(window, starts, size)
+            logits.add(window.detach(), top, left)
         return logits
 
     @torch.compiler.disable
-    def _set_labels(self, data_samples, windows, starts, size, metas):
-        rows, columns = self._sides(windows[0], starts, size)
-        for index, (sample, meta) in enumerate(zip(data_samples, metas, strict=True)):
-            small = [window.small[index] for window in windows]
-            lines = [small[k : k + len(columns)] for k in range(0, len(small), len(columns))]
-            sides = _original_sides(rows, columns, meta, self.align_corners)
-            logits = ResizedLogits(lines, *sides)
-            sample.pop('seg_logits', None)  # of an earlier prediction
-            if labels_are_deferred():
-                sample.set_field(logits, 'resized_logits')
-            else:
-                label = predicted_labels(logits, self.threshold)
-                sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
+    def postprocess_result(self, seg_logits, data_samples=None):
+        """Return the labels of images from logits of the size of the network's input.
 
-    def _sides(self, window, starts, size):
-        """Return the maps of rows and of columns, from each window's logits to the input."""
-        like = at_least_float32(window.small[:0])
-        align_corners = last_head(self).align_corners
-        sides = []
-        for axis in (0, 1):
-            side = Interpolation.identity(window.small.shape[2 + axis], like)
-            side = side.resize(window.shape[2 + axis], align_corners)
-            sides.append([side] if starts is None else _place(side, starts[axis], size[axis]))
-        return sides
+        Args:
+            seg_logits (Tensor | ResizableLogits | WindowedLogits): ``[B, N, H, W]``.
+            data_samples (list[SegDataSample] | None): See :meth:`predict`.
+
+        Returns:
+            list[SegDataSample]: See :meth:`predict`.
+        """
+        if not self._hook.is_active:
+            return super().postprocess_result(seg_logits, data_samples)
+        samples = self._with_logits(seg_logits, data_samples)
+        for sample in samples:
+            label = predicted_labels(sample.seg_logits.logits, self.threshold)
+            sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
+        return samples
+
+    @torch.compiler.disable
+    def _with_logits(self, seg_logits, data_samples):
+        """Give each sample its logits; without samples, make some."""
+        if isinstance(seg_logits, torch.Tensor):
+            seg_logits = ResizableLogits(seg_logits)
+        seg_logits = seg_logits.detach()
+        rows, columns = seg_logits.sides()
+        samples = data_samples or [SegDataSample() for _ in range(len(seg_logits))]
+        for index, sample in enumerate(samples):
+            sides = rows, columns
+            if data_samples is not None:
+                sides = _original_sides(rows, columns, sample.metainfo, self.align_corners)
+            if 'seg_logits' in sample:
+                del sample.seg_logits  # of an earlier prediction
+            logits = ResizedLogits(seg_logits.windows_of(index), *sides)
+            # No field of the sample, so that nothing copies, saves or moves it.
+            vars(sample)['_seg_logits'] = LogitsOnDemand(logits)
+        return samples
 
 
 @MODELS.register_module()
@@ -196,32 +268,43 @@ class MemoryEfficientCascadeEncoderDecoder(MemoryEfficientSegmentor, CascadeEnco
     """
 
 
-def _named_heads(segmentor):
-    for name in ('decode_head', 'auxiliary_head'):
-        heads = getattr(segmentor, name, None)
-        if isinstance(heads, nn.ModuleList):
-            yield from ((f'{name}[{index}]', head) for index, head in enumerate(heads))
-        elif heads is not None:
-            yield name, heads
+class LogitsOnDemand:
+    """In the place of the ``PixelData`` of ``seg_logits``, which are computed when they are read.
+
+    Args:
+        logits (ResizedLogits): The logits of an image.
+    """
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    @property
+    def data(self):
+        """Tensor: As in ``EncoderDecoder``: logits ``[N, H, W]``; probabilities if N is 1."""
+        tensor = self.logits.full()
+        return tensor.sigmoid() if len(tensor) == 1 else tensor
 
 
-def _check_steps(segmentor):
-    """Raise ``FullSizeError`` if a method between logits and labels is not MMSegmentation's."""
-    cls = type(segmentor)
-    steps = dict(predict=super(MemoryEfficientSegmentor, cls).predict)
-    for name in ('inference', 'whole_inference', 'slide_inference', 'postprocess_result'):
-        steps[name] = vars(segmentor).get(name, getattr(cls, name))
-    for name, step in steps.items():
-        if step is not getattr(EncoderDecoder, name):
-            raise FullSizeError(f'{cls.__name__} has a {name} of its own')
+class _ResizableOutput:
+    """A forward hook that makes the output of a layer ``ResizableLogits`` while it is active."""
 
+    def __init__(self):
+        self._calls = []  # an entry for each call that is under way, in whatever thread
 
-def _meta_information(inputs, data_samples):
-    if data_samples is not None:
-        return [sample.metainfo for sample in data_samples]
-    size = inputs.shape[2:]
-    meta = dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0] * 4)
-    return [dict(meta) for _ in inputs]
+    @property
+    def is_active(self):
+        return bool(self._calls) and not torch.jit.is_tracing()
+
+    @contextmanager
+    def active(self):
+        self._calls.append(None)
+        try:
+            yield
+        finally:
+            self._calls.pop()
+
+    def __call__(self, module, inputs, output):
+        return ResizableLogits(output) if self.is_active else None
 
 
 def _window_starts(length, crop, stride):
@@ -236,17 +319,6 @@ def _window_starts(length, crop, stride):
     return starts
 
 
-def _place(window, starts, length):
-    """Return the maps from each window's small logits to a whole side.
-
-    Where windows overlap, their sum is the mean of the windows.
-    """
-    coverage = window.weights.new_zeros(length)
-    for start in starts:
-        coverage[start : start + len(window.first)] += 1
-    return [window.place(start, length).scale(1 / coverage) for start in starts]
-
-
 def _original_sides(rows, columns, meta, align_corners):
     """Add the steps from the network's input to the original image to the maps of both sides."""
     padding = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
@@ -254,7 +326,7 @@ def _original_sides(rows, columns, meta, align_corners):
     flip = None
     if meta.get('flip'):
         directions = 'horizontal', 'vertical'
-        flip = check_choice('flip_direction', meta.get('flip_direction'), directions)
+        flip = check_argument('flip_direction', meta.get('flip_direction'), Literal[directions])
     height, width = meta['ori_shape']
     return (
         [_original(each, top, bottom, flip == 'vertical', height, align_corners) for each in rows],

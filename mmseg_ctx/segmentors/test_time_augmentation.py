@@ -5,16 +5,15 @@ from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS
 
 from mmseg_ctx.ops import averaged_labels
-from mmseg_ctx.segmentors.memory_efficient import MemoryEfficientSegmentor
-from mmseg_ctx.segmentors.small_logits import FullSizeError, deferring_labels
+from mmseg_ctx.segmentors.memory_efficient import LogitsOnDemand, MemoryEfficientSegmentor
 
 
 @MODELS.register_module()
 class MemoryEfficientSegTTAModel(SegTTAModel):
     """``SegTTAModel`` that averages the probabilities of scales and flips tile by tile.
 
-    Of each pass it keeps only the small logits. If the segmentor has to make full-size logits, it
-    does the same as ``SegTTAModel``.
+    Of each pass it keeps only the small logits. MMSegmentation's own ``SegTTAModel`` gives the same
+    labels for the segmentors of this package, and makes the logits of each pass at full size.
 
     Args:
         module (dict | nn.Module): A memory-efficient segmentor.
@@ -36,16 +35,19 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
         """Return the labels of a batch of images.
 
         Args:
-            data (dict | tuple | list): Several passes of each image; see ``SegTTAModel``.
+            data (dict): Several passes of each image; see ``SegTTAModel``.
 
         Returns:
             list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
         """
-        try:
-            with deferring_labels():
-                return super().test_step(data)
-        except FullSizeError:  # the module knows by now, and makes them in every pass
+        if self.module.keeps_full_size or not isinstance(data, dict):
             return super().test_step(data)
+        passes = []
+        for index in range(len(data['inputs'])):
+            batch = {key: value[index] for key, value in data.items()}
+            batch = self.module.data_preprocessor(batch, False)
+            passes.append(self.module.predict_logits(**batch))
+        return self.merge_preds(list(zip(*passes, strict=True)))
 
     def merge_preds(self, data_samples_list):
         """Merge the passes of each image.
@@ -56,20 +58,14 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
         Returns:
             list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
         """
-        passes = [each for samples in data_samples_list for each in samples]
-        deferred = [each for each in passes if 'resized_logits' in each]
-        if not deferred:
+        passes = [sample.seg_logits for samples in data_samples_list for sample in samples]
+        if not all(isinstance(each, LogitsOnDemand) for each in passes):  # keep_logits
             return super().merge_preds(data_samples_list)
-        if len(deferred) < len(passes):
-            for each in deferred:
-                each.pop('resized_logits')
-            raise FullSizeError('only some passes could be computed without full-size logits')
         return [self._merged(samples) for samples in data_samples_list]
 
     def _merged(self, samples):
-        label = averaged_labels(
-            [sample.pop('resized_logits') for sample in samples], self.module.threshold
-        )
+        logits = [sample.seg_logits.logits for sample in samples]
+        label = averaged_labels(logits, self.module.threshold)
         merged = samples[-1]  # as in MMSegmentation
         merged.set_data(dict(pred_sem_seg=PixelData(data=label)))
         if 'gt_sem_seg' in samples[0]:

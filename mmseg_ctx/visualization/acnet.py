@@ -1,5 +1,6 @@
 """ACNet's context: where it uses global and where local context (the paper's Figure 4)."""
 
+from itertools import zip_longest
 from typing import NamedTuple
 
 from torch import Tensor
@@ -15,111 +16,68 @@ EXPLANATION = (
 HEIGHT = 5.0
 
 
-class Gate(NamedTuple):
-    """The gate of one block.
+class Gates(NamedTuple):
+    """The gates of one block.
 
     Attributes:
-        block (int): The block's number; 1 is the coarsest.
-        stride (int): How many pixels of the image a cell of the gate covers in each direction.
+        title (str): The block's number, 1 for the coarsest, and the features' size in the image's.
         weight (Tensor): w of Eq. 2, the gate of the global context, ``[h, w]`` in (0, 1].
-        gates_local (bool): Whether 1 − w gates a finer stage's features (Eq. 4). A last block with
-            global context alone has no such gate.
+        local (Tensor | None): 1 − w of Eq. 4 at the finer stage's size; None where a block has
+            global context alone.
     """
 
-    block: int
-    stride: int
+    title: str
     weight: Tensor
-    gates_local: bool
-
-    @property
-    def title(self):
-        """The block's number, and the size of its features relative to the image."""
-        return f'block {self.block} at 1/{self.stride}'
+    local: Tensor | None
 
 
-def recorded_modules(head):
-    """Return the modules to record by name: the global context modules, coarsest first."""
-    gates = [*(block.global_context for block in head.blocks), head.global_context]
-    gates = [gate for gate in gates if gate is not None]
-    return {f'gate {index}': module for index, module in enumerate(gates)}
-
-
-def read_context(head, records, scene):
-    """Return what the head computed for one image.
-
-    Args:
-        head (AdaptiveContextHead): The head.
-        records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
-        scene (Scene): The image.
-
-    Returns:
-        list[Gate]: One for each block, coarsest first.
-    """
-    gates = []
-    for block, name in enumerate(recorded_modules(head), start=1):
-        _, weight = records[name].output  # w: [1, 1, h, w]
-        weight = weight[0, 0].float().cpu()
+def read_context(head, shown, scene):
+    """Return the :class:`Gates` of each block, coarsest first."""
+    weights = [gate[0, 0].float().cpu() for gate in shown['gate']]
+    local = [gate[0, 0].float().cpu() for gate in shown.get('local_gate', [])]
+    blocks = []
+    for number, (weight, finer) in enumerate(zip_longest(weights, local), start=1):
         stride = round(scene.frame.padded_size[0] / weight.size(0))
-        gates.append(Gate(block, stride, weight, block <= len(head.blocks)))
-    return gates
+        blocks.append(Gates(f'block {number} at 1/{stride}', weight, finer))
+    return blocks
 
 
-def draw(figure, gates, scene):
-    """Draw each global gate over the image, and below it the gate of the local context.
-
-    Args:
-        figure (matplotlib.figure.SubFigure): The figure to draw in.
-        gates (list[Gate]): See :func:`read_context`.
-        scene (Scene): The image.
-    """
-    grid = figure.subplots(2, len(gates), squeeze=False)
-    for gate, (above, below) in zip(gates, grid.T, strict=True):
-        _draw_gate(above, gate.weight, f'{gate.title}: global gate w', scene)
-        if gate.gates_local:
-            _draw_gate(below, 1 - gate.weight, f'{gate.title}: local gate 1 − w', scene)
-        else:
+def draw(figure, blocks, scene):
+    """Draw each global gate over the image, and below it the gate of the local context."""
+    grid = figure.subplots(2, len(blocks), squeeze=False)
+    for gates, (above, below) in zip(blocks, grid.T, strict=True):
+        _draw_gate(above, gates.weight, f'{gates.title}: global gate w', scene)
+        if gates.local is None:
             below.set_axis_off()
+        else:
+            _draw_gate(below, gates.local, f'{gates.title}: local gate 1 − w', scene)
 
 
 def _draw_gate(axes, values, title, scene):
     add_colour_bar(show_map(axes, values, title, scene.frame, scene.image, (0, 1)))
 
 
-class GateHere(NamedTuple):
-    """The gate of one block at one pixel.
-
-    Attributes:
-        gate (Gate): See :func:`read_context`.
-        weight (float): w at the cell of the feature map that covers the pixel.
-    """
-
-    gate: Gate
-    weight: float
-
-
-def read_pixel(gates, scene, row, column):
-    """Return the gate of each block at a pixel of the original image, as :class:`GateHere`."""
+def read_pixel(blocks, scene, row, column):
+    """Return, for each block, its :class:`Gates`, w and 1 − w or None, at the pixel."""
     return [
-        GateHere(gate, gate.weight[scene.cell(row, column, gate.weight.shape)].item())
-        for gate in gates
+        (
+            gates,
+            *(
+                None if gate is None else gate[scene.cell(row, column, gate.shape)].item()
+                for gate in (gates.weight, gates.local)
+            ),
+        )
+        for gates in blocks
     ]
 
 
 def describe_pixel(here, scene):
-    """Return the gates at a pixel as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
-    shares = ', '.join(f'{each.weight:.2f} in block {each.gate.block}' for each in here)
+    """Return the gates at the pixel."""
+    shares = ', '.join(f'{weight:.2f} in {gates.title}' for gates, weight, _ in here)
     return PixelTable(
         f'The gate w of the global context is {shares}.',
-        ('block', 'features at', 'global gate w', 'local gate 1 − w'),
-        [
-            [
-                each.gate.block,
-                f'1/{each.gate.stride}',
-                each.weight,
-                1 - each.weight if each.gate.gates_local else None,
-            ]
-            for each in here
-        ],
+        ('block', 'global gate w', 'local gate 1 − w'),
+        [[gates.title, weight, local] for gates, weight, local in here],
     )
 
 
@@ -129,8 +87,8 @@ def pixel_height(here):
 
 
 def draw_pixel(figure, here, scene, row, column):
-    """Draw the gate of each block over the image, and mark the pixel."""
+    """Draw the global gate of each block over the image, and mark the pixel."""
     grid = figure.subplots(1, len(here), squeeze=False)[0]
-    for axes, each in zip(grid, here, strict=True):
-        _draw_gate(axes, each.gate.weight, f'{each.gate.title}\nw = {each.weight:.2f}', scene)
+    for axes, (gates, weight, _) in zip(grid, here, strict=True):
+        _draw_gate(axes, gates.weight, f'{gates.title}\nw = {weight:.2f}', scene)
         mark_pixel(axes, *scene.seen_pixel(row, column))

@@ -1,13 +1,12 @@
 """CAC's context: what the rewritten weights change (the paper's Figure 7)."""
 
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.lines import Line2D
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmseg_ctx.ops import predicted_labels, resize_labels
 from mmseg_ctx.ops.labels import IGNORED
@@ -52,65 +51,23 @@ class Classifiers(NamedTuple):
     moves: Tensor
 
 
-@contextmanager
-def with_dropout(head):
-    """Give a head without dropout an identity module as its ``dropout``, while the context lasts.
-
-    Its input, the features, can then be recorded. ``conv_seg`` does not serve for that: a head
-    whose prior is by cosines never calls it.
-    """
-    dropout = head.dropout
-    if dropout is None:
-        head.dropout = nn.Identity()
-    try:
-        yield
-    finally:
-        head.dropout = dropout
-
-
-def recorded_modules(head):
-    """Return the modules to record by name: dropout, which reads the features, and the projector.
-
-    The head must be in :func:`with_dropout`.
-    """
-    return dict(features=head.dropout, projector=head.estimate_projector)
-
-
-def read_context(head, records, scene):
-    """Return what the head's classifiers computed for one image.
-
-    Args:
-        head (ContextAwareClassifierHead): The head.
-        records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
-        scene (Scene): The image.
-
-    Returns:
-        Classifiers: Features, logits, predictions and weights.
-    """
-    features = records['features'].inputs[0]  # [1, d, h, w]
-    prior = head.prior_logits(features)
-    logits = dict(prior=prior, refined=head.refined_logits(features, prior))
+def read_context(head, shown, scene):
+    """Return the :class:`Classifiers`."""
+    features = shown['features'][0]  # [1, d, h, w]
+    logits = {name: shown[name][0] for name in ('prior', 'refined')}
     if scene.label is not None:
         label = _at_feature_size(scene.label, scene, features.shape[2:]).to(features.device)
-        logits['oracle'] = head.oracle_logits(features, label[None], 'image')
+        logits['oracle'] = head.conv_seg.oracle_logits(features, label[None], 'image')
     logits = {name: each[0].float().cpu() for name, each in logits.items()}
-    rewritten = head.rewritten_weight(records['projector'].output)[0].float().cpu()
-    original = head.classifier_weight.detach().float().cpu()
-    return Classifiers(
-        features[0].float().cpu(),
-        logits,
-        {
-            name: scene.prediction if name == 'refined' else _predict(scene, each)
-            for name, each in logits.items()
-        },
-        original,
-        rewritten,
-        1 - F.cosine_similarity(original, rewritten, dim=1),
-    )
-
-
-def _predict(scene, logits):
-    return predicted_labels(scene.resize(logits))[0].numpy()
+    predictions = {
+        name: predicted_labels(scene.resize(each))[0].numpy() for name, each in logits.items()
+    }
+    predictions['refined'] = scene.predicted
+    rewritten = shown['classifier'][0][0].float().cpu()
+    original = head.conv_seg.weight.detach().flatten(1).float().cpu()
+    moves = 1 - F.cosine_similarity(original, rewritten, dim=1)
+    features = features[0].float().cpu()
+    return Classifiers(features, logits, predictions, original, rewritten, moves)
 
 
 def _at_feature_size(label, scene, size):
@@ -122,13 +79,7 @@ def _at_feature_size(label, scene, size):
 
 
 def draw(figure, classifiers, scene):
-    """Draw the classifiers' predictions, how far the weights moved, and the weights by t-SNE.
-
-    Args:
-        figure (matplotlib.figure.SubFigure): The figure to draw in.
-        classifiers (Classifiers): See :func:`read_context`.
-        scene (Scene): The image.
-    """
+    """Draw the classifiers' predictions, how far the weights moved, and the weights by t-SNE."""
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
     _draw_predictions(above, classifiers.predictions, scene)
     left, right = below.subplots(1, 2, width_ratios=(1, 1.4))
@@ -193,7 +144,7 @@ def _draw_embedding(axes, classifiers, shown, scene):
     from sklearn.manifold import TSNE
 
     features = classifiers.features  # [d, h, w]
-    label = scene.prediction if scene.label is None else scene.label
+    label = scene.predicted if scene.label is None else scene.label
     label = _at_feature_size(label, scene, features.shape[1:]).flatten()  # [h * w]
     chosen = torch.isin(label, torch.tensor(shown)).nonzero().flatten()
     chosen = chosen[torch.linspace(0, len(chosen) - 1, min(PIXELS, len(chosen))).long()]
@@ -226,41 +177,24 @@ def _draw_embedding(axes, classifiers, shown, scene):
     )
 
 
-class ClassifiersHere(NamedTuple):
-    """What the classifiers of a head computed at one pixel.
-
-    Attributes:
-        logits (dict[str, Tensor]): The logits ``[N]`` of each classifier.
-        moves (Tensor): How far each class's weights moved, see :class:`Classifiers`, ``[N]``.
-    """
-
-    logits: dict
-    moves: Tensor
-
-
 def read_pixel(classifiers, scene, row, column):
-    """Return the :class:`ClassifiersHere` at a pixel of the original image."""
+    """Return the logits ``[N]`` of each classifier at the pixel, by name, and the moves ``[N]``."""
     logits = {name: scene.logits_at(each, row, column) for name, each in classifiers.logits.items()}
-    return ClassifiersHere(logits, classifiers.moves)
+    return logits, classifiers.moves
 
 
 def describe_pixel(here, scene):
-    """Return logits and moves as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
-    said = [f'{name}: {scene.classes[logits.argmax()]}' for name, logits in here.logits.items()]
-    farthest = here.moves.argmax().item()
-    order = here.logits['refined'].argsort(descending=True).tolist()
+    """Return the logits at the pixel, and how far the weights of each class moved."""
+    logits, moves = here
+    said = [f'{name}: {scene.classes[each.argmax()]}' for name, each in logits.items()]
+    farthest = moves.argmax().item()
     return PixelTable(
         f'Class by {"; by ".join(said)}. Compare logits within one classifier only. In this image '
-        f'the weights of {scene.classes[farthest]} moved most: 1 − cosine = '
-        f'{here.moves[farthest]:.3f}.',
-        ('class', *(f'logit by {name}' for name in here.logits), 'its weights moved'),
+        f'the weights of {scene.classes[farthest]} moved most: 1 − cosine = {moves[farthest]:.3f}.',
+        ('class', *(f'logit by {name}' for name in logits), 'its weights moved'),
         [
-            [
-                scene.classes[index],
-                *(logits[index].item() for logits in here.logits.values()),
-                here.moves[index].item(),
-            ]
-            for index in order
+            [scene.classes[index], *(each[index].item() for each in (*logits.values(), moves))]
+            for index in logits['refined'].argsort(descending=True).tolist()
         ],
     )
 
@@ -272,13 +206,14 @@ def pixel_height(here):
 
 def draw_pixel(figure, here, scene, row, column):
     """Draw the logits of the classes that the refined classifier prefers, and their moves."""
-    order = here.logits['refined'].argsort(descending=True)[:PIXEL_BARS].tolist()
+    logits, moves = here
+    order = logits['refined'].argsort(descending=True)[:PIXEL_BARS].tolist()
     names = [scene.classes[index] for index in order]
     colours = [scene.colour(index) for index in order]
-    values = {**here.logits, 'weights moved': here.moves}
+    values = {**logits, 'weights moved': moves}
     grid = figure.subplots(1, len(values), sharey=True)
     for axes, (title, numbers) in zip(grid, values.items(), strict=True):
-        unit = '1 − cosine' if numbers is here.moves else 'logit'
+        unit = '1 − cosine' if numbers is moves else 'logit'
         show_bars(axes, names, numbers[order].tolist(), colours, title, unit)
         axes.locator_params(axis='x', nbins=2)
     # Each show_bars inverted the y axis, which all of these axes share.

@@ -33,70 +33,39 @@ class WeightedFeatures(NamedTuple):
     """What one context-adaptive convolution computed.
 
     Attributes:
-        kernel_size (int): s.
-        origin (str): Where the kernels come from.
-        dilations (tuple[int]): Dilations that each kernel is applied with. W is the sum of one
-            sigmoid for each, so at most their number.
+        title (str): The kernels' size and dilations, and where the kernels come from.
+        limit (int): The largest possible weight: W is the sum of a sigmoid for each dilation.
         features (Tensor): X, ``[C, h, w]``.
         weights (Tensor): W of Eq. 2, ``[C, h, w]``.
-        weighted (Tensor): X*, ``[C, h, w]``.
         kernels (Tensor): D of Eq. 1, ``[C, s, s]``.
     """
 
-    kernel_size: int
-    origin: str
-    dilations: tuple
+    title: str
+    limit: int
     features: Tensor
     weights: Tensor
-    weighted: Tensor
     kernels: Tensor
 
-    @property
-    def title(self):
-        """The kernels' size and dilations."""
-        dilations = ', '.join(map(str, self.dilations))
-        return f'{self.kernel_size}×{self.kernel_size} kernels, dilations {dilations}'
 
-
-def recorded_modules(head):
-    """Return the modules to record by name: each context-adaptive convolution."""
-    return {f'context_convs.{index}': module for index, module in enumerate(head.context_convs)}
-
-
-def read_context(head, records, scene):
-    """Return what the head computed for one image.
-
-    Args:
-        head (ContextAdaptiveConvHead): The head.
-        records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
-        scene (Scene): The image.
-
-    Returns:
-        list[WeightedFeatures]: One for each context-adaptive convolution.
-    """
+def read_context(head, shown, scene):
+    """Return the :class:`WeightedFeatures` of each context-adaptive convolution."""
+    names = 'features', 'weights', 'kernels'
+    tensors = [[each[0].float().cpu() for each in shown[name]] for name in names]
     found = []
-    for name, module in recorded_modules(head).items():
-        (features,), weighted = records[name]  # each [1, C, h, w]
-        kernels = module.predict_kernels(features)  # [1, C, s, s]
-        weights = module.weights(features, kernels)  # [1, C, h, w]
-        tensors = [each[0].float().cpu() for each in (features, weights, weighted, kernels)]
-        origin = ORIGINS[module.kernel_source]
-        found.append(WeightedFeatures(module.kernel_size, origin, module.dilations, *tensors))
+    for conv, features, weights, kernels in zip(head.context_convs, *tensors, strict=True):
+        size, dilations = conv.kernel_size, ', '.join(map(str, conv.dilations))
+        origin = ORIGINS[conv.kernel_source]
+        title = f'{size}×{size} kernels, dilations {dilations},\n{origin}'
+        limit = len(conv.dilations)
+        found.append(WeightedFeatures(title, limit, features, weights, kernels))
     return found
 
 
 def draw(figure, convolutions, scene):
-    """Draw, for each module, the four channels whose weights vary most over the image.
-
-    Args:
-        figure (matplotlib.figure.SubFigure): The figure to draw in.
-        convolutions (list[WeightedFeatures]): See :func:`read_context`.
-        scene (Scene): The image.
-    """
+    """Draw, for each module, the four channels whose weights vary most over the image."""
     parts = figure.subfigures(1, len(convolutions), squeeze=False, wspace=0.02)[0]
     for part, convolution in zip(parts, convolutions, strict=True):
-        title = f'{convolution.title},\n{convolution.origin}'
-        part.suptitle(title, fontsize=SMALL + 2)
+        part.suptitle(convolution.title, fontsize=SMALL + 2)
         _draw_convolution(part, convolution, scene.frame)
 
 
@@ -110,10 +79,11 @@ def _draw_convolution(figure, convolution, frame):
         shown = show_kernels(grid[-1, column], kernel, '', limit=limit)
     add_colour_bar(shown)
     # Features of different channels differ by orders of magnitude; weights have a known range.
+    features = convolution.features[channels]
     rows = (
-        (relative(convolution.features[channels], frame), (0, 1), 'of the maximum'),
-        (convolution.weights[channels], (0, len(convolution.dilations)), None),
-        (relative(convolution.weighted[channels], frame), (0, 1), 'of the maximum'),
+        (relative(features, frame), (0, 1), 'of the maximum'),
+        (convolution.weights[channels], (0, convolution.limit), None),
+        (relative(features * convolution.weights[channels], frame), (0, 1), 'of the maximum'),
     )
     for row, (maps, limits, unit) in zip(grid[:-1], rows, strict=True):
         for axes, values in zip(row, maps, strict=True):
@@ -123,48 +93,30 @@ def _draw_convolution(figure, convolution, frame):
         axes.set_ylabel(title, fontsize=SMALL + 1)
 
 
-class AmplifiedChannels(NamedTuple):
-    """The channels with the largest and the smallest weights at one pixel.
-
-    Attributes:
-        convolution (WeightedFeatures): See :func:`read_context`.
-        weights (Tensor): W at the cell of the feature map that covers the pixel, ``[C]``.
-        most (list[int]): The channels of the largest weights, largest first.
-        least (list[int]): The channels of the smallest weights, smallest first.
-    """
-
-    convolution: WeightedFeatures
-    weights: Tensor
-    most: list
-    least: list
-
-
 def read_pixel(convolutions, scene, row, column):
-    """Return each module's :class:`AmplifiedChannels` at a pixel of the original image."""
+    """Return, for each module, its :class:`WeightedFeatures`, W ``[C]`` at the pixel, and channels.
+
+    These are those of the largest weights, largest first, and of the smallest, smallest first.
+    """
     found = []
     for convolution in convolutions:
         cell = scene.cell(row, column, convolution.weights.shape[1:])
-        weights = convolution.weights[(slice(None), *cell)]  # [C]
+        weights = convolution.weights[(..., *cell)]  # [C]
         order = weights.argsort(descending=True, stable=True).tolist()
-        count = min(PIXEL_CHANNELS, len(order))
-        found.append(AmplifiedChannels(convolution, weights, order[:count], order[::-1][:count]))
+        found.append((convolution, weights, order[:PIXEL_CHANNELS], order[::-1][:PIXEL_CHANNELS]))
     return found
 
 
 def describe_pixel(here, scene):
-    """Return the weights at a pixel as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
-    sentences = [
-        f'Module {module} amplifies channel {each.most[0]} most, '
-        f'W = {each.weights[each.most[0]]:.2f}, and channel {each.least[0]} least, '
-        f'W = {each.weights[each.least[0]]:.2f}.'
-        for module, each in enumerate(here, start=1)
-    ]
-    rows = [
-        [module, kind, channel, each.weights[channel].item()]
-        for module, each in enumerate(here, start=1)
-        for kind, channels in (('most', each.most), ('least', each.least))
-        for channel in channels
-    ]
+    """Return the weights of these channels at the pixel."""
+    sentences, rows = [], []
+    for module, (_, weights, most, least) in enumerate(here, start=1):
+        sentences.append(
+            f'Module {module} amplifies channel {most[0]} most, W = {weights[most[0]]:.2f}, '
+            f'and channel {least[0]} least, W = {weights[least[0]]:.2f}.'
+        )
+        for kind, channels in (('most', most), ('least', least)):
+            rows += [[module, kind, channel, weights[channel].item()] for channel in channels]
     return PixelTable(' '.join(sentences), ('module', 'amplified', 'channel', 'W here'), rows)
 
 
@@ -177,21 +129,20 @@ def draw_pixel(figure, here, scene, row, column):
     """Draw W of the most and least amplified channels, and their kernels; mark the pixel."""
     parts = figure.subfigures(len(here), 1, squeeze=False)[:, 0]
     for module, (part, each) in enumerate(zip(parts, here, strict=True), start=1):
-        part.suptitle(f'module {module}: {each.convolution.title}', fontsize=SMALL + 1)
-        channels = each.most + each.least
-        kernels = each.convolution.kernels[channels]
+        convolution, values, most, least = each
+        title = convolution.title.splitlines()[0].rstrip(',')
+        part.suptitle(f'module {module}: {title}', fontsize=SMALL + 1)
+        kernels = convolution.kernels[most + least]
         limit = kernels.abs().max().item()
-        grid = part.subplots(2, len(channels))
-        for index, (channel, (above, below)) in enumerate(zip(channels, grid.T, strict=True)):
-            title = f'channel {channel}\nW = {each.weights[channel]:.2f}'
-            limits = 0, len(each.convolution.dilations)
-            weights = show_map(
-                above, each.convolution.weights[channel], title, scene.frame, limits=limits
-            )
+        grid = part.subplots(2, len(kernels))
+        for index, (channel, (above, below)) in enumerate(zip(most + least, grid.T, strict=True)):
+            title = f'channel {channel}\nW = {values[channel]:.2f}'
+            maps, limits = convolution.weights[channel], (0, convolution.limit)
+            weights = show_map(above, maps, title, scene.frame, limits=limits)
             mark_pixel(above, *scene.seen_pixel(row, column))
             kernel = show_kernels(below, kernels[index : index + 1], '', limit=limit)
         add_colour_bar(weights)
         add_colour_bar(kernel)
         grid[0, 0].set_ylabel('most', fontsize=SMALL)
-        grid[0, len(each.most)].set_ylabel('least', fontsize=SMALL)
+        grid[0, len(most)].set_ylabel('least', fontsize=SMALL)
         grid[1, 0].set_ylabel('kernel', fontsize=SMALL)

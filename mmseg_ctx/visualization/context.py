@@ -1,6 +1,23 @@
-"""A sheet about one image: what a head's context looks like."""
+"""A sheet about one image: what a head's context looks like.
 
-from contextlib import ExitStack
+The sheet of a head is the file here with the name of the head's own file in ``heads/``; a head
+without one gets ``plain.py``. A head in CAC has two. A sheet defines, for its part of the figure:
+
+- ``TITLE`` and ``EXPLANATION``, which stand above it, and ``HEIGHT``, in inches without them;
+- ``read_context(head, shown, scene)``: what the head computed, from what it showed of itself, see
+  :func:`mmseg_ctx.utils.recording.recording`;
+- ``draw(figure, context, scene)``, where ``context`` is the result of ``read_context``;
+
+and for a pixel of the original image, on the page of ``tools/explore.py``:
+
+- ``read_pixel(context, scene, row, column)``: what the head computed there;
+- ``describe_pixel(here, scene)``: a :class:`~mmseg_ctx.visualization.panels.PixelTable`, where
+  ``here`` is the result of ``read_pixel``;
+- ``pixel_height(here)``, in inches, and ``draw_pixel(figure, here, scene, row, column)``.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -8,37 +25,16 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmseg_ctx.heads import (
-    AdaptiveContextHead,
-    ContextAdaptiveConvHead,
-    ContextAwareClassifierHead,
-    ContextTandemHead,
-    DynamicMultiScaleHead,
-)
+from mmseg_ctx.heads.base import ContextHead
+from mmseg_ctx.heads.cac import ContextAwareClassifier, ContextAwareClassifierHead
 from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.models import last_head
-from mmseg_ctx.visualization import acnet, cac, cacnet, ctnet, dmnet
+from mmseg_ctx.utils.recording import recording
+from mmseg_ctx.visualization import cac, plain
 from mmseg_ctx.visualization.labels import class_entries
 from mmseg_ctx.visualization.panels import SMALL, show_label, show_picture
-from mmseg_ctx.visualization.scene import Scene, predict_scene
+from mmseg_ctx.visualization.prediction import Prediction, predict
 
-# The file that reads and draws the context of each kind of head. A head in CAC is of two kinds, so
-# its sheet has two parts. Each file defines, for its part of a sheet:
-# - TITLE and EXPLANATION, which stand above it, and HEIGHT, its height in inches without them;
-# - recorded_modules(head): the modules, by name, whose inputs and outputs it needs;
-# - read_context(head, records, scene): what the head computed, from the records of these modules;
-# - draw(figure, context, scene), where the context is the result of read_context.
-# And for a pixel on the page of tools/explore.py:
-# - read_pixel(context, scene, row, column): what the head computed there;
-# - describe_pixel(here, scene): the same as a PixelTable, where here is the result of read_pixel;
-# - pixel_height(here), in inches, and draw_pixel(figure, here, scene, row, column).
-METHODS = {
-    ContextAdaptiveConvHead: cacnet,
-    AdaptiveContextHead: acnet,
-    DynamicMultiScaleHead: dmnet,
-    ContextTandemHead: ctnet,
-    ContextAwareClassifierHead: cac,
-}
 WIDTH = 12.0
 TOP_HEIGHT = 3.2
 HEADER_HEIGHT = 0.6
@@ -46,31 +42,37 @@ LEGEND_COLUMNS = 7
 
 
 class Context(NamedTuple):
-    """What the context methods in a model computed for one image.
+    """What a decode head computed for one image.
 
     Attributes:
-        scene (Scene): The image and the prediction.
-        methods (list[tuple[module, object]]): For each method in the head, its file in this
-            package and the result of that file's ``read_context``.
+        scene (Prediction): The image and the prediction.
+        methods (list[tuple[module, object]]): For each context method in the head, its sheet and
+            the result of the sheet's ``read_context``.
     """
 
-    scene: Scene
+    scene: Prediction
     methods: list
 
 
 def find_methods(head):
-    """Return the files of the context methods in a decode head: a list, which may be empty."""
-    return [method for kind, method in METHODS.items() if isinstance(head, kind)]
+    """Return the sheets of the context methods in a decode head: a list, which may be empty."""
+    own = _own_head(head)
+    sheets = [_sheet(type(own))] if isinstance(own, ContextHead) else []
+    in_cac = any(isinstance(part, ContextAwareClassifier) for part in head.modules())
+    return sheets + [cac] * in_cac
 
 
-def require_methods(segmentor):
-    """Raise a ValueError for a segmentor whose decode head is no method of this package."""
-    head = last_head(segmentor)
-    if not find_methods(head):
-        raise ValueError(
-            f'the decode head must be one of {", ".join(kind.__name__ for kind in METHODS)}, '
-            f'got {type(head).__name__}'
-        )
+def _own_head(head):
+    """Return the head that a ``ContextAwareClassifierHead`` equips, or a head that is none."""
+    return head.head if isinstance(head, ContextAwareClassifierHead) else head
+
+
+def _sheet(kind):
+    for cls in kind.__mro__:
+        room, _, name = cls.__module__.rpartition('.')
+        if room == 'mmseg_ctx.heads' and find_spec(f'{__package__}.{name}'):
+            return import_module(f'{__package__}.{name}')
+    return plain
 
 
 @torch.no_grad()
@@ -90,26 +92,15 @@ def read_context(segmentor, item, dataset_meta):
         ValueError: The label is not of the size of the image, or has values that are no class.
     """
     head = last_head(segmentor)
+    ignore_index = getattr(head, 'ignore_index', IGNORED)
+    with recording(head, _own_head(head)) as shown:
+        scene = predict(segmentor, item, dataset_meta, ignore_index)
     methods = find_methods(head)
-    with ExitStack() as stack:
-        if isinstance(head, ContextAwareClassifierHead):
-            stack.enter_context(cac.with_dropout(head))
-        modules = {
-            (method, name): module
-            for method in methods
-            for name, module in method.recorded_modules(head).items()
-        }
-        ignore_index = getattr(head, 'ignore_index', IGNORED)
-        scene, records = predict_scene(segmentor, item, dataset_meta, modules, ignore_index)
-        found = []
-        for method in methods:
-            own = {name: record for (owner, name), record in records.items() if owner is method}
-            found.append((method, method.read_context(head, own, scene)))
-    return Context(scene, found)
+    return Context(scene, [(each, each.read_context(head, shown, scene)) for each in methods])
 
 
 def draw_context(segmentor, item, dataset_meta):
-    """Draw the sheet of one image: image, ground truth, prediction, and the method's context.
+    """Draw the sheet of one image: image, ground truth, prediction, and the head's context.
 
     Args:
         segmentor (BaseSegmentor): See :func:`read_context`.
@@ -120,28 +111,30 @@ def draw_context(segmentor, item, dataset_meta):
         matplotlib.figure.Figure: The sheet; ``figure.savefig`` saves it.
 
     Raises:
-        ValueError: The decode head is no method of this package, the label is not of the size of
-            the image, or it has values that are no class.
+        ValueError: See :func:`read_context`.
 
     Example:
         >>> figure = draw_context(segmentor, dataset[0], dataset.metainfo)
         >>> figure.savefig('context.png', dpi=150)
     """
-    require_methods(segmentor)
     scene, methods = read_context(segmentor, item, dataset_meta)
-    shown = [scene.prediction, scene.label]
-    for method, context in methods:
-        if method is cac:
-            shown += cac.label_maps(context)
-    entries = class_entries(shown, scene.classes, scene.palette)
+    methods = methods or [(plain, plain.read_context(last_head(segmentor), {}, scene))]
+    labels = [scene.predicted, scene.label]
+    for sheet, context in methods:
+        labels += sheet.label_maps(context) if sheet is cac else []
+    entries = class_entries(labels, scene.classes, scene.palette)
     legend_height = 0.3 + 0.22 * -(-len(entries) // LEGEND_COLUMNS)
-    heights = [TOP_HEIGHT, *(method.HEIGHT + HEADER_HEIGHT for method, _ in methods), legend_height]
+    heights = [TOP_HEIGHT, *(sheet.HEIGHT + HEADER_HEIGHT for sheet, _ in methods), legend_height]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout='constrained')
     figure.get_layout_engine().set(h_pad=0.07)
     top, *parts, bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
     _draw_top(top, scene)
-    for part, (method, context) in zip(parts, methods, strict=True):
-        _draw_method(part, method, context, scene)
+    for part, (sheet, context) in zip(parts, methods, strict=True):
+        above, below = part.subfigures(2, 1, height_ratios=(HEADER_HEIGHT, sheet.HEIGHT))
+        above.text(0.5, 0.95, sheet.TITLE, ha='center', va='top', fontsize=12)
+        style = dict(ha='center', va='bottom', fontsize=SMALL, color='0.35')
+        above.text(0.5, 0.1, sheet.EXPLANATION, **style)
+        sheet.draw(below, context, scene)
     bottom.legend(handles=entries, loc='center', ncols=LEGEND_COLUMNS, fontsize=9, frameon=False)
     return figure
 
@@ -155,18 +148,9 @@ def to_picture(figure, dpi=100):
 
 
 def _draw_top(figure, scene):
-    labels = {'ground truth': scene.label, 'prediction': scene.prediction}
+    labels = {'ground truth': scene.label, 'prediction': scene.predicted}
     labels = {title: label for title, label in labels.items() if label is not None}
     first, *others = figure.subplots(1, 1 + len(labels))
     show_picture(first, scene.image, 'image')
     for axes, (title, label) in zip(others, labels.items(), strict=True):
         show_label(axes, label, scene.palette, title)
-
-
-def _draw_method(figure, method, context, scene):
-    """Draw a method's title, its explanation, and its context below them."""
-    above, below = figure.subfigures(2, 1, height_ratios=(HEADER_HEIGHT, method.HEIGHT))
-    above.text(0.5, 0.95, method.TITLE, ha='center', va='top', fontsize=12)
-    style = dict(ha='center', va='bottom', fontsize=SMALL, color='0.35')
-    above.text(0.5, 0.1, method.EXPLANATION, **style)
-    method.draw(below, context, scene)

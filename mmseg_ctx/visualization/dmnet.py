@@ -28,72 +28,45 @@ CHANNELS = 3
 PIXEL_CHANNELS = 4
 HIGHLIGHT = '#d95f02'
 HEIGHT = 4.9
+ORIGINS = dict(
+    dynamic='made from the image', depthwise='learned', regular='learned, mean over inputs'
+)
 
 
 class Scale(NamedTuple):
     """What one branch computed.
 
     Attributes:
-        filter_size (int): k.
+        size (str): Size of the filters, ``'k×k'``.
         origin (str): Where the filters come from.
         filters (Tensor): ``[C, k, k]``; filters that read all channels are averaged over them.
         response (Tensor): ``[C, h, w]``, the features after filters, norm and activation, before
             the 1×1 fusion mixes the channels.
     """
 
-    filter_size: int
+    size: str
     origin: str
     filters: Tensor
     response: Tensor
 
 
-def recorded_modules(head):
-    """Return the modules to record by name: each branch's activation and filter generator."""
-    modules = {}
-    for index, branch in enumerate(head.dcm_modules):
-        modules[f'response {index}'] = branch.activate
-        if head.filter_type == 'dynamic':
-            modules[f'filters {index}'] = branch.filter_gen_conv
-    return modules
-
-
-def read_context(head, records, scene):
-    """Return what the head computed for one image.
-
-    Args:
-        head (DynamicMultiScaleHead): The head.
-        records (dict[str, Record]): What the modules of :func:`recorded_modules` computed.
-        scene (Scene): The image.
-
-    Returns:
-        list[Scale]: One for each filter size.
-    """
+def read_context(head, shown, scene):
+    """Return the :class:`Scale` of each branch."""
     scales = []
-    for index, size in enumerate(head.filter_sizes):
-        if head.filter_type == 'dynamic':
-            filters, origin = records[f'filters {index}'].output[0], 'made from the image'
-        else:
-            # [C, 1, k, k], or [C, C, k, k] of filters that read all channels
-            filters = head.dcm_modules[index].filter_conv.weight.mean(dim=1)
-            mean = ', mean over inputs' if head.filter_type == 'regular' else ''
-            origin = f'learned{mean}'
-        response = records[f'response {index}'].output[0]
-        scales.append(Scale(size, origin, filters.float().cpu(), response.float().cpu()))
+    for filters, response in zip(shown['filters'], shown['response'], strict=True):
+        # Made from the image: [1, C, k, k]; learned: [C, 1, k, k], or [C, C, k, k].
+        filters = filters[0] if head.filter_type == 'dynamic' else filters.mean(dim=1)
+        size = f'{filters.size(1)}×{filters.size(1)}'
+        origin = ORIGINS[head.filter_type]
+        scales.append(Scale(size, origin, filters.float().cpu(), response[0].float().cpu()))
     return scales
 
 
 def draw(figure, scales, scene):
-    """Draw the mean response of each scale, and the responses and filters of some channels.
-
-    Args:
-        figure (matplotlib.figure.SubFigure): The figure to draw in.
-        scales (list[Scale]): See :func:`read_context`.
-        scene (Scene): The image.
-    """
+    """Draw the mean response of each scale, and the responses and filters of some channels."""
     parts = figure.subfigures(1, len(scales), squeeze=False, wspace=0.02)[0]
     for part, scale in zip(parts, scales, strict=True):
-        size = f'{scale.filter_size}×{scale.filter_size}'
-        part.suptitle(f'{size} filters, {scale.origin}', fontsize=SMALL + 2)
+        part.suptitle(f'{scale.size} filters, {scale.origin}', fontsize=SMALL + 2)
         channels = most_varied(scene.frame.inside(scale.response), CHANNELS)
         # The narrow row keeps the numbers of a colour bar off the titles below it.
         cells = part.add_gridspec(4, len(channels), height_ratios=(2.2, 0.1, 1, 1))
@@ -141,25 +114,25 @@ class ScalesHere(NamedTuple):
 
 
 def read_pixel(scales, scene, row, column):
-    """Return the :class:`ScalesHere` at a pixel of the original image."""
-    here = [
-        scale.response[(slice(None), *scene.cell(row, column, scale.response.shape[1:]))]
-        for scale in scales
-    ]
-    responses = torch.stack([channels.mean() for channels in here])
+    """Return the :class:`ScalesHere` at the pixel."""
+    cell = scene.cell(row, column, scales[0].response.shape[1:])
+    here = torch.stack([scale.response[(..., *cell)] for scale in scales])  # [len(scales), C]
+    responses = here.mean(dim=1)
     largest = responses.argmax().item()
     order = here[largest].argsort(descending=True, stable=True)[:PIXEL_CHANNELS].tolist()
     return ScalesHere(scales, responses, largest, order, here[largest])
 
 
 def describe_pixel(here, scene):
-    """Return the responses as a :class:`~mmseg_ctx.visualization.panels.PixelTable`."""
-    sizes = [f'{scale.filter_size}×{scale.filter_size}' for scale in here.scales]
-    largest, response = sizes[here.largest], here.responses[here.largest]
+    """Return the responses at the pixel."""
+    largest, response = here.scales[here.largest].size, here.responses[here.largest]
     return PixelTable(
         f'The {largest} filters respond most here: {response:.3f} in the mean of their channels.',
         ('filters', 'mean response here'),
-        [[size, response.item()] for size, response in zip(sizes, here.responses, strict=True)],
+        [
+            [scale.size, each.item()]
+            for scale, each in zip(here.scales, here.responses, strict=True)
+        ],
     )
 
 
@@ -172,14 +145,15 @@ def draw_pixel(figure, here, scene, row, column):
     """Draw the mean response of each scale, and the map and filters of the largest."""
     above, below = figure.subfigures(2, 1, height_ratios=(2.2, 1.5))
     left, right = above.subplots(1, 2, width_ratios=(1, 1.3))
-    sizes = [f'{scale.filter_size}×{scale.filter_size}' for scale in here.scales]
+    sizes = [scale.size for scale in here.scales]
     colours = [HIGHLIGHT if index == here.largest else NEUTRAL for index in range(len(sizes))]
     show_bars(left, sizes, here.responses.tolist(), colours, 'filters', 'mean response here')
-    scale, size = here.scales[here.largest], sizes[here.largest]
-    title = f'mean response of the {size} filters'
+    scale = here.scales[here.largest]
+    title = f'mean response of the {scale.size} filters'
     add_colour_bar(show_map(right, scale.response.mean(dim=0), title, scene.frame, scene.image))
     mark_pixel(right, *scene.seen_pixel(row, column))
-    below.suptitle(f'{size} filters that respond most here, {scale.origin}', fontsize=SMALL + 1)
+    title = f'{scale.size} filters that respond most here, {scale.origin}'
+    below.suptitle(title, fontsize=SMALL + 1)
     filters = scale.filters[here.channels]
     grid = below.subplots(1, len(here.channels), squeeze=False)[0]
     for axes, channel, kernel in zip(grid, here.channels, filters, strict=True):

@@ -33,7 +33,8 @@ def beyond_the_network(model, original=(320, 320), images=1):
         return torch.randn(images, CLASSES, *features[0].shape[2:], generator=generator)
 
     model.extract_feat = lambda inputs: [inputs[:, :, ::8, ::8]]
-    model.decode_head.forward = logits
+    model.decode_head.conv_seg.forward = logits
+    model.decode_head.forward = lambda features: model.decode_head.conv_seg(features)
     return peak_memory(lambda: model.predict(inputs, samples))
 
 
@@ -60,3 +61,23 @@ def test_no_tensor_is_of_full_size(test_cfg):
     with torch.no_grad(), LargestTensor() as largest:
         model.test_step(data([photograph(320, 320)], [(411, 305)]))
     assert largest.size < CLASSES * 320 * 320 / 8
+
+
+def test_of_overlapping_windows_is_not_more_than_before():
+    """Windows at full resolution, whose logits need more memory than their mean."""
+    windows = dict(mode='slide', crop_size=(64, 64), stride=(21, 21))
+    stock, ours = pair(dict(FCN, num_classes=CLASSES), **windows)
+    peaks = []
+    for model in (stock, ours):
+        image = data([photograph(320, 320)], [(320, 320)])
+        inputs, samples = torch.stack(image['inputs']), image['data_samples']
+        model.extract_feat = lambda inputs: [inputs]
+        model.decode_head.conv_seg.forward = lambda features: features[0][:, :1].repeat(
+            1, CLASSES, 1, 1
+        )
+        model.decode_head.forward = lambda features, model=model: model.decode_head.conv_seg(
+            features
+        )
+        with torch.no_grad():
+            peaks.append(peak_memory(lambda model=model: model.predict(inputs, samples)))  # noqa: B023
+    assert peaks[1] <= peaks[0]

@@ -1,0 +1,174 @@
+"""A decode head's losses without full-size logits and without waiting for a device.
+
+MMSegmentation's ``loss_by_feat`` runs on ``ResizableLogits`` as it is, but it waits for the device
+(``accuracy`` and ``avg_non_ignore``). Most heads only compute softmax cross-entropies there: these
+are computed here, from each pixel's loss and best class.
+"""
+
+import torch
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss
+from mmseg.models.losses import accuracy as mmseg_accuracy
+from mmseg.models.utils import resize
+from mmseg.structures import OHEMPixelSampler
+from torch import nn
+
+from mmseg_ctx.ops import (
+    ResizableLogits,
+    accuracy,
+    check_labels,
+    compact_label,
+    pixel_losses,
+    reduced_loss,
+)
+
+
+def head_losses(head, *args, **kwargs):
+    """Return the losses of a decode head for a batch, as ``head.loss`` does.
+
+    Args:
+        head (nn.Module): A decode head.
+        *args: Arguments of ``head.loss``: the features, in a cascade the previous head's output,
+            the data samples, and ``train_cfg``.
+        **kwargs: Further arguments of ``head.loss``.
+
+    Returns:
+        dict[str, Tensor]: The losses by name, and ``acc_seg``.
+    """
+    if kwargs or not _has_plain_loss(head) or not _is_softmax_alone(head, loss_modules(head)):
+        return head.loss(*args, **kwargs)
+    *inputs, samples, _ = args
+    logits = head.forward(*inputs)
+    logits = logits.full('resize') if isinstance(logits, ResizableLogits) else logits
+    return losses_of_logits(head, logits, label_of(head, samples), loss_modules(head))
+
+
+def _has_plain_loss(head):
+    """Return whether ``loss`` and ``loss_by_feat`` of a head are MMSegmentation's base's."""
+    cls, replaced = type(head), vars(head).keys() & {'loss', 'loss_by_feat'}
+    loss = getattr(cls, 'loss', None)
+    if replaced or loss not in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss):
+        return False
+    return cls.loss_by_feat is BaseDecodeHead.loss_by_feat
+
+
+def label_of(head, samples):
+    """Return the labels of a batch, checked.
+
+    Args:
+        head (BaseDecodeHead): The head that learns from them.
+        samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
+
+    Returns:
+        Tensor: Classes, -1 for pixels without one, ``[B, H, W]``; see ``compact_label``.
+
+    Raises:
+        ValueError: On the CPU, if a label is neither a class nor ``ignore_index``.
+    """
+    label = head._stack_batch_gt(samples).squeeze(1)
+    check_labels(label, head.num_classes, head.ignore_index)
+    return compact_label(label, head.num_classes, head.ignore_index)
+
+
+def losses_of_logits(head, logits, label, criteria):
+    """Return what ``BaseDecodeHead.loss_by_feat`` returns for logits, with these losses.
+
+    Args:
+        head (BaseDecodeHead): The head, whose ``sampler`` is used, too.
+        logits (Tensor): ``[B, N, h, w]``.
+        label (Tensor): See :func:`label_of`.
+        criteria (list[nn.Module]): Losses of ``loss_decode``.
+
+    Returns:
+        dict[str, Tensor]: The losses by name, and ``acc_seg``.
+    """
+    if not _is_softmax_alone(head, criteria):
+        return _losses_of_criteria(head, logits, label, criteria)
+    pixels, best = pixel_losses(logits, label, head.align_corners, -1)
+    weights = [_class_weight(each, pixels) for each in criteria]
+    chosen = None
+    if head.sampler is not None:
+        chosen = _hardest(head.sampler, pixels.detach(), label, criteria, weights)
+    losses = {}
+    for criterion, weight in zip(criteria, weights, strict=True):
+        options = weight, criterion.avg_non_ignore, chosen, criterion.reduction
+        loss = criterion.loss_weight * reduced_loss(pixels, label, *options)
+        losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
+    losses['acc_seg'] = accuracy(best, label)
+    return losses
+
+
+def _losses_of_criteria(head, logits, label, criteria):
+    """Return the losses of any other criteria, which get resizable logits."""
+    ignored = -1 if head.ignore_index is None else head.ignore_index  # there is no -1 without it
+    label = label.long().masked_fill(label < 0, ignored)
+    resized = resize(
+        ResizableLogits(logits), label.shape[1:], mode='bilinear', align_corners=head.align_corners
+    )
+    weight = None if head.sampler is None else head.sampler.sample(resized, label[:, None])
+    losses = {}
+    for criterion in criteria:
+        loss = criterion(resized, label, weight=weight, ignore_index=head.ignore_index)
+        losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
+    losses['acc_seg'] = mmseg_accuracy(resized, label, ignore_index=head.ignore_index)
+    return losses
+
+
+def loss_modules(head):
+    """Return the modules of ``loss_decode`` as a list."""
+    losses = getattr(head, 'loss_decode', [])
+    return list(losses) if isinstance(losses, (list, nn.ModuleList)) else [losses]
+
+
+def _is_softmax_alone(head, criteria):
+    """Return whether all losses are softmax cross-entropies, of all or of the hardest pixels."""
+    return (
+        head.ignore_index is not None
+        and (head.sampler is None or type(head.sampler) is OHEMPixelSampler)
+        and all(type(each) is CrossEntropyLoss for each in criteria)
+        and not any(each.use_sigmoid or each.use_mask for each in criteria)
+    )
+
+
+def _hardest(sampler, pixels, label, criteria, class_weights):
+    """Return 1 where ``OHEMPixelSampler`` keeps a pixel and 0 elsewhere, ``[B, H, W]``.
+
+    With ``thresh``, it keeps the labelled pixels whose probability of the right class is below
+    ``thresh``, and at least about ``min_kept`` pixels an image. Without ``thresh``, it keeps the
+    ``min_kept`` pixels an image with the largest losses.
+    """
+    labelled, kept = label >= 0, sampler.min_kept * len(label)
+    if sampler.thresh is None:
+        losses = sum(
+            criterion.loss_weight * reduced_loss(pixels, label, weight, False, None, 'none')
+            for criterion, weight in zip(criteria, class_weights, strict=True)
+        )
+        losses = losses.masked_fill(~labelled, -torch.inf).flatten()
+        hardest = losses.topk(min(kept, losses.numel()), sorted=False).indices
+        chosen = torch.zeros_like(losses).index_fill(0, hardest, 1).view_as(pixels)
+    else:
+        probability = pixels.neg().exp()
+        ranked = probability.masked_fill(~labelled, torch.inf).flatten().sort().values
+        # The pixel that comes after ``kept`` others, or the last labelled one.
+        rank = (labelled.sum() - 1).clamp(min=0, max=kept)
+        threshold = ranked.index_select(0, rank[None]).clamp(min=sampler.thresh)  # [1]
+        chosen = (probability < threshold).to(pixels.dtype)
+    return chosen * labelled
+
+
+_ON_DEVICE = {}  # Class weights by values, type and device.
+
+
+def _class_weight(criterion, like):
+    """Return the class weights ``[N]`` on a tensor's device, copied there once, or None.
+
+    MMSegmentation copies the list in each step. A buffer would be lost by ``to_empty``, and rounded
+    by ``half``.
+    """
+    if criterion.class_weight is None:
+        return None
+    key = tuple(criterion.class_weight), like.dtype, str(like.device)
+    if key not in _ON_DEVICE:
+        _ON_DEVICE[key] = torch.tensor(key[0], dtype=like.dtype, device=like.device)
+    return _ON_DEVICE[key]

@@ -1,0 +1,64 @@
+"""The methods of this package, each listed once, in ``mmseg_ctx/methods.yml``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Method:
+    """An entry of ``methods.yml``, which says what each attribute is.
+
+    Attributes:
+        name (str): Name of the method's files and folders.
+        title (str): Short name in the paper's spelling.
+        head (str): Name in MMSegmentation's registry, and of the class in ``heads/NAME.py``.
+        summary (str): What the method does.
+        pixel (str): What the browser page shows for a pixel.
+        paper (dict): ``title``, ``authors`` (``'Family, Given'``), ``conference`` or ``journal``,
+            ``venue`` (the short name), ``year`` and ``url``.
+        studies (dict[str, str]): Config of the method's row, by the name of the study.
+        around (str): What a method that wraps any head wraps in its small configs. Default: ``''``,
+            for a head of its own.
+        tests (dict): Arguments of a small head (``arguments``), and those that shrink the head of
+            any config (``in_configs``). Default: none.
+        compared (dict): Arguments that differ from the other heads' on the same features.
+            Default: none.
+        note (str): What a reader of the head's figures must know. Default: nothing.
+        costs (list[dict]): Tables of the paper, with rows to count. Default: none.
+    """
+
+    name: str
+    title: str
+    head: str
+    summary: str
+    pixel: str
+    paper: dict
+    studies: dict
+    around: str = ''
+    tests: dict = field(default_factory=dict)
+    compared: dict = field(default_factory=dict)
+    note: str = ''
+    costs: list = field(default_factory=list)
+
+    @property
+    def citation(self):
+        """The paper in one line: authors, title, venue and year."""
+        first = self.paper['authors'][0].split(',')[0]
+        return f'{first} et al., {self.paper["title"]}, {self.paper["venue"]} {self.paper["year"]}'
+
+    @property
+    def label(self):
+        """The title, and of a method that wraps a head what it is around, as rows of studies."""
+        return f'{self.title} around {self.around}' if self.around else self.title
+
+
+def _read():
+    entries = yaml.safe_load(Path(__file__).parents[1].joinpath('methods.yml').read_text('utf-8'))
+    return {name: Method(name, **entry) for name, entry in entries.items()}
+
+
+METHODS = _read()
+# Those that are a decode head, and not around one.
+HEAD_METHODS = {name: method for name, method in METHODS.items() if not method.around}

@@ -1,0 +1,76 @@
+"""The context of a head without a sheet of its own: how sure it is, and the maps that it shows."""
+
+import torch
+
+from mmseg_ctx.visualization.panels import PixelTable, add_colour_bar, mark_pixel, show_map
+
+TITLE = 'Confidence, and what the head shows of itself'
+EXPLANATION = (
+    'Confidence is the probability of the predicted class. A map of several channels is drawn as '
+    'their mean.'
+)
+HEIGHT, COLUMNS = 4.6, 4
+
+
+def read_context(head, shown, scene):
+    """Return the confidence ``[H, W]`` and the mean of each map ``[h, w]``, by title."""
+    logits = scene.logits  # [N, H, W], or the probability of class 1
+    binary = logits.size(0) == 1
+    probabilities = torch.cat([1 - logits, logits]) if binary else logits.float().softmax(dim=0)
+    maps = dict(confidence=probabilities.amax(dim=0).cpu())
+    for name, tensors in shown.items():
+        for index, tensor in enumerate(tensors, start=1):
+            if tensor.dim() == 4:
+                title = name if len(tensors) == 1 else f'{name} {index}'
+                maps[title] = tensor[0].float().mean(dim=0).cpu()
+    return maps
+
+
+def draw(figure, maps, scene):
+    """Draw the confidence and the first maps over the image."""
+    _draw_maps(figure, dict(list(maps.items())[: 2 * COLUMNS]), scene)
+
+
+def _draw_maps(figure, maps, scene):
+    columns = min(len(maps), COLUMNS)
+    grid = figure.subplots(-(-len(maps) // columns), columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, (title, values) in zip(grid, maps.items(), strict=False):
+        axes.set_axis_on()
+        if title == 'confidence':  # of the original image, which is not padded
+            add_colour_bar(show_map(axes, values, title, limits=(0, 1)))
+        else:
+            add_colour_bar(show_map(axes, values, title, scene.frame, scene.image))
+    return grid
+
+
+def read_pixel(maps, scene, row, column):
+    """Return each map and its value at the pixel, by title."""
+    return {
+        title: (values, values[scene.cell(row, column, values.shape)].item())
+        if title != 'confidence'
+        else (values, values[row, column].item())
+        for title, values in maps.items()
+    }
+
+
+def describe_pixel(here, scene):
+    """Return the values at the pixel."""
+    values = [[title, value] for title, (_, value) in here.items()]
+    sentence = f'The probability of the predicted class is {values[0][1]:.2f}.'
+    return PixelTable(sentence, ('map', 'value here'), values)
+
+
+def pixel_height(here):
+    """Return how many inches high the drawing about a pixel is."""
+    return 1.8 * -(-min(len(here), 2 * COLUMNS) // COLUMNS)
+
+
+def draw_pixel(figure, here, scene, row, column):
+    """Draw the maps, and mark the pixel."""
+    maps = {title: values for title, (values, _) in list(here.items())[: 2 * COLUMNS]}
+    first, *others = _draw_maps(figure, maps, scene)
+    mark_pixel(first, row, column)
+    for axes in others[: len(maps) - 1]:
+        mark_pixel(axes, *scene.seen_pixel(row, column))

@@ -15,6 +15,7 @@ BESIDE = ('{split}annot', '{split}_labels', '{split}_masks')  # labels of images
 SPLITS = dict(
     train=('train', 'training'), val=('val', 'valid', 'validation'), test=('test', 'testing')
 )
+LISTS = ('{split}.txt', 'splits/{split}.txt', 'ImageSets/Segmentation/{split}.txt')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
 
@@ -163,6 +164,30 @@ def _files(folder, suffix):
     if suffix:
         return [name for name in names if name.endswith(suffix)]
     return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def find_lists(data):
+    """Return the files that list the names of each split's images, by split; none or train, val."""
+    for pattern in LISTS:
+        paths = {split: data / pattern.replace('{split}', split) for split in SPLITS}
+        found = {split: path for split, path in paths.items() if path.is_file()}
+        if found.keys() >= {'train', 'val'}:
+            return found
+    return {}
+
+
+def listed_pairs(pairs, path):
+    """Return the pairs whose names, with or without suffix, stand on the lines of a file.
+
+    Raises:
+        ValueError: A name has no pair.
+    """
+    known = {pair.name: pair for pair in pairs}
+    known |= {pair.name + pair.image_suffix: pair for pair in pairs}
+    names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    if missing := [name for name in names if name not in known]:
+        raise ValueError(f'{path} lists {missing[0]!r}, which is no image with a label')
+    return [known[name] for name in names]
 
 
 def split_pairs(pairs, fraction, seed):

@@ -304,6 +304,22 @@ def test_labels_in_other_modes(mode):
     assert np.array_equal(dataset[0]['gt_seg_map'], values)
 
 
+def test_lists_of_a_split():
+    for name in ('a', 'b', 'c', 'd'):
+        write(f'data/JPEGImages/{name}.jpg', label_map([0, 1], 0))
+        if name != 'd':
+            write(f'data/SegmentationClass/{name}.png', label_map([0, 1], 0), image=False)
+    lists = Path('data/ImageSets/Segmentation')
+    lists.mkdir(parents=True)
+    (lists / 'train.txt').write_text('a\nc.jpg\n')
+    (lists / 'val.txt').write_text('b\n')
+    config = new_config()
+    assert len(DATASETS.build(config.train_dataloader.dataset)) == 2
+    assert Path('new_val.txt').read_text() == 'b\n'
+    (lists / 'val.txt').write_text('d\n')
+    assert exit_status(MAIN, 'data', '--out', 'other.py') == 2
+
+
 def test_names_that_begin_alike():
     for name in ('1', '10', '1_2'):
         write(f'images/{name}.jpg', np.zeros((2, 2)))

@@ -1,5 +1,6 @@
 """Write one whole config that trains on a folder of images and a folder of labels."""
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import torch
@@ -101,14 +102,19 @@ def main(arguments):
 
 
 def label_value(text):
-    parts = [int(part) for part in text.split(',')]
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    parts = text.split(',')
+    if len(parts) not in (1, 3) or not all(part.isdecimal() for part in parts):
+        raise ArgumentTypeError(f'must be a label value, or a colour as R,G,B, got {text!r}')
+    return int(text) if len(parts) == 1 else tuple(map(int, parts))
 
 
 def share(text):
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1:
-        raise ValueError
+        raise ArgumentTypeError(f'must be a number between 0 and 1, got {text!r}')
     return value
 
 

@@ -249,6 +249,13 @@ def remove(path):
         (lambda: Path('data/labels/train/0.png').write_bytes(b''), [], 'cannot be read'),
         (lambda: Path('new.py').touch(), [], 'new.py exists; --force overwrites it'),
         (lambda: None, ['--method', 'cac'], "invalid choice: 'cac'"),
+        (lambda: None, ['--ignore', '1,2'], "a colour as R,G,B, got '1,2'"),
+        (lambda: None, ['--val-share', '2'], "between 0 and 1, got '2'"),
+        (
+            lambda: Image.open('data/labels/train/0.png').save('data/labels/train/0.png', 'jpeg'),
+            [],
+            'labels/train/0.png is a JPEG file',
+        ),
         (lambda: Path('data/classes.txt').write_text('a\na\n'), [], "the class 'a' twice"),
     ],
 )

@@ -11,7 +11,7 @@ VERSION = re.search(
 ).group(1)
 # MMCV asks for this OpenCV. It is no hard dependency, since the headless one may be installed.
 OPENCV = 'opencv-python'
-EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
+EXPORT = ['onnx', 'onnxruntime', 'onnxscript', 'safetensors']
 VISUALIZE = ['scikit-learn', 'tensorboard']
 EXPLORE = ['gradio>=6.31', 'gradio-client', 'starlette']
 BROWSER = ['selenium']
@@ -22,7 +22,6 @@ TEST = [
     'hypothesis',
     'pytest',
     'pytest-xdist',
-    'safetensors',
     'scipy',
     # Its interpreter and its compiler prove the kernels without a GPU.
     "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from tests.heads.reliability import PAGE, TABLES, tables
 from tests.helpers import ROOT
 
 DOCS = ROOT / 'docs'
@@ -44,8 +43,3 @@ def test_every_page_is_in_the_navigation():
             names = [line for line in tree.splitlines() if line and not line.startswith(':')]
             linked |= {each for name in names for each in page.parent.glob(f'{name}.md')}
     assert linked == set(PAGES)
-
-
-def test_the_tables_of_the_contract_are_those_of_its_tests():
-    [shown] = TABLES.findall(PAGE.read_text())
-    assert shown == tables(), 'python -m tests.heads.reliability writes them again'

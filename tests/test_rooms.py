@@ -22,7 +22,7 @@ BELOW = dict(
     checkpoints=FOUNDATION,
     export=FOUNDATION,
     datasets=FOUNDATION | {'evaluation'},
-    hooks=FOUNDATION,
+    hooks=FOUNDATION | {'checkpoints'},
     visualization=FOUNDATION | {'checkpoints', 'datasets'},
     analysis=FOUNDATION | {'checkpoints', 'datasets', 'evaluation'},
 )

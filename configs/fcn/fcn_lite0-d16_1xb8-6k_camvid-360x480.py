@@ -1,4 +1,4 @@
-# The baseline of the methods on CamVid at full size, for one GPU or a night of a CPU. Not from a paper.
+# The baseline on CamVid at full size, for one GPU or a night of a CPU. Not from a paper.
 _base_ = [
     '../_base_/models/fcn_lite0-d16.py',
     '../_base_/datasets/camvid.py',

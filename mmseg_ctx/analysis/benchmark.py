@@ -4,20 +4,22 @@ The cases of a comparison take turns, A B C A B C …, so that other work of the
 them. The result is the ratio within a round: its median, and its quartiles as spread.
 """
 
-import json
 import os
 import platform
 import re
-import tempfile
-import time
+import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.benchmark import timer
 
 from mmseg_ctx.analysis.complexity import COLUMNS
 from mmseg_ctx.utils.errors import one_line
@@ -33,6 +35,7 @@ class Setting(NamedTuple):
     device: str = 'cpu'
     dtype: str = 'float32'  # any other is that of autocast
     memory_format: str = 'contiguous'  # of weights and inputs; or 'channels-last'
+    load: int = 0  # busy processes beside the measured one
 
     def place(self, item):
         """Return a module, a tensor, or tensors in lists, on the device in the memory format.
@@ -100,12 +103,13 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
             steps[name] = step
         except (RuntimeError, MemoryError) as error:
             row['error'] = one_line(error)[:200]
-    for _ in range(repeats):
-        for name, step in steps.items():
-            progress(name)
-            start = _now(setting)
-            step()
-            rows[name]['rounds'].append(_now(setting) - start)
+    with competing(setting.load):
+        for _ in range(repeats):
+            for name, step in steps.items():
+                progress(name)
+                start = timer()
+                step()
+                rows[name]['rounds'].append(timer() - start)  # waits for the device
     for name in steps:
         row = rows[name]
         row['seconds'] = _quartiles(row['rounds'])
@@ -113,8 +117,19 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
             if other in steps and other != name:
                 row['ratios'][other] = _quartiles(np.divide(row['rounds'], rows[other]['rounds']))
     notes = [comparison.notes[name] for name in rows if name in comparison.notes]
-    facts = (*notes, *comparison.facts, *_circumstances(setting, repeats), *_doubts(rows))
+    facts = (*notes, *comparison.facts, *_circumstances(setting, repeats))
     return Table(comparison.title, _columns(comparison, rows), list(rows.values()), facts)
+
+
+@contextmanager
+def competing(load):
+    """Let ``load`` other processes compute without end meanwhile, each with one thread."""
+    command = [sys.executable, '-c', 'while True: pass']
+    with ExitStack() as stack:
+        for _ in range(load):
+            process = stack.enter_context(subprocess.Popen(command))
+            stack.callback(process.kill)
+        yield
 
 
 def _check_memory(needed, setting):
@@ -134,13 +149,6 @@ def _find(path, pattern):
     return match and match[1]
 
 
-def _now(setting):
-    """Return the time at which the device has done what it was given, in seconds."""
-    if setting.device != 'cpu':
-        torch.cuda.synchronize(setting.device)
-    return time.perf_counter()
-
-
 def peak_memory(step, device='cpu'):
     """Return how many bytes a step, called once, holds at most beyond what was held before.
 
@@ -155,21 +163,13 @@ def peak_memory(step, device='cpu'):
         return torch.cuda.max_memory_allocated(device) - held
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, 'trace.json')
-        recorded.export_chrome_trace(str(path))
-        events = json.loads(path.read_text())['traceEvents']
-    changes = [event for event in events if event['name'] == '[memory]']
-    live, held, peak = {}, 0, 0
-    for event in sorted(changes, key=lambda event: event['ts']):
-        address, size = event['args']['Addr'], event['args']['Bytes']
-        if size > 0:
-            live[address] = size
-            held += size
-        else:
-            held -= live.pop(address, 0)  # nothing for a block from before the profile
-        peak = max(peak, held)
-    return peak
+    events = recorded.profiler.kineto_results.events()
+    changes = sorted((each for each in events if each.name() == '[memory]'), key=_start)
+    return max(accumulate(each.nbytes() for each in changes), default=0)
+
+
+def _start(event):
+    return event.start_ns()
 
 
 def _quartiles(values):
@@ -210,22 +210,10 @@ def _circumstances(setting, repeats):
     else:
         machine = torch.cuda.get_device_name(setting.device)
     dtype = setting.dtype + (' by autocast' if setting.dtype != 'float32' else '')
+    load = f'; beside {setting.load} busy processes' if setting.load else ''
     return (
-        f'{machine}; PyTorch {torch.__version__}; {dtype}, {setting.memory_format}.',
+        f'{machine}; PyTorch {torch.__version__}; {dtype}, {setting.memory_format}{load}.',
         f'Medians of {repeats} rounds in which the cases take turns, quartiles in brackets. '
         'Each round gives the ratio of two of its times; the median of these ratios is shown, not '
         'the ratio of the two medians. Peak memory is beyond weights and inputs.',
     )
-
-
-def _doubts(rows):
-    """Yield a line for each ratio that more rounds would have to settle."""
-    for row in rows.values():
-        for other, quartiles in row['ratios'].items():
-            ratio = row['seconds'][1] / rows[other]['seconds'][1]
-            low, ratio, high = (round(value, 3) for value in (quartiles[0], ratio, quartiles[2]))
-            if not low <= ratio <= high:
-                yield (
-                    f'{row["case"]} / {other}: the medians have the ratio {ratio:.3f}, outside the '
-                    'quartiles; the machine was busy, measure more rounds.'
-                )

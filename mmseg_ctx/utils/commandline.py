@@ -1,4 +1,4 @@
-"""Command line of all tools: common arguments, progress bar, one-line errors with exit status 2."""
+"""Command line of all tools: common arguments, progress bar, errors in one line."""
 
 import argparse
 import os
@@ -36,17 +36,12 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 class _Settings(DictAction):
-    """MMEngine's ``DictAction`` with clear errors."""
+    """MMEngine's ``DictAction``, which has no words for a value without ``=``."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        keys = set(getattr(namespace, self.dest) or {})
         for value in values:
-            key, equals, _ = value.partition('=')
-            if not key or not equals:
+            if not value.partition('=')[0] or '=' not in value:
                 parser.error(f'{option_string} must be KEY=VALUE, got {value!r}')
-            if key in keys:
-                parser.error(f'{option_string}: keys must differ, got {key!r} more than once')
-            keys.add(key)
         super().__call__(parser, namespace, values, option_string)
 
 
@@ -88,18 +83,11 @@ def add_device(parser):
 
 def device(text):
     """Argparse type of ``--device``: the name of a device that PyTorch finds."""
-    match = re.fullmatch(r'cpu|cuda(?::(0|[1-9]\d*))?', text)
-    if not match:
+    if not re.fullmatch(r'cpu|cuda(:\d+)?', text):
         raise argparse.ArgumentTypeError(f"must be 'cpu', 'cuda' or 'cuda:N', got {text!r}")
-    if text == 'cpu':
-        return text
-    if not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError(
-            f"must be 'cpu', since this PyTorch finds no CUDA device, got {text!r}"
-        )
-    last = torch.cuda.device_count() - 1
-    if int(match[1] or 0) > last:
-        raise argparse.ArgumentTypeError(f"must be at most 'cuda:{last}', got {text!r}")
+    number, found = torch.device(text).index or 0, torch.cuda.device_count()
+    if text != 'cpu' and number >= found:
+        raise argparse.ArgumentTypeError(f'PyTorch finds {found} CUDA devices, got {text!r}')
     return text
 
 
@@ -125,8 +113,7 @@ def add_table_options(parser):
 def write_tables(measure, arguments):
     """Write the tables that ``measure`` returns as the options of ``add_table_options`` say.
 
-    A file that cannot be written is refused before anything is measured. If writing fails later,
-    the tables go to standard output, so that they are not lost.
+    A file that cannot be written is refused before anything is measured.
 
     Args:
         measure (Callable[[], Sequence[Table]]): Called once.
@@ -135,23 +122,13 @@ def write_tables(measure, arguments):
     if arguments.out is None:
         sys.stdout.write(render(measure(), arguments.format))
         return
-    text = ''
-    try:
-        with writing(arguments.out, arguments.force) as temporary:
-            text = render(measure(), arguments.format)
-            temporary.write_text(text)
-    except OSError:
-        sys.stdout.write(text)
-        raise
+    with writing(arguments.out, arguments.force) as temporary:
+        temporary.write_text(render(measure(), arguments.format))
 
 
 @contextmanager
 def progress_bar():
-    """Show a progress bar on standard error, and remove it after an exception.
-
-    Yields:
-        rich.progress.Progress: The bar.
-    """
+    """Show a ``rich.progress.Progress`` on standard error, and remove it after an exception."""
     columns = (*Progress.get_default_columns(), TimeElapsedColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     # To a terminal, lines go above the bar; to a file or a pipe, they must not go through it.

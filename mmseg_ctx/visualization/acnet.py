@@ -1,5 +1,6 @@
 """ACNet's context: where it uses global and where local context (the paper's Figure 4)."""
 
+from itertools import zip_longest
 from typing import NamedTuple
 
 from torch import Tensor
@@ -32,18 +33,13 @@ class Gates(NamedTuple):
 
 def read_context(head, shown, scene):
     """Return the :class:`Gates` of each block, coarsest first."""
-    weights, local = (
-        [gate[0, 0].float().cpu() for gate in shown.get(name, [])]
-        for name in ('gate', 'local_gate')
-    )
-    strides = [round(scene.frame.padded_size[0] / weight.size(0)) for weight in weights]
-    local += [None] * (len(weights) - len(local))
-    return [
-        Gates(f'block {number} at 1/{stride}', *gates)
-        for number, (stride, *gates) in enumerate(
-            zip(strides, weights, local, strict=True), start=1
-        )
-    ]
+    weights = [gate[0, 0].float().cpu() for gate in shown['gate']]
+    local = [gate[0, 0].float().cpu() for gate in shown.get('local_gate', [])]
+    blocks = []
+    for number, (weight, finer) in enumerate(zip_longest(weights, local), start=1):
+        stride = round(scene.frame.padded_size[0] / weight.size(0))
+        blocks.append(Gates(f'block {number} at 1/{stride}', weight, finer))
+    return blocks
 
 
 def draw(figure, blocks, scene):

@@ -1,6 +1,5 @@
 """CAC's context: what the rewritten weights change (the paper's Figure 7)."""
 
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from mmseg_ctx.ops import predicted_labels, resize_labels
 from mmseg_ctx.ops.labels import IGNORED
-from mmseg_ctx.utils.recording import show
 from mmseg_ctx.visualization.labels import classes_in
 from mmseg_ctx.visualization.panels import (
     SMALL,
@@ -53,43 +51,18 @@ class Classifiers(NamedTuple):
     moves: Tensor
 
 
-@contextmanager
-def showing(head):
-    """Let a head's classifiers show what they compute while the context lasts."""
-    if not hasattr(head, 'classify_in_context'):
-        yield
-        return
-    classify = head.classify_in_context
-
-    def classify_and_show(*args, **kwargs):
-        logits, computed = classify(*args, **kwargs)
-        show(head, **dict(zip(('features', 'prior', 'refined'), computed, strict=True)))
-        return logits, computed
-
-    def show_weights(projector, inputs, projected):
-        show(head, classifier=head.rewritten_weight(projected))
-
-    handle = head.estimate_projector.register_forward_hook(show_weights)
-    head.classify_in_context = classify_and_show
-    try:
-        yield
-    finally:
-        del head.classify_in_context
-        handle.remove()
-
-
 def read_context(head, shown, scene):
     """Return the :class:`Classifiers`."""
     features = shown['features'][0]  # [1, d, h, w]
     logits = {name: shown[name][0] for name in ('prior', 'refined')}
     if scene.label is not None:
         label = _at_feature_size(scene.label, scene, features.shape[2:]).to(features.device)
-        logits['oracle'] = head.oracle_logits(features, label[None], 'image')
+        logits['oracle'] = head.conv_seg.oracle_logits(features, label[None], 'image')
     logits = {name: each[0].float().cpu() for name, each in logits.items()}
     predictions = {
         name: predicted_labels(scene.resize(each))[0].numpy() for name, each in logits.items()
     }
-    predictions['refined'] = scene.prediction
+    predictions['refined'] = scene.predicted
     rewritten = shown['classifier'][0][0].float().cpu()
     original = head.conv_seg.weight.detach().flatten(1).float().cpu()
     moves = 1 - F.cosine_similarity(original, rewritten, dim=1)
@@ -171,7 +144,7 @@ def _draw_embedding(axes, classifiers, shown, scene):
     from sklearn.manifold import TSNE
 
     features = classifiers.features  # [d, h, w]
-    label = scene.prediction if scene.label is None else scene.label
+    label = scene.predicted if scene.label is None else scene.label
     label = _at_feature_size(label, scene, features.shape[1:]).flatten()  # [h * w]
     chosen = torch.isin(label, torch.tensor(shown)).nonzero().flatten()
     chosen = chosen[torch.linspace(0, len(chosen) - 1, min(PIXELS, len(chosen))).long()]

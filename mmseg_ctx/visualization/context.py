@@ -25,14 +25,15 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmseg_ctx.heads.base import ContextHead
+from mmseg_ctx.heads.cac import ContextAwareClassifier, ContextAwareClassifierHead
 from mmseg_ctx.ops.labels import IGNORED
-from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.utils.recording import recording
 from mmseg_ctx.visualization import cac, plain
 from mmseg_ctx.visualization.labels import class_entries
 from mmseg_ctx.visualization.panels import SMALL, show_label, show_picture
-from mmseg_ctx.visualization.scene import Scene, predict_scene
+from mmseg_ctx.visualization.prediction import Prediction, predict
 
 WIDTH = 12.0
 TOP_HEIGHT = 3.2
@@ -44,25 +45,34 @@ class Context(NamedTuple):
     """What a decode head computed for one image.
 
     Attributes:
-        scene (Scene): The image and the prediction.
+        scene (Prediction): The image and the prediction.
         methods (list[tuple[module, object]]): For each context method in the head, its sheet and
             the result of the sheet's ``read_context``.
     """
 
-    scene: Scene
+    scene: Prediction
     methods: list
 
 
 def find_methods(head):
     """Return the sheets of the context methods in a decode head: a list, which may be empty."""
-    folder = 'mmseg_ctx.heads.'
-    classes = {cls for part in head.modules() for cls in type(part).__mro__}
-    files = {cls.__module__.removeprefix(folder) for cls in classes}
-    return [_sheet(f'{__package__}.{name}') for name in METHODS if name in files]
+    own = _own_head(head)
+    sheets = [_sheet(type(own))] if isinstance(own, ContextHead) else []
+    in_cac = any(isinstance(part, ContextAwareClassifier) for part in head.modules())
+    return sheets + [cac] * in_cac
 
 
-def _sheet(name):
-    return import_module(name) if find_spec(name) else plain
+def _own_head(head):
+    """Return the head that a ``ContextAwareClassifierHead`` equips, or a head that is none."""
+    return head.head if isinstance(head, ContextAwareClassifierHead) else head
+
+
+def _sheet(kind):
+    for cls in kind.__mro__:
+        room, _, name = cls.__module__.rpartition('.')
+        if room == 'mmseg_ctx.heads' and find_spec(f'{__package__}.{name}'):
+            return import_module(f'{__package__}.{name}')
+    return plain
 
 
 @torch.no_grad()
@@ -83,8 +93,8 @@ def read_context(segmentor, item, dataset_meta):
     """
     head = last_head(segmentor)
     ignore_index = getattr(head, 'ignore_index', IGNORED)
-    with recording(head) as shown, cac.showing(head):
-        scene, _ = predict_scene(segmentor, item, dataset_meta, {}, ignore_index)
+    with recording(head, _own_head(head)) as shown:
+        scene = predict(segmentor, item, dataset_meta, ignore_index)
     methods = find_methods(head)
     return Context(scene, [(each, each.read_context(head, shown, scene)) for each in methods])
 
@@ -109,7 +119,7 @@ def draw_context(segmentor, item, dataset_meta):
     """
     scene, methods = read_context(segmentor, item, dataset_meta)
     methods = methods or [(plain, plain.read_context(last_head(segmentor), {}, scene))]
-    labels = [scene.prediction, scene.label]
+    labels = [scene.predicted, scene.label]
     for sheet, context in methods:
         labels += sheet.label_maps(context) if sheet is cac else []
     entries = class_entries(labels, scene.classes, scene.palette)
@@ -138,7 +148,7 @@ def to_picture(figure, dpi=100):
 
 
 def _draw_top(figure, scene):
-    labels = {'ground truth': scene.label, 'prediction': scene.prediction}
+    labels = {'ground truth': scene.label, 'prediction': scene.predicted}
     labels = {title: label for title, label in labels.items() if label is not None}
     first, *others = figure.subplots(1, 1 + len(labels))
     show_picture(first, scene.image, 'image')

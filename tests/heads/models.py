@@ -55,9 +55,7 @@ def build(name, kind='MemoryEfficientEncoderDecoder', **arguments):
 
 def build_random(name, device='cpu', **arguments):
     """Return such a segmentor with weights and statistics that are not the trivial ones."""
-    model = build(name, **arguments)
-    randomize(model)
-    return model.to(device)
+    return randomize(build(name, **arguments)).to(device)
 
 
 def last_head(model):

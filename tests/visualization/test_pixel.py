@@ -8,9 +8,14 @@ from mmengine.structures import PixelData
 
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
-from mmseg_ctx.visualization.explore.pictures import draw_pixel
 from tests.models import HEADS, build_segmentor
-from tests.visualization.test_context import attention_of, features, make_item, parts
+from tests.visualization.test_context import (
+    attention_of,
+    features,
+    make_item,
+    parts,
+    predicted_by,
+)
 
 ROW, COLUMN = 21, 43
 CELL = 2, 5  # of features at 1/8
@@ -49,7 +54,9 @@ def test_the_name_of_a_class_is_no_formula(head):
     scene, methods = read_context(segmentor, item, segmentor.dataset_meta)
     for module, context in methods:
         here = module.read_pixel(context, scene, ROW, COLUMN)
-        assert draw_pixel(module, here, scene, ROW, COLUMN).std() > 10
+        figure = Figure(figsize=(5.6, module.pixel_height(here)), layout='constrained')
+        module.draw_pixel(figure, here, scene, ROW, COLUMN)
+        assert to_picture(figure).std() > 10
     assert to_picture(draw_context(segmentor, item, segmentor.dataset_meta)).std() > 10
 
 
@@ -63,11 +70,12 @@ def test_the_gates_at_a_pixel():
         head(features(segmentor, item))
     expected = [gate[ROW * len(gate) // 40, COLUMN * gate.size(1) // 64].item() for gate in gates]
     rows = module.describe_pixel(here, scene).rows
-    assert [row[0] for row in rows] == [1, 2, 3]
-    assert [row[1] for row in rows] == ['1/8', '1/8', '1/4']
-    assert [row[2] for row in rows] == pytest.approx(expected)
-    assert [row[3] for row in rows[:2]] == pytest.approx([1 - gate for gate in expected[:2]])
-    assert rows[2][3] is None
+    assert [row[0] for row in rows] == ['block 1 at 1/8', 'block 2 at 1/8', 'block 3 at 1/4']
+    assert [row[1] for row in rows] == pytest.approx(expected)
+    # The first finer stage has the coarse one's size.
+    assert rows[0][2] == pytest.approx(1 - expected[0])
+    assert 0 <= rows[1][2] < 1
+    assert rows[2][2] is None
     figure = Figure(figsize=(5.6, 2))
     module.draw_pixel(figure, here, scene, ROW, COLUMN)
     for axes, gate in zip(figure.axes, gates, strict=True):
@@ -186,14 +194,12 @@ def test_the_logits_of_the_classifiers_at_a_pixel(size_divisor, with_label):
         del sample.gt_sem_seg
     module, here, scene = read(segmentor, item)
     names = ['prior', 'refined', 'oracle'][: 2 + with_label]
-    assert list(here.logits) == names
+    assert list(here[0]) == names
     logits = {}
     for name in names:
-        asked.set_metainfo(dict(evaluated_classifier=(name, label)))
-        data = dict(inputs=[item['inputs']], data_samples=[asked.clone()])
-        (result,) = segmentor.test_step(data)
+        result = predicted_by(name, segmentor, dict(item, data_samples=asked))
         logits[name] = result.seg_logits.data[:, ROW, COLUMN]
-        torch.testing.assert_close(here.logits[name], logits[name], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(here[0][name], logits[name], atol=1e-4, rtol=1e-4)
     seen = []
     head = segmentor.decode_head
     head.estimate_projector.register_forward_hook(lambda *record: seen.append(record[2][0]))

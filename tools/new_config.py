@@ -67,7 +67,8 @@ def main(arguments):
         '--ignore',
         type=label_value,
         nargs='+',
-        default=(),
+        action='extend',
+        default=[],
         metavar='VALUE',
         help='label values, or colours as R,G,B, of pixels without a class; 255 always is one',
     )

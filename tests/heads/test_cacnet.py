@@ -152,7 +152,7 @@ def test_branches(norm_cfg):
     assert all(module.dilations == (1, 4) for module in head.context_convs)
     # The kernels are normalised as the head is.
     kind = torch.nn.SyncBatchNorm if norm_cfg else torch.nn.BatchNorm2d
-    assert all(type(module.norm) is kind for module in head.context_convs)
+    assert all(isinstance(module.norm, kind) for module in head.context_convs)
     # Each has a reduction of its own.
     assert len({reduction.conv.weight.data_ptr() for reduction in head.reductions}) == 3
     assert head.merge.in_channels == 4 * 8

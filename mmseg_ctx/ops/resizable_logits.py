@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
+from torch.utils._pytree import register_pytree_node
 
 from mmseg_ctx.ops.interpolation import Interpolation
 from mmseg_ctx.ops.labels import check_labels, mask_ignored
@@ -275,6 +276,14 @@ class ResizableLogits(_TensorLike):
                 source = first + (row[:, None] * width + column)
                 values = values + self.small.take(source) * (row_weight[:, None] * column_weight)
         return values
+
+
+# What looks for tensors in a module's output finds the small logits, as FSDP's hooks do.
+register_pytree_node(
+    ResizableLogits,
+    lambda logits: ([logits.small], (logits.image_size, logits.align_corners)),
+    lambda small, options: ResizableLogits(*small, *options),
+)
 
 
 class WindowedLogits(_TensorLike):

@@ -122,9 +122,6 @@ def train_alike(rank, folder, batch=1, options=DISTRIBUTED):
 def train_sharded(rank):
     """Train every head for two steps, as it is, and with FSDP2 around each layer with weights.
 
-    ``conv_seg`` is sharded with the model: FSDP must see a layer's output, which the segmentor
-    replaces, and CAC reads the layer's weight without a call.
-
     Returns:
         tuple[dict, dict]: By head, the pair of the losses, and of the weights afterwards.
     """
@@ -132,8 +129,8 @@ def train_sharded(rank):
     losses, weights = {}, {}
     for head in HEADS:
         alone, sharded = build_random(head), build_random(head)
-        for name, module in reversed(list(sharded.named_modules())):
-            if list(module.parameters(recurse=False)) and not name.endswith('conv_seg'):
+        for module in reversed(list(sharded.modules())):
+            if list(module.parameters(recurse=False)):
                 fully_shard(module, mesh=mesh)
         fully_shard(sharded, mesh=mesh)
         losses[head], weights[head] = zip(*map(_two_steps, (sharded, alone)), strict=True)

@@ -8,7 +8,7 @@ import torch
 from mmengine import DictAction
 from mmengine.registry import init_default_scope
 
-from tests.configs.test_zoo import CONFIGS, PUBLIC, build, load
+from tests.configs.zoo import CONFIGS, build, load
 
 
 @pytest.fixture(autouse=True)
@@ -85,8 +85,8 @@ CAC = {
 
 def test_table_has_every_ablation_of_dmnet():
     suffix = '_r50-d8_4xb4-80e_voc12aug-512x512.py'
-    ablations = [path for path in PUBLIC if path.startswith('dmnet/ablations/')]
-    assert ablations == sorted(f'dmnet/ablations/dmnet-{name}{suffix}' for name in DMNET)
+    ablations = [path.name for path in (CONFIGS / 'dmnet/ablations').iterdir()]
+    assert sorted(ablations) == sorted(f'dmnet-{name}{suffix}' for name in DMNET)
 
 
 @pytest.mark.parametrize('name', DMNET)

@@ -57,21 +57,6 @@ def test_mim_shows_and_writes_every_prediction(config, folder):
         assert Image.open(path).size == (96, 32)
 
 
-def test_validation_draws(config, folder):
-    changes = {
-        'default_hooks.visualization.draw': True,
-        'load_from': 'model.pth',
-        # One that no run before it has made.
-        'visualizer.name': folder.name,
-        'visualizer.save_dir': 'shown',
-    }
-    runner(config, **changes).val()
-    names = {path.name.rsplit('_', 1)[0] for path in Path('shown/vis_data/vis_image').iterdir()}
-    # One image of each batch, or all: that depends on MMSegmentation's version.
-    assert {f'val_{NAMES[0]}.png', f'val_{NAMES[2]}.png'} <= names
-    assert names <= {f'val_{name}.png' for name in NAMES}
-
-
 def test_a_scene_is_segmented_by_its_path(config, folder):
     image, _ = render_scene(1, 1, 32, 48)
     path = f'context-scenes://{NAMES[1]}.png'

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import warnings
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
+from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.version import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
+from method_tables import IN_PAGES, bibtex
 
 warnings.filterwarnings('ignore', module=r'(mmcv|mmengine|mmseg)(\.|$)')
 
@@ -54,11 +59,12 @@ LOCAL_LINK = re.compile(r'(!?\[[^\]]*\])\((?!\w+:|#)([^)]+)\)')
 
 
 def setup(app):
-    """Include parts of the repository's own pages, and let equations be MathML.
+    """Include parts of other files, show the methods, and let equations be MathML.
 
     Browsers show MathML without a script from elsewhere.
     """
     app.connect('source-read', _include)
+    app.connect('source-read', _show_methods)
     app.connect('autodoc-skip-member', _skip_fields)
     app.add_html_math_renderer('mathml', (_inline_math, None), (_block_math, None))
 
@@ -78,6 +84,15 @@ def _include(app, docname, source):
         return LOCAL_LINK.sub(lambda link: _moved(link, ROOT / path, docname), text)
 
     source[0] = INCLUDE.sub(part, source[0])
+
+
+def _show_methods(app, docname, source):
+    """Show the tables of the methods, and on the page of a method how its paper is cited."""
+    for comment, table in IN_PAGES.items():
+        source[0] = source[0].replace(comment, table())
+    folder, _, name = docname.rpartition('/')
+    if folder == 'methods':
+        source[0] += f'\n## Citation\n\n```bibtex\n{bibtex(METHODS[name])}```\n'
 
 
 def _moved(link, path, docname):

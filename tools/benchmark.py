@@ -3,7 +3,7 @@
 import torch
 
 from mmseg_ctx.analysis.benchmark import Setting, run_comparison
-from mmseg_ctx.analysis.suites import SUITES
+from mmseg_ctx.analysis.series import SERIES
 from mmseg_ctx.utils.commandline import (
     ArgumentParser,
     add_device,
@@ -18,12 +18,13 @@ DESCRIPTION = f"""\
 Measure time and peak memory. The cases of a comparison take turns, A B C A B C …. The table has the
 median time of each case, and the median and quartiles of its ratio to others within a round.
 
-{chr(10).join(f'{name + ":":18}{suite.__doc__.splitlines()[0]}' for name, suite in SUITES.items())}
+{chr(10).join(f'{name + ":":18}{each.__doc__.splitlines()[0]}' for name, each in SERIES.items())}
 """
 EXAMPLE = """\
 example:
   python tools/benchmark.py heads --repeats 10 --format markdown --out heads.md
   python tools/benchmark.py cac-sizes --device cuda --dtype bfloat16 --sizes 512 1280 2560
+  OMP_WAIT_POLICY=passive python tools/benchmark.py losses --load 2
   python tools/benchmark.py heads --cases DMHead APCHead ContextAdaptiveConvHead
 """
 
@@ -32,14 +33,14 @@ def main(arguments):
     arguments = parse(arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    write_tables(lambda: measure_suite(arguments), arguments)
+    write_tables(lambda: measure_series(arguments), arguments)
 
 
-def measure_suite(arguments):
-    """Return the tables of a suite."""
-    setting = Setting(arguments.device, arguments.dtype, arguments.memory_format)
-    suite = SUITES[arguments.suite]
-    comparisons = list(suite(arguments.sizes) if arguments.sizes else suite())
+def measure_series(arguments):
+    """Return the tables of a series."""
+    setting = Setting(arguments.device, arguments.dtype, arguments.memory_format, arguments.load)
+    series = SERIES[arguments.series]
+    comparisons = list(series(arguments.sizes) if arguments.sizes else series())
     if arguments.cases:
         comparisons = select_cases(comparisons, arguments.cases)
     # A case runs once to warm up, once for its memory, and then in each round.
@@ -67,7 +68,7 @@ def select_cases(comparisons, names):
 def parse(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
     parser.add_argument(
-        'suite', choices=SUITES, metavar='SUITE', help=f'one of {", ".join(SUITES)}'
+        'series', choices=SERIES, metavar='SERIES', help=f'one of {", ".join(SERIES)}'
     )
     parser.add_argument(
         '--cases',
@@ -82,7 +83,7 @@ def parse(arguments):
         action='extend',
         type=integer(1),
         metavar='N',
-        help="sizes to measure; default: the suite's",
+        help="sizes to measure; default: the series'",
     )
     parser.add_argument(
         '--repeats', type=integer(1), default=20, metavar='N', help='number of rounds; default: 20'
@@ -102,6 +103,13 @@ def parse(arguments):
     )
     parser.add_argument(
         '--threads', type=integer(1), metavar='N', help="threads of the CPU; default: PyTorch's"
+    )
+    parser.add_argument(
+        '--load',
+        type=integer(0),
+        default=0,
+        metavar='N',
+        help='processes that compete for the processor meanwhile; default: 0',
     )
     add_table_options(parser)
     return parser.parse_args(arguments)

@@ -3,9 +3,17 @@
 import os
 from pathlib import Path
 
-from mmseg_ctx.analysis.study import execute, finished_results, plan
+from mmseg_ctx.analysis.study import (
+    Row,
+    execute,
+    finished_results,
+    groups,
+    plan,
+    read_suite,
+    select,
+    suite_names,
+)
 from mmseg_ctx.analysis.study_report import FILES, read_results, write_report
-from mmseg_ctx.analysis.study_suite import Row, groups, read_suite, select, suite_names
 from mmseg_ctx.utils.commandline import ArgumentParser, add_device, integer, progress_bar, run
 from mmseg_ctx.utils.files import check_folder, check_writable
 from mmseg_ctx.utils.tables import render

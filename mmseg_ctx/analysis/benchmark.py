@@ -4,20 +4,23 @@ The cases of a comparison take turns, A B C A B C …, so that other work of the
 them. The result is the ratio within a round: its median, and its quartiles as spread.
 """
 
-import json
 import os
 import platform
 import re
-import tempfile
-import time
+import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.benchmark import timer
 
 from mmseg_ctx.analysis.complexity import COLUMNS
 from mmseg_ctx.utils.errors import one_line
@@ -33,6 +36,7 @@ class Setting(NamedTuple):
     device: str = 'cpu'
     dtype: str = 'float32'  # any other is that of autocast
     memory_format: str = 'contiguous'  # of weights and inputs; or 'channels-last'
+    load: int = 0  # busy processes beside the measured one
 
     def place(self, item):
         """Return a module, a tensor, or tensors in lists, on the device in the memory format.
@@ -62,8 +66,6 @@ class Comparison:
         cases (dict[str, Callable[[Setting], Callable[[], object]]]): Cases by name.
         against (Sequence[str]): The cases that the ratios are to.
         facts (Sequence[str]): Lines below the table. Default: none.
-        notes (dict[str, str]): Further lines about cases. Default: none.
-        needed_bytes (dict[str, int]): Memory without which a case is not tried. Default: none.
         complexity (dict[str, Complexity]): What cases cost. Default: not in the table.
     """
 
@@ -71,8 +73,6 @@ class Comparison:
     cases: dict
     against: Sequence
     facts: Sequence = ()
-    notes: dict = field(default_factory=dict)
-    needed_bytes: dict = field(default_factory=dict)
     complexity: dict = field(default_factory=dict)
 
 
@@ -91,7 +91,6 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
             row.update(comparison.complexity[name]._asdict())
         rows[name] = row
         try:
-            _check_memory(comparison.needed_bytes.get(name, 0), setting)
             progress(name)
             step = prepare(setting)
             step()  # warm up
@@ -100,45 +99,32 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
             steps[name] = step
         except (RuntimeError, MemoryError) as error:
             row['error'] = one_line(error)[:200]
-    for _ in range(repeats):
-        for name, step in steps.items():
-            progress(name)
-            start = _now(setting)
-            step()
-            rows[name]['rounds'].append(_now(setting) - start)
+    with competing(setting.load):
+        for _ in range(repeats):
+            for name, step in steps.items():
+                progress(name)
+                start = timer()
+                step()
+                rows[name]['rounds'].append(timer() - start)  # waits for the device
     for name in steps:
         row = rows[name]
         row['seconds'] = _quartiles(row['rounds'])
         for other in comparison.against:
             if other in steps and other != name:
                 row['ratios'][other] = _quartiles(np.divide(row['rounds'], rows[other]['rounds']))
-    notes = [comparison.notes[name] for name in rows if name in comparison.notes]
-    facts = (*notes, *comparison.facts, *_circumstances(setting, repeats), *_doubts(rows))
+    facts = (*comparison.facts, *_circumstances(setting, repeats))
     return Table(comparison.title, _columns(comparison, rows), list(rows.values()), facts)
 
 
-def _check_memory(needed, setting):
-    if setting.device == 'cpu':  # what is free includes the cache of files
-        free = 1024 * float(_find('/proc/meminfo', r'MemAvailable: *(\d+) kB') or 'inf')
-    else:
-        free = torch.cuda.mem_get_info(setting.device)[0]
-    if needed > free:
-        needed, free = (f'{value / 2**30:.1f} GiB' for value in (needed, free))
-        raise MemoryError(f'needs {needed}, {free} are free')
-
-
-def _find(path, pattern):
-    """Return the first group of a pattern in a file; None without the file or the text."""
-    path = Path(path)
-    match = re.search(pattern, path.read_text()) if path.exists() else None
-    return match and match[1]
-
-
-def _now(setting):
-    """Return the time at which the device has done what it was given, in seconds."""
-    if setting.device != 'cpu':
-        torch.cuda.synchronize(setting.device)
-    return time.perf_counter()
+@contextmanager
+def competing(load):
+    """Let ``load`` other processes compute without end meanwhile, each with one thread."""
+    command = [sys.executable, '-c', 'while True: pass']
+    with ExitStack() as stack:
+        for _ in range(load):
+            process = stack.enter_context(subprocess.Popen(command))
+            stack.callback(process.kill)
+        yield
 
 
 def peak_memory(step, device='cpu'):
@@ -155,21 +141,9 @@ def peak_memory(step, device='cpu'):
         return torch.cuda.max_memory_allocated(device) - held
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, 'trace.json')
-        recorded.export_chrome_trace(str(path))
-        events = json.loads(path.read_text())['traceEvents']
-    changes = [event for event in events if event['name'] == '[memory]']
-    live, held, peak = {}, 0, 0
-    for event in sorted(changes, key=lambda event: event['ts']):
-        address, size = event['args']['Addr'], event['args']['Bytes']
-        if size > 0:
-            live[address] = size
-            held += size
-        else:
-            held -= live.pop(address, 0)  # nothing for a block from before the profile
-        peak = max(peak, held)
-    return peak
+    events = recorded.profiler.kineto_results.events()
+    changes = [(each.start_ns(), each.nbytes()) for each in events if each.name() == '[memory]']
+    return max(accumulate(size for _, size in sorted(changes, key=itemgetter(0))), default=0)
 
 
 def _quartiles(values):
@@ -205,27 +179,20 @@ def mib(value):
 def _circumstances(setting, repeats):
     """Return the lines below every table: machine and packages, settings, what the figures are."""
     if setting.device == 'cpu':
-        processor = _find('/proc/cpuinfo', r'model name\s*: (.+)') or platform.machine()
-        machine = f'{processor}, {torch.get_num_threads()} threads'
+        machine = f'{_processor()}, {torch.get_num_threads()} threads'
     else:
         machine = torch.cuda.get_device_name(setting.device)
     dtype = setting.dtype + (' by autocast' if setting.dtype != 'float32' else '')
+    load = f'; beside {setting.load} busy processes' if setting.load else ''
     return (
-        f'{machine}; PyTorch {torch.__version__}; {dtype}, {setting.memory_format}.',
+        f'{machine}; PyTorch {torch.__version__}; {dtype}, {setting.memory_format}{load}.',
         f'Medians of {repeats} rounds in which the cases take turns, quartiles in brackets. '
         'Each round gives the ratio of two of its times; the median of these ratios is shown, not '
         'the ratio of the two medians. Peak memory is beyond weights and inputs.',
     )
 
 
-def _doubts(rows):
-    """Yield a line for each ratio that more rounds would have to settle."""
-    for row in rows.values():
-        for other, quartiles in row['ratios'].items():
-            ratio = row['seconds'][1] / rows[other]['seconds'][1]
-            low, ratio, high = (round(value, 3) for value in (quartiles[0], ratio, quartiles[2]))
-            if not low <= ratio <= high:
-                yield (
-                    f'{row["case"]} / {other}: the medians have the ratio {ratio:.3f}, outside the '
-                    'quartiles; the machine was busy, measure more rounds.'
-                )
+def _processor():
+    path = Path('/proc/cpuinfo')
+    model = re.search(r'model name\s*: (.+)', path.read_text()) if path.exists() else None
+    return model[1] if model else platform.machine()

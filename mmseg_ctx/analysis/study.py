@@ -1,24 +1,161 @@
-"""Trains many configs with several seeds; finished runs are not repeated."""
+"""Trains the rows of a suite, each with several seeds; finished runs are not repeated.
 
+``python -m mmseg_ctx.analysis.study FOLDER`` does the run that :func:`plan` wrote into a folder.
+"""
+
+import copy
 import json
 import os
 import pprint
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from mmseg_ctx.utils.configs import config_path, read_config
-from mmseg_ctx.utils.files import writing
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmseg_ctx.utils.configs import config_path, read_config
+from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.files import writing
+from mmseg_ctx.utils.methods import METHODS
+
+SUITES = Path(__file__).with_name('studies')
+NONE = MappingProxyType({})
 # Settings that a run needs in its config, or that this module changes.
 NEEDED = (
     *('model', 'train_cfg', 'train_dataloader', 'test_cfg', 'test_dataloader', 'test_evaluator'),
     *('optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint'),
 )
+
+
+class Row(NamedTuple):
+    """A config that is trained once for each seed.
+
+    Attributes:
+        name (str): Name in the table, and of the folder of the runs.
+        config (str): Path of a config, below the package's ``configs/`` or anywhere.
+        overrides (dict): Settings, with dotted keys as in ``--cfg-options``. Default: none.
+        shows (str): What the row is for. Default: nothing.
+        group (str): Name that ``--rows`` accepts for all rows of the group. Default: none.
+        seeds (Sequence[int]): Seeds. Default: 0, 1 and 2.
+        by_default (bool): Whether a study without ``--rows`` trains the row. Default: True.
+        iterations (int | None): How long to train. Default: as the config says.
+        validate_every (int | None): Iterations between validations, for curves. Default: none.
+        start_from (str | None): An earlier row, whose last checkpoint with the same seed gives the
+            first weights. Default: what the config says.
+    """
+
+    name: str
+    config: str
+    overrides: Mapping = NONE
+    shows: str = ''
+    group: str = ''
+    seeds: tuple = (0, 1, 2)
+    by_default: bool = True
+    iterations: int | None = None
+    validate_every: int | None = None
+    start_from: str | None = None
+
+
+class Suite(NamedTuple):
+    """A study's rows, and how its report shows them.
+
+    Attributes:
+        title (str): The data that all rows are trained on.
+        rows (Sequence[Row]): Rows in the order of the table.
+        quick (Sequence[Row]): The rows of ``--quick``, with fewer seeds or iterations.
+        out (str): Folder of the study if none is named.
+        metrics (dict[str, str]): Metrics to show and their headings. Default: every ``mIoU*``.
+        note (str): How long the study takes, for the help text. Default: nothing.
+    """
+
+    title: str
+    rows: tuple
+    quick: tuple
+    out: str
+    metrics: Mapping = NONE
+    note: str = ''
+
+
+def read_suite(name):
+    """Read a suite from its YAML file, one of :func:`suite_names` or the path of another.
+
+    The file has the attributes of :class:`Suite`, and those of a :class:`Row` in each entry of
+    ``rows``; ``defaults`` has attributes of every row, and overrides beside the row's own. An entry
+    with ``methods`` stands for a row of each method of the package, for the study that it names.
+    ``quick`` names ``rows`` or groups, and has their ``seeds``, by default only 0, and
+    ``iterations``, by default their own.
+
+    Raises:
+        ValueError: The suite does not exist, or its file is wrong.
+    """
+    path = Path(name) if Path(name).suffix else SUITES / f'{name}.yml'
+    if not path.is_file():
+        known = ', '.join(suite_names())
+        raise ValueError(f'the suite must be among {known} or a table file, got {name!r}')
+    with value_errors(f'{path} cannot be read as a suite'):
+        content = {'out': f'work_dirs/study-{path.stem}', **yaml.safe_load(path.read_text())}
+        defaults = content.pop('defaults', {})
+        rows = [row for entry in content.pop('rows') for row in _read_rows(defaults, **entry)]
+        quick = _quick_rows(rows, **content.pop('quick'))
+        return Suite(rows=tuple(rows), quick=quick, **content)
+
+
+def _read_rows(defaults, methods=None, **entry):
+    overrides = {**defaults.get('overrides', {}), **entry.get('overrides', {})}
+    entry = {**defaults, **entry, 'overrides': overrides}
+    if methods is None:
+        return [Row(**entry)]
+    return [
+        Row(Path(config).name.split('_')[0], config, shows=method.label, **entry)
+        for method in METHODS.values()
+        for config in [method.studies[methods]]
+    ]
+
+
+def _quick_rows(every, rows, seeds=(0,), iterations=None):
+    return tuple(
+        row._replace(seeds=seeds, iterations=iterations or row.iterations)
+        for row in select(every, rows)
+    )
+
+
+def suite_names():
+    """Return the names of the suites that travel with the package."""
+    return sorted(path.stem for path in SUITES.glob('*.yml'))
+
+
+def groups(rows):
+    """Return the names of the groups of rows: list[str]."""
+    return list(dict.fromkeys(row.group for row in rows if row.group))
+
+
+def select(rows, names):
+    """Return the rows of these names or groups, by default those trained by default: list[Row].
+
+    The rows that they start from come with them. An unknown name is a ValueError.
+    """
+    known = (*(row.name for row in rows), *groups(rows))
+    for name in names:
+        if name not in known:
+            raise ValueError(f'rows must be among {", ".join(known)}, got {name!r}')
+    chosen, starts = [], set()
+    for row in reversed(rows):  # a row comes after the one that it starts from
+        asked = {row.name, row.group} & set(names) if names else row.by_default
+        if asked or row.name in starts:
+            chosen.append(row)
+            starts.add(row.start_from)
+    return chosen[::-1]
 
 
 class Run(NamedTuple):
@@ -38,7 +175,7 @@ def run_config(row, seed, iterations=None):
     """Return the config (Config) of a row with a seed, without ``work_dir``.
 
     The schedule is stretched to ``iterations``, by default as many as the row, or else its config,
-    says. The entry ``study`` tells ``study_run.py`` the row's ``start_from``.
+    says. The entry ``study`` tells the run the row's ``start_from``.
 
     Raises:
         FileNotFoundError: The config does not exist.
@@ -154,7 +291,7 @@ def execute(runs, jobs=1, device='cpu'):
         # The executor began that run earlier, so it never waits for this one.
         if run.start in futures and futures[run.start].result()[1]:
             return run, 'the run that it starts from failed'
-        return run, _train(run.folder, environment)
+        return run, _run_in_process(run.folder, environment)
 
     executor = ThreadPoolExecutor(jobs)
     try:
@@ -166,9 +303,9 @@ def execute(runs, jobs=1, device='cpu'):
         executor.shutdown(cancel_futures=True)
 
 
-def _train(folder, environment):
+def _run_in_process(folder, environment):
     """Do a run in a process; return None, or why it failed."""
-    command = [sys.executable, '-m', 'mmseg_ctx.analysis.study_run', str(folder)]
+    command = [sys.executable, '-m', __name__, str(folder)]
     path = folder / 'log.txt'
     with open(path, 'a') as log:
         status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
@@ -176,3 +313,70 @@ def _train(folder, environment):
         return None
     last = path.read_text(errors='replace').rstrip().rpartition('\n')[2].strip()[:200]
     return f'exit status {status}, see {path}: {last or "nothing was printed"}'
+
+
+class _CurveHook(Hook):
+    """Adds the metrics of each validation to a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def after_val_epoch(self, runner, metrics=None):
+        with open(self.path, 'a') as file:
+            file.write(json.dumps(dict(iteration=runner.iter, **metrics), default=float) + '\n')
+
+
+def train_and_test(config, start=None):
+    """Train a model, or go on from its last checkpoint, and test it.
+
+    The last checkpoint in the folder ``start`` gives the first weights, by default the config.
+
+    Returns:
+        dict: ``metrics`` of each test by its name, ``'model'`` or a context-aware classifier's
+        ``'prior'``, ``'refined'`` and ``'oracle'``; ``curve``, the metrics of each validation with
+        its ``iteration``; ``parameters``; ``torch``, the version; and ``seconds``, how long all
+        this took, without what an interrupted run did before.
+    """
+    began = time.monotonic()
+    if start and not find_latest_checkpoint(config.work_dir):
+        config.update(load_from=find_latest_checkpoint(start), resume=False)
+    runner = Runner.from_cfg(config)
+    path = Path(config.work_dir, 'curve.jsonl')
+    runner.register_hook(_CurveHook(path))
+    model = runner.train()
+    heads = config.model.decode_head
+    last = heads[-1] if isinstance(heads, list) else heads
+    aware = last.type == METHODS['cac'].head
+    metrics = {}
+    for name in ('prior', 'refined', 'oracle') if aware else ('model',):
+        test = copy.deepcopy(config)
+        test.update(load_from=find_latest_checkpoint(config.work_dir), resume=False)
+        if name in ('prior', 'oracle'):
+            test.default_hooks.classifier = dict(type='EvaluatedClassifierHook', classifier=name)
+        metrics[name] = {key: float(value) for key, value in Runner.from_cfg(test).test().items()}
+    points = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+    # A resumed run repeats some; the last one of each counts.
+    curve = {point['iteration']: point for point in points}
+    return dict(
+        metrics=metrics,
+        curve=[curve[iteration] for iteration in sorted(curve)],
+        parameters=sum(map(torch.numel, model.parameters())),
+        torch=torch.__version__,
+        seconds=round(time.monotonic() - began),
+    )
+
+
+def do_run(folder):
+    """Train and test what ``settings.py`` in a run's folder says, and write ``result.json``."""
+    folder = Path(folder)
+    config = Config.fromfile(folder / 'settings.py')
+    config.work_dir = str(folder / 'work_dir')
+    name = config.get('study', {}).get('start_from')
+    start = name and folder.parents[1] / name / folder.name / 'work_dir'
+    result = train_and_test(config, start)
+    with writing(folder / 'result.json', force=True) as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == '__main__':
+    do_run(sys.argv[1])

@@ -54,16 +54,16 @@ def write_report(suite, rows, results, out, picture=True):
     titles = metric_titles(summary, suite.metrics)
     table = study_table(suite.title, titles, summary)
     content = dict(title=table.title, rows=table.rows, facts=table.facts, runs=results)
-    contents = [render([table], 'markdown'), json.dumps([content], indent=1) + '\n']
-    if picture and titles:
-        contents.append(study_picture(suite.title, titles, summary))
-        contents.append(curves_picture(suite.title, titles, results))
-    for name, content in zip(FILES, filter(None, contents), strict=False):
+    texts = [render([table], 'markdown'), json.dumps([content], indent=1) + '\n']
+    for name, text in zip(FILES, texts, strict=False):
         with writing(out / name, force=True) as temporary:
-            if isinstance(content, str):
-                temporary.write_text(content)
-            else:
-                write_figure(content, temporary, dpi=150)
+            temporary.write_text(text)
+    if picture and titles:
+        figures = [study_picture(suite.title, titles, summary)]
+        figures.append(curves_picture(suite.title, titles, results))
+        for name, figure in zip(FILES[2:], filter(None, figures), strict=False):
+            with writing(out / name, force=True) as temporary:
+                write_figure(figure, temporary, dpi=150)
     return table
 
 
@@ -145,29 +145,21 @@ def curves_picture(title, titles, results):
 
     A line is the mean over the seeds, the band around it goes from the lowest to the highest.
     """
-    curves = {}  # of each row, the points of all seeds
-    for result in results:
-        if points := result.get('curve'):
-            curves.setdefault(result['row'], []).extend(points)
-    measured = {name for points in curves.values() for point in points for name in point}
+    validated = [result for result in results if result.get('curve')]
+    measured = {name for result in validated for point in result['curve'] for name in point}
     titles = {name: heading for name, heading in titles.items() if name in measured}
     if not titles:
         return None
     figure = Figure((1.5 + 4 * len(titles), 4), layout='constrained')
     panels = figure.subplots(1, len(titles), squeeze=False)[0]
     for panel, (name, heading) in zip(panels, titles.items(), strict=True):
-        for row, points in curves.items():
-            values = {}  # of all seeds, by the iteration
-            for point in points:
-                if name in point:  # a row's config may have metrics of its own
-                    values.setdefault(point['iteration'], []).append(point[name])
-            iterations = sorted(values)
-            mean, lowest, highest = (
-                [of(values[each]) for each in iterations] for of in (statistics.mean, min, max)
-            )
-            (line,) = panel.plot(iterations, mean, label=row)
-            colour = line.get_color()
-            panel.fill_between(iterations, lowest, highest, color=colour, alpha=0.2, linewidth=0)
+        for row, runs in groupby(validated, itemgetter('row')):
+            points = [point for run in runs for point in run['curve'] if name in point]
+            iterations = sorted({point['iteration'] for point in points})
+            seeds = [[each[name] for each in points if each['iteration'] == x] for x in iterations]
+            (line,) = panel.plot(iterations, list(map(statistics.mean, seeds)), label=row)
+            band = [list(map(each, seeds)) for each in (min, max)]
+            panel.fill_between(iterations, *band, color=line.get_color(), alpha=0.2, linewidth=0)
         panel.set(title=heading, xlabel='iterations', ylabel='%')
         panel.grid(linewidth=0.5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc='outside right center')

@@ -75,8 +75,9 @@ class CamVidDataset(BaseSegDataset):
         entries = super().load_data_list()
         if not entries:
             raise ValueError(f'{images} has no images (*{self.img_suffix})')
-        expected = NUM_IMAGES.get(PurePath(images).name, 0)
-        if len(entries) < expected and not self.ann_file:
-            message = f"{images} has {len(entries)} of CamVid's {expected} images"
+        # tools/check_dataset.py reads it, too.
+        self.expected_images = 0 if self.ann_file else NUM_IMAGES.get(PurePath(images).name, 0)
+        if len(entries) < self.expected_images:
+            message = f"{images} has {len(entries)} of CamVid's {self.expected_images} images"
             print_log(message, logger='current', level=logging.WARNING)
         return entries

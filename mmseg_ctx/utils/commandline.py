@@ -1,7 +1,9 @@
-"""Command line of all tools: common arguments, progress bar, one-line errors with exit status 2."""
+"""Command line of all tools: common arguments, progress bar, errors in one line."""
 
 import argparse
+import os
 import re
+import signal
 import sys
 import warnings
 from contextlib import contextmanager
@@ -34,17 +36,12 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 class _Settings(DictAction):
-    """MMEngine's ``DictAction`` with clear errors."""
+    """MMEngine's ``DictAction``, which has no words for a value without ``=``."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        keys = set(getattr(namespace, self.dest) or {})
         for value in values:
-            key, equals, _ = value.partition('=')
-            if not key or not equals:
+            if not value.partition('=')[0] or '=' not in value:
                 parser.error(f'{option_string} must be KEY=VALUE, got {value!r}')
-            if key in keys:
-                parser.error(f'{option_string}: keys must differ, got {key!r} more than once')
-            keys.add(key)
         super().__call__(parser, namespace, values, option_string)
 
 
@@ -86,18 +83,11 @@ def add_device(parser):
 
 def device(text):
     """Argparse type of ``--device``: the name of a device that PyTorch finds."""
-    match = re.fullmatch(r'cpu|cuda(?::(0|[1-9]\d*))?', text)
-    if not match:
+    if not re.fullmatch(r'cpu|cuda(:\d+)?', text):
         raise argparse.ArgumentTypeError(f"must be 'cpu', 'cuda' or 'cuda:N', got {text!r}")
-    if text == 'cpu':
-        return text
-    if not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError(
-            f"must be 'cpu', since this PyTorch finds no CUDA device, got {text!r}"
-        )
-    last = torch.cuda.device_count() - 1
-    if int(match[1] or 0) > last:
-        raise argparse.ArgumentTypeError(f"must be at most 'cuda:{last}', got {text!r}")
+    number, found = torch.device(text).index or 0, torch.cuda.device_count()
+    if text != 'cpu' and number >= found:
+        raise argparse.ArgumentTypeError(f'PyTorch finds {found} CUDA devices, got {text!r}')
     return text
 
 
@@ -123,8 +113,7 @@ def add_table_options(parser):
 def write_tables(measure, arguments):
     """Write the tables that ``measure`` returns as the options of ``add_table_options`` say.
 
-    A file that cannot be written is refused before anything is measured. If writing fails later,
-    the tables go to standard output, so that they are not lost.
+    A file that cannot be written is refused before anything is measured.
 
     Args:
         measure (Callable[[], Sequence[Table]]): Called once.
@@ -133,26 +122,17 @@ def write_tables(measure, arguments):
     if arguments.out is None:
         sys.stdout.write(render(measure(), arguments.format))
         return
-    text = ''
-    try:
-        with writing(arguments.out, arguments.force) as temporary:
-            text = render(measure(), arguments.format)
-            temporary.write_text(text)
-    except OSError:
-        sys.stdout.write(text)
-        raise
+    with writing(arguments.out, arguments.force) as temporary:
+        temporary.write_text(render(measure(), arguments.format))
 
 
 @contextmanager
 def progress_bar():
-    """Show a progress bar on standard error, and remove it after an exception.
-
-    Yields:
-        rich.progress.Progress: The bar.
-    """
+    """Show a ``rich.progress.Progress`` on standard error, and remove it after an exception."""
     columns = (*Progress.get_default_columns(), TimeElapsedColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console) as bar:
+    # To a terminal, lines go above the bar; to a file or a pipe, they must not go through it.
+    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
         try:
             yield bar
         except Exception:
@@ -168,8 +148,9 @@ def run(main, arguments=None):
     Args:
         main (Callable): Called with the list of arguments; returns the exit status. Its ValueError,
             OSError or ImportError means that the input is wrong, and becomes one line on standard
-            error and status 2. Ctrl-C becomes one line and status 130. Any other exception is a
-            defect of the tool and keeps its traceback.
+            error and status 2. Ctrl-C becomes one line and status 130; a reader of the output
+            that goes away, as ``head`` does, status 141. Any other exception is a defect of the
+            tool and keeps its traceback.
         arguments (list[str] | None): The arguments; None for those of the command line.
             Default: None.
     """
@@ -180,6 +161,9 @@ def run(main, arguments=None):
             warnings.filterwarnings('ignore', category=UserWarning, module=openmmlab)
             status = main(sys.argv[1:] if arguments is None else arguments)
             sys.stdout.flush()
+    except BrokenPipeError:  # as in `tool | head`: nobody reads what is still in the buffer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
     except (ValueError, OSError, ImportError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
         status = 2

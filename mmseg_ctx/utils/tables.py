@@ -2,16 +2,11 @@
 
 import json
 from collections.abc import Callable
-from io import StringIO
 from typing import NamedTuple
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as Grid
+from prettytable import PrettyTable
 
 FORMATS = ('text', 'markdown', 'json')
-_ANY_WIDTH = 10**4  # lines are not wrapped, because the text also goes to files
 
 
 class Column(NamedTuple):
@@ -64,24 +59,18 @@ def render(tables, style):
 
 
 def _markdown_lines(table):
-    def line(cells):
-        return f'| {" | ".join(cell.replace("|", "/") for cell in cells)} |'
-
     titles = [column.title for column in table.columns]
-    rows = [line(cells) for cells in _cells(table)]
+    rows = [titles, ['---'] * len(titles), *_cells(table)]
+    lines = [f'| {" | ".join(cell.replace("|", "/") for cell in row)} |' for row in rows]
     facts = ['', *(f'- {fact}' for fact in table.facts)] if table.facts else []
-    return [f'**{table.title}**', '', line(titles), line(['---'] * len(titles)), *rows, *facts]
+    return [f'**{table.title}**', '', *lines, *facts]
 
 
 def _text_lines(table):
-    titles = [escape(column.title) for column in table.columns]
-    grid = Grid(*titles, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style='')
-    for cells in _cells(table):
-        grid.add_row(*map(escape, cells))
-    text = StringIO()
-    Console(file=text, width=_ANY_WIDTH, color_system=None, emoji=False).print(grid)
-    facts = ['', *table.facts] if table.facts else []
-    return [table.title, '', *map(str.rstrip, text.getvalue().splitlines()), *facts]
+    grid = PrettyTable([column.title for column in table.columns])
+    grid.add_rows(_cells(table))
+    grid.align = 'l'
+    return [table.title, grid.get_string(), *table.facts]
 
 
 def _cells(table):

@@ -1,4 +1,4 @@
-"""The papers' ablations: DMNet's have configs, those of CAC and CTNet are options in READMEs."""
+"""The papers' ablations of CAC and CTNet, which are options in READMEs."""
 
 import argparse
 import re
@@ -16,44 +16,6 @@ def _scope():
     init_default_scope('mmseg')
 
 
-def numbers(text):
-    return tuple(map(int, text.split('-')))
-
-
-# mIoU in % of Tables 1, 2 and 4 of DMNet.
-FILTER_SIZES = ('1', '1-3', '1-3-5', '1-3-5-7')
-TABLE_1 = {
-    'regular': (70.76, 71.41, 72.65, 72.37),
-    'depthwise': (70.59, 71.12, 72.24, 71.88),
-    'dynamic': (77.75, 78.52, 78.76, 78.21),
-}
-TABLE_2 = {  # Dilations of 3×3 filters: regular, depthwise.
-    '1-2-3-4': (73.37, 72.98),
-    '1-3-5-7': (76.22, 74.29),
-    '2-4-8-12': (77.18, 77.30),
-    '6-12-18-24': (76.94, 76.26),
-    '6-12-24-36': (77.60, 77.34),
-    '12-24-36-48': (77.17, 77.10),
-    '18-30-42-54': (76.88, 76.92),
-}
-TABLE_4 = {4: 75.85, 3: 73.27, 2: 73.13}  # Stages of ResNet-50 that the filters are made from.
-DMNET = {
-    **{
-        f'{kind}-k{sizes}': (kind, numbers(sizes), None, None, score)
-        for kind, scores in TABLE_1.items()
-        for sizes, score in zip(FILTER_SIZES, scores, strict=True)
-        if (kind, sizes) != ('dynamic', '1-3-5-7')  # That is the main config.
-    },
-    **{
-        f'{kind}-d{dilations}': (kind, (3, 3, 3, 3), numbers(dilations), None, score)
-        for dilations, scores in TABLE_2.items()
-        for kind, score in zip(('regular', 'depthwise'), scores, strict=True)
-    },
-    **{
-        f'stage{stage}': ('dynamic', (1, 3, 5, 7), None, stage, score)
-        for stage, score in TABLE_4.items()
-    },
-}
 KL = dict(type='ClassEntropyKLLoss')
 # Tables 2 to 5 of CAC: what a row changes in the head, and its mIoU in %.
 CAC = {
@@ -81,34 +43,6 @@ CAC = {
     'Eq. 11': (dict(loss_kl=dict(KL, soft_target_ratio=1.0)), None),
     'Eqs. 1, 11': (dict(oracle_scope='image', loss_kl=dict(KL, soft_target_ratio=1.0)), None),
 }
-
-
-def test_table_has_every_ablation_of_dmnet():
-    suffix = '_r50-d8_4xb4-80e_voc12aug-512x512.py'
-    ablations = [path.name for path in (CONFIGS / 'dmnet/ablations').iterdir()]
-    assert sorted(ablations) == sorted(f'dmnet-{name}{suffix}' for name in DMNET)
-
-
-@pytest.mark.parametrize('name', DMNET)
-def test_ablations_of_dmnet(name):
-    kind, sizes, dilations, stage, score = DMNET[name]
-    path = f'dmnet/ablations/dmnet-{name}_r50-d8_4xb4-80e_voc12aug-512x512.py'
-    config = load(path)
-    assert f': {score:.2f} mIoU' in (CONFIGS / path).read_text().splitlines()[0]
-    # All but what the table names is the main config's.
-    main = load('dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py')
-    head = main.model.decode_head
-    assert (head.filter_sizes, 'filter_type' in head, 'dilations' in head) == ((1, 3, 5, 7), 0, 0)
-    if kind != 'dynamic':
-        head.filter_type = kind
-    head.filter_sizes = sizes
-    if dilations:
-        head.dilations = dilations
-    if stage:
-        # The first of the backbone's four maps, 256 channels wide, is the paper's stage 2.
-        head.update(context_index=stage - 2, context_channels=256 * 2 ** (stage - 2))
-    assert config.model == main.model
-    assert {**config, 'model': None} == {**main, 'model': None}
 
 
 # What a row of CTNet's tables changes in the head, and its mIoU in %.

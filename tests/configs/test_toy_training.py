@@ -9,6 +9,7 @@ import torch
 from mmengine import Config
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 from tests.configs.training import (
     layout_of,
@@ -49,7 +50,7 @@ def train_and_resume(config):
     norms = [module for module in first.model.modules() if isinstance(module, _BatchNorm)]
     assert norms
     assert not any(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
-    assert torch.load('work_dir/iter_2.pth', weights_only=True)['meta']['iter'] == 2
+    assert load_checkpoint('work_dir/iter_2.pth')[1]['iter'] == 2
     resumed = runner(config, resume=True, **{'train_cfg.max_iters': 3})
     resumed.train()
     assert resumed.iter == 3

@@ -20,6 +20,7 @@ from mmengine.runner import FlexibleRunner, IterBasedTrainLoop, runner
 from mmseg.registry import TRANSFORMS
 from torch.utils.data import BatchSampler, RandomSampler
 
+from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.hooks.exact_resume import choose_whole_checkpoint, is_whole
 
 
@@ -176,7 +177,7 @@ def test_seed_that_mmengine_drew(workers, tmp_path):
     loader = dict(sampler=dict(type='InfiniteSampler'), num_workers=workers)
     train(tmp_path / 'run', 7, loader=loader, randomness=dict(seed=None))
     resumed = train(tmp_path / 'run', loader=loader, randomness=dict(seed=None), resume=True)
-    seed = torch.load(tmp_path / 'run/iter_11.pth', weights_only=True)['meta']['seed']
+    seed = load_checkpoint(tmp_path / 'run/iter_11.pth')[1]['seed']
     unbroken = train(tmp_path / 'unbroken', loader=loader, randomness=dict(seed=seed))
     assert resumed == dict(list(unbroken.items())[5:])
 

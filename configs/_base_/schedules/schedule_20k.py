@@ -1,4 +1,4 @@
-# SGD and the poly policy of the five papers; the end value of 1e-4 is MMSegmentation's.
+# SGD and the poly policy of the methods' papers; the end value of 1e-4 is MMSegmentation's.
 iterations = 20_000
 optim_wrapper = dict(
     type='OptimWrapper',

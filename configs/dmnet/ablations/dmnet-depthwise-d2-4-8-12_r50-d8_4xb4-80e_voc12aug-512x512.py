@@ -1,5 +1,0 @@
-# Fixed depthwise 3×3 filters dilated by 2, 4, 8, 12, Table 2: 77.30 mIoU.
-_base_ = '../dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'
-model = dict(
-    decode_head=dict(filter_type='depthwise', filter_sizes=(3, 3, 3, 3), dilations=(2, 4, 8, 12))
-)

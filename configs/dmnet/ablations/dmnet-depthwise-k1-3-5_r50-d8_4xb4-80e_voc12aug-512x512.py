@@ -1,3 +1,0 @@
-# Fixed depthwise filters of sizes 1, 3, 5, Table 1: 72.24 mIoU.
-_base_ = '../dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'
-model = dict(decode_head=dict(filter_type='depthwise', filter_sizes=(1, 3, 5)))

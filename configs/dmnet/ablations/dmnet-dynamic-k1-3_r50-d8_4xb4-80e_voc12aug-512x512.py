@@ -1,3 +1,0 @@
-# Context-aware filters of sizes 1, 3, Table 1: 78.52 mIoU.
-_base_ = '../dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'
-model = dict(decode_head=dict(filter_sizes=(1, 3)))

@@ -1,3 +1,0 @@
-# Context-aware filters of sizes 1, Table 1: 77.75 mIoU.
-_base_ = '../dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'
-model = dict(decode_head=dict(filter_sizes=(1,)))

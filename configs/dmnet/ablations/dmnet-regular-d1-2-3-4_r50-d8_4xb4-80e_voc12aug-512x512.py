@@ -1,5 +1,0 @@
-# Fixed regular 3×3 filters dilated by 1, 2, 3, 4, Table 2: 73.37 mIoU.
-_base_ = '../dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'
-model = dict(
-    decode_head=dict(filter_type='regular', filter_sizes=(3, 3, 3, 3), dilations=(1, 2, 3, 4))
-)

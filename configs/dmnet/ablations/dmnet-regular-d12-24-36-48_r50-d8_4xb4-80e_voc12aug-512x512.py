@@ -1,5 +1,0 @@
-# Fixed regular 3×3 filters dilated by 12, 24, 36, 48, Table 2: 77.17 mIoU.
-_base_ = '../dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'
-model = dict(
-    decode_head=dict(filter_type='regular', filter_sizes=(3, 3, 3, 3), dilations=(12, 24, 36, 48))
-)

@@ -1,5 +1,0 @@
-# Fixed regular 3×3 filters dilated by 6, 12, 18, 24, Table 2: 76.94 mIoU.
-_base_ = '../dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'
-model = dict(
-    decode_head=dict(filter_type='regular', filter_sizes=(3, 3, 3, 3), dilations=(6, 12, 18, 24))
-)

@@ -1,3 +1,0 @@
-# Filters generated from stage 4's features, Table 4: 75.85 mIoU.
-_base_ = '../dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py'
-model = dict(decode_head=dict(context_index=2, context_channels=1024))

@@ -8,7 +8,7 @@ import torch
 from mmengine import DictAction
 from mmengine.registry import init_default_scope
 
-from tests.configs.test_zoo import CONFIGS, build, load
+from tests.configs.zoo import CONFIGS, build, load
 
 
 @pytest.fixture(autouse=True)

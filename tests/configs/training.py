@@ -13,6 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmseg_ctx.datasets.toy import make_toy_dataset
+from mmseg_ctx.utils.methods import METHODS
 
 WIDTHS = (8, 16, 32, 64)  # of the four maps of a shrunken ResNet, HRNet or Swin Transformer
 NARROW = {'MobileNetV2': (8, 8, 24, 80), 'EfficientNetLite': (24, 40, 112, 320)}
@@ -40,11 +41,8 @@ LAYOUTS = {
     'voc12trainval': 'pascal_voc12_aug',
 }
 HEADS = {
-    'AdaptiveContextHead': dict(block_channels=(16, 12, 8)),
-    'ContextAdaptiveConvHead': dict(channels=16),
-    'ContextTandemHead': dict(channels=16, key_channels=8, kernel_sizes=(3, 5)),
+    **{each.head: each.tests.get('in_configs', dict(channels=16)) for each in METHODS.values()},
     'DepthwiseSeparableASPPHead': dict(channels=16, c1_in_channels=8, c1_channels=4),
-    'DynamicMultiScaleHead': dict(channels=16),
     'FCNHead': dict(channels=8),
     'OCRHead': dict(channels=16, ocr_channels=8),
     'UPerHead': dict(channels=16),

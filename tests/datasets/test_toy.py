@@ -60,9 +60,11 @@ FILES = {
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
-def test_real_class_reads_it(layout, tmp_path, monkeypatch):
+def test_real_class_reads_it_and_files_have_the_public_names(layout, tmp_path, monkeypatch):
     config = Config.fromfile(ROOT / f'configs/_base_/datasets/{layout}.py')
-    make_toy_dataset(layout, tmp_path / config.dataset.data_root, num_images=2)
+    root = make_toy_dataset(layout, tmp_path / config.dataset.data_root, num_images=2)
+    for pattern in FILES[layout]:
+        assert list(root.glob(pattern)), pattern
     monkeypatch.chdir(tmp_path)
     init_default_scope('mmseg')
     for loader in (config.train_dataloader, config.val_dataloader):
@@ -78,13 +80,6 @@ def test_real_class_reads_it(layout, tmp_path, monkeypatch):
             # Only the 60 classes of PASCAL-Context leave nothing unlabelled.
             if loader is config.val_dataloader and layout != 'pascal_context':
                 assert (label == 255).any()
-
-
-@pytest.mark.parametrize('layout', LAYOUTS)
-def test_files_are_named_as_in_the_public_data_set(layout, tmp_path):
-    root = make_toy_dataset(layout, tmp_path / 'toy', num_images=2)
-    for pattern in FILES[layout]:
-        assert list(root.glob(pattern)), pattern
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import errno
 import itertools
 import os
 import random
-import re
 from inspect import signature
 from pathlib import Path
 from unittest import mock
@@ -23,7 +22,6 @@ from torch.utils.data import BatchSampler, RandomSampler
 
 from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.hooks.exact_resume import choose_whole_checkpoint, is_whole
-from tests.helpers import ROOT
 
 
 class Model(BaseModel):
@@ -254,14 +252,6 @@ def test_other_names_of_checkpoints(template, run):
         (run / f'iter_{number}.pth').rename(run / template.format(number))
     empty(run / 'last_checkpoint')  # killed while the name was written
     assert chosen(run) == (template.format(10), 1)
-
-
-def test_the_command_of_the_readme(run):
-    text = (ROOT / 'configs/cac/README.md').read_text()
-    [code] = re.findall(r'^python -c "(.+ choose_whole_checkpoint .+)"$', text, re.MULTILINE)
-    cut_short(run / 'iter_10.pth')
-    exec(code.replace('WORK_DIR', str(run)), {})
-    assert chosen(run) == ('iter_9.pth', 0)
 
 
 def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.egg_info import egg_info
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -11,7 +12,7 @@ VERSION = re.search(
 ).group(1)
 # MMCV asks for this OpenCV. It is no hard dependency, since the headless one may be installed.
 OPENCV = 'opencv-python'
-EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
+EXPORT = ['onnx', 'onnxruntime', 'onnxscript', 'safetensors']
 VISUALIZE = ['scikit-learn', 'tensorboard']
 EXPLORE = ['gradio>=6.31', 'gradio-client', 'starlette']
 BROWSER = ['selenium']
@@ -22,7 +23,6 @@ TEST = [
     'hypothesis',
     'pytest',
     'pytest-xdist',
-    'safetensors',
     'scipy',
     # Its interpreter and its compiler prove the kernels without a GPU.
     "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -31,6 +31,17 @@ TEST = [
     *PRETRAINED,
     *VISUALIZE,
 ]
+
+
+class EggInfo(egg_info):
+    """Adds the index of models to the metadata of a wheel, where ``mim search`` looks for it."""
+
+    def run(self):
+        super().run()
+        index = (ROOT / 'model-index.yml').read_text()
+        index = index.replace('configs/', '../mmseg_ctx/.mim/configs/')
+        Path(self.egg_info, 'model-index.yml').write_text(index)
+
 
 setup(
     name='mmseg-ctx',
@@ -41,6 +52,7 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE'],
     python_requires='>=3.10',
+    cmdclass={'egg_info': EggInfo},
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
     package_data={'mmseg_ctx': ['.mim/**/*', 'methods.yml', 'analysis/**/*.yml']},

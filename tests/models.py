@@ -94,21 +94,33 @@ def build_segmentor(head, preprocessor={}, /, **changes):
     config['data_preprocessor'] = {**config['data_preprocessor'], **preprocessor}
     if changes:
         config['decode_head'] = {**config['decode_head'], **changes}
-    segmentor = MODELS.build(config).eval()
-    randomize(segmentor)
+    segmentor = randomize(MODELS.build(config).eval())
     segmentor.dataset_meta = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
     return segmentor
 
 
-def randomize(segmentor):
-    """Give a segmentor weights that are not the trivial ones, the same ones each time."""
-    generator = torch.Generator().manual_seed(0)
+def randomize(module, seed=0):
+    """Give a module weights that are not the trivial ones, the same ones each time; return it."""
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for tensor in segmentor.parameters():
+        for tensor in module.parameters():
             tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
-        for name, tensor in segmentor.named_buffers():
+        for name, tensor in module.named_buffers():
             if name.endswith('running_var'):
                 tensor.uniform_(0.5, 1.5, generator=generator)
+    return module
+
+
+def functional(module, *inputs):
+    """Return a module as a function of its inputs and parameters, and these, for ``gradcheck``."""
+    names, parameters = zip(*module.double().named_parameters(), strict=True)
+    leaves = [tensor.double().requires_grad_() for tensor in inputs]
+
+    def forward(*arguments):
+        state = dict(zip(names, arguments[len(leaves) :], strict=True))
+        return torch.func.functional_call(module, state, arguments[: len(leaves)])
+
+    return forward, (*leaves, *parameters)
 
 
 def scenes_loader(num_images):

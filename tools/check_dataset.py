@@ -1,6 +1,5 @@
 """Read every image and label of a config's data set before training on it."""
 
-import sys
 from pathlib import Path
 
 from mmseg_ctx.analysis.dataset_check import check_dataset, draw_frequencies, frequency_table
@@ -14,15 +13,15 @@ from mmseg_ctx.utils.commandline import (
 )
 from mmseg_ctx.utils.configs import read_config
 from mmseg_ctx.utils.files import check_folder, check_writable, write_figure, writing
-from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
 Read every image and label of a data set through the config's own data set class. The tool lists
 each bad file: a file that cannot be read, an image and a label of different sizes, label values
-that are no class, a label without a labelled pixel. Then it shows the frequency of each class as a
-table and as a picture.
+that are no class, a label without a labelled pixel. It names settings that do not fit the labels:
+reduce_zero_label, and num_classes of a head. Then it shows the frequency of each class as a table
+and as a picture.
 
-The exit status is 0 if all files are good, 1 if a file is bad, 2 if the check could not run.
+The exit status is 0 if all is good, 1 if a file or setting is not, 2 if the check could not run.
 """
 EXAMPLE = """\
 example:
@@ -74,11 +73,25 @@ def check(config, split, workers, out, force, cfg_options):
                 bar.update(task, completed=done, total=total)
 
             summary = check_dataset(dataset, workers, print, progress)
+        wrong_heads = list(heads_for_other_classes(settings.get('model'), summary.classes))
+        for line in wrong_heads:
+            print(line)
         if summary.has_labels:
-            sys.stdout.write(render([frequency_table(summary)], 'text'))
+            print(frequency_table(summary))
         print(f'\n{summary.images:,} images, {summary.bad_files:,} bad files, picture: {out}')
         write_figure(draw_frequencies(summary), temporary, dpi=150)
-    return 1 if summary.bad_files else 0
+    return 1 if summary.bad_files or summary.wrong_settings or wrong_heads else 0
+
+
+def heads_for_other_classes(part, classes, name='model'):
+    """Yield a line for each head in a model's config whose number of classes is another."""
+    items = part.items() if isinstance(part, dict) else ()
+    if isinstance(part, list):
+        items = enumerate(part)
+    for key, value in items:
+        if key == 'num_classes' and 'head' in name and value != len(classes):
+            yield f'{name}.num_classes is {value}, and the data set has {len(classes)} classes'
+        yield from heads_for_other_classes(value, classes, f'{name}.{key}')
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 from mmseg_ctx.utils.commandline import ArgumentParser, integer, picture, run
 from mmseg_ctx.utils.files import write_figure, writing
 from mmseg_ctx.utils.tables import render
-from mmseg_ctx.visualization.predictions import compare_predictions
+from mmseg_ctx.visualization.comparison import compare_predictions
 
 DESCRIPTION = """\
 Compare the predictions of several models on one test set: print the mean IoU of each model over all
@@ -41,7 +41,19 @@ def parse(arguments):
         '--out', required=True, type=picture, metavar='FILE', help='picture to write'
     )
     parser.add_argument(
-        '--scenes', type=integer(1), default=6, help='number of images in the picture; default: 6'
+        '--images',
+        '--scenes',
+        type=integer(1),
+        default=6,
+        metavar='N',
+        help='number of images in the picture; default: 6',
+    )
+    parser.add_argument(
+        '--choose',
+        choices=('spread', 'differ'),
+        default='spread',
+        help='draw images spread over the test set, or those where the models differ most; '
+        'default: spread',
     )
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
     arguments = parser.parse_args(arguments)
@@ -66,7 +78,7 @@ def main(arguments):
     read = [path for _, folder in arguments.predictions for path in folder.iterdir()]
     with writing(arguments.out, arguments.force, read) as temporary:
         table, figure = compare_predictions(
-            arguments.config, dict(arguments.predictions), arguments.scenes
+            arguments.config, dict(arguments.predictions), arguments.images, arguments.choose
         )
         print(render([table], 'text'))
         write_figure(figure, temporary, dpi=150)

@@ -11,8 +11,7 @@ from mmseg_ctx.utils.commandline import (
     progress_bar,
     run,
 )
-from mmseg_ctx.visualization.explore.explorer import Explorer
-from mmseg_ctx.visualization.explore.images import ImageFolder
+from mmseg_ctx.visualization.explore.explorer import Explorer, find_images
 from mmseg_ctx.visualization.explore.server import require_free, require_gradio, serve
 
 DESCRIPTION = """\
@@ -21,7 +20,7 @@ a browser, and stop the tool with Ctrl-C.
 
 Choose an image from the config's test data, from a folder or by upload, and click a pixel. The page
 shows the most probable classes of the pixel, and the context that the method used there. For a
-decode head that is none of the five methods it shows the prediction alone.
+decode head that is no context method of this package it shows the prediction alone.
 
 By default only this machine can reach the page. With another --host, everyone who can reach the
 page can see the images in DIR and the test data.
@@ -48,8 +47,7 @@ def main(arguments):
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
     # These checks are quick, so they come before the model is loaded.
-    if options.images is not None:
-        ImageFolder(options.images)
+    images = [] if options.images is None else find_images(options.images)
     require_free(options.host, options.port)
     require_gradio()
     with progress_bar() as bar:
@@ -57,8 +55,8 @@ def main(arguments):
         segmentor = load_segmentor(
             options.config, options.checkpoint, options.cfg_options, options.device
         )
-        explorer = Explorer(segmentor, options.images)
-    serve(explorer, Path(options.config).stem, options.host, options.port)
+        explorer = Explorer(segmentor)
+    serve(explorer, Path(options.config).stem, images, options.host, options.port)
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ from mmseg_ctx.utils.commandline import (
     progress_bar,
     run,
 )
-from mmseg_ctx.visualization.context import require_methods
+from mmseg_ctx.utils.errors import needs_extra
 from mmseg_ctx.visualization.files import item_readers, sheet_paths, write_sheet
 
 DESCRIPTION = """\
@@ -24,7 +24,7 @@ EXAMPLE = """\
 example:
   python tools/visualize_context.py \\
       configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py \\
-      work_dirs/dmnet/iter_600.pth test:0 test:3 --out work_dirs/dmnet/context
+      work_dirs/demo/dmnet/iter_600.pth test:0 test:3 --out work_dirs/demo/dmnet/context
   python tools/visualize_context.py CONFIG CHECKPOINT street.jpg --labels street.png --out context
 """
 
@@ -55,10 +55,9 @@ def main(arguments):
     segmentor = load_segmentor(
         options.config, options.checkpoint, options.cfg_options, options.device
     )
-    require_methods(segmentor)
     readers = item_readers(segmentor.cfg, options.images, options.labels)
     sheets = list(zip(readers, paths, strict=True))
-    with progress_bar() as bar:
+    with needs_extra('visualize'), progress_bar() as bar:
         for read_item, path in bar.track(sheets, description='sheets'):
             write_sheet(segmentor, read_item(), path, options.force)
     print('\n'.join(map(str, paths)))

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/acnet_r50-d16.py',
     '../_base_/datasets/coco_stuff10k.py',
-    '../_base_/schedules/schedule_40k.py',
+    '../_base_/schedules/schedule_20k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
@@ -18,3 +18,7 @@ tta_pipeline[1]['transforms'][0] = [
     dict(type='Resize', scale_factor=s, keep_ratio=True)
     for s in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25)
 ]
+iterations = 40_000
+param_scheduler = [dict(_base_.param_scheduler[0], end=iterations)]
+train_cfg = dict(max_iters=iterations, val_interval=iterations // 10)
+default_hooks = dict(checkpoint=dict(interval=iterations // 10))

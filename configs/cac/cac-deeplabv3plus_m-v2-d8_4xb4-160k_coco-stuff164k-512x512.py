@@ -1,7 +1,7 @@
 # CAC with DeepLabV3+ on MobileNetV2, Table 1: 34.71 mIoU, 35.81 with scales and flip.
 _base_ = [
     '../_base_/models/deeplabv3plus_m-v2-d8.py',
-    '../_base_/datasets/coco_stuff164k_photometric.py',
+    '../_base_/datasets/coco_stuff164k.py',
     '../_base_/schedules/schedule_160k.py',
     '../_base_/default_runtime.py',
 ]

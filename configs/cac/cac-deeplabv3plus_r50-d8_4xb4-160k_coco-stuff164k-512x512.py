@@ -1,7 +1,7 @@
 # CAC with DeepLabV3+ on ResNet-50, Table 1: 42.99 mIoU, 43.97 with scales and flip.
 _base_ = [
     '../_base_/models/deeplabv3plus_r50-d8.py',
-    '../_base_/datasets/coco_stuff164k_photometric.py',
+    '../_base_/datasets/coco_stuff164k.py',
     '../_base_/schedules/schedule_160k.py',
     '../_base_/default_runtime.py',
 ]

@@ -1,7 +1,7 @@
 # CAC with FCN on MobileNetV2, Table 1: 25.37 mIoU, 27.17 with scales and flip.
 _base_ = [
     '../_base_/models/fcn_m-v2-d8.py',
-    '../_base_/datasets/coco_stuff164k_photometric.py',
+    '../_base_/datasets/coco_stuff164k.py',
     '../_base_/schedules/schedule_160k.py',
     '../_base_/default_runtime.py',
 ]

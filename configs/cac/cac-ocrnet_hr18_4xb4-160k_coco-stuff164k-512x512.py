@@ -1,7 +1,7 @@
 # CAC with OCRNet on HRNet-W18, Table 1: 39.12 mIoU, 40.65 with scales and flip.
 _base_ = [
     '../_base_/models/ocrnet_hr18.py',
-    '../_base_/datasets/coco_stuff164k_photometric.py',
+    '../_base_/datasets/coco_stuff164k.py',
     '../_base_/schedules/schedule_160k.py',
     '../_base_/default_runtime.py',
 ]

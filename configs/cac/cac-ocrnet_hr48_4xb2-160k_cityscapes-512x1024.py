@@ -2,7 +2,7 @@
 # (Section 4.1).
 _base_ = [
     '../_base_/models/ocrnet_hr48.py',
-    '../_base_/datasets/cityscapes_photometric.py',
+    '../_base_/datasets/cityscapes.py',
     '../_base_/schedules/schedule_160k.py',
     '../_base_/default_runtime.py',
 ]
@@ -16,5 +16,8 @@ model = dict(
         ),
     ],
 )
-train_dataloader = dict(batch_size=2)
+# The photometric distortion is MMSegmentation's.
+train_pipeline = _base_.train_pipeline
+train_pipeline.insert(-1, dict(type='PhotoMetricDistortion'))
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(optimizer=dict(weight_decay=5e-4))

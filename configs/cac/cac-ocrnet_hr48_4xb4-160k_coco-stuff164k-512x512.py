@@ -1,7 +1,7 @@
 # CAC with OCRNet on HRNet-W48, Table 1: 42.64 mIoU, 43.53 with scales and flip.
 _base_ = [
     '../_base_/models/ocrnet_hr48.py',
-    '../_base_/datasets/coco_stuff164k_photometric.py',
+    '../_base_/datasets/coco_stuff164k.py',
     '../_base_/schedules/schedule_160k.py',
     '../_base_/default_runtime.py',
 ]

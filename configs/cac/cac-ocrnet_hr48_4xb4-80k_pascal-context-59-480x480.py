@@ -2,7 +2,7 @@
 # (Section 4.1).
 _base_ = [
     '../_base_/models/ocrnet_hr48.py',
-    '../_base_/datasets/pascal_context_59_photometric.py',
+    '../_base_/datasets/pascal_context_59.py',
     '../_base_/schedules/schedule_80k.py',
     '../_base_/default_runtime.py',
 ]

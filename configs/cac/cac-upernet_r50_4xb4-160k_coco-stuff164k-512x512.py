@@ -1,7 +1,7 @@
 # CAC with UPerNet on ResNet-50, Table 1: 41.26 mIoU, 42.30 with scales and flip.
 _base_ = [
     '../_base_/models/upernet_r50.py',
-    '../_base_/datasets/coco_stuff164k_photometric.py',
+    '../_base_/datasets/coco_stuff164k.py',
     '../_base_/schedules/schedule_160k.py',
     '../_base_/default_runtime.py',
 ]

@@ -1,7 +1,7 @@
 # CAC with UPerNet on Swin-B (ImageNet-22K), Table 1: 48.26 mIoU, 49.55 with scales and flip.
 _base_ = [
     '../_base_/models/upernet_swin-b-384.py',
-    '../_base_/datasets/coco_stuff164k_photometric.py',
+    '../_base_/datasets/coco_stuff164k.py',
     '../_base_/schedules/schedule_160k_swin.py',
     '../_base_/default_runtime.py',
 ]

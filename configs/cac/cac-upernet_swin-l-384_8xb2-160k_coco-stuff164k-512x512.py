@@ -1,7 +1,7 @@
 # CAC with UPerNet on Swin-L (ImageNet-22K), Table 1: 48.82 mIoU, 50.00 with scales and flip.
 _base_ = [
     '../_base_/models/upernet_swin-l-384.py',
-    '../_base_/datasets/coco_stuff164k_photometric.py',
+    '../_base_/datasets/coco_stuff164k.py',
     '../_base_/schedules/schedule_160k_swin.py',
     '../_base_/default_runtime.py',
 ]

@@ -1,7 +1,7 @@
 # CAC with UPerNet on Swin-T, Table 1: 44.57 mIoU, 45.83 with scales and flip.
 _base_ = [
     '../_base_/models/upernet_swin-t.py',
-    '../_base_/datasets/coco_stuff164k_photometric.py',
+    '../_base_/datasets/coco_stuff164k.py',
     '../_base_/schedules/schedule_160k_swin.py',
     '../_base_/default_runtime.py',
 ]

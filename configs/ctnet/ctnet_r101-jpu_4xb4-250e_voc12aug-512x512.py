@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/ctnet_r50_jpu.py',
     '../_base_/datasets/pascal_voc12_aug.py',
-    '../_base_/schedules/schedule_250e_voc12aug.py',
+    '../_base_/schedules/schedule_20k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
@@ -25,3 +25,10 @@ train_dataloader = dict(
     )
 )
 optim_wrapper = dict(optimizer=dict(lr=0.001))
+# 250 epochs × 10,582 images / 16 images an iteration = 165,343.75.
+iterations = 165_344
+# A tenth, rounded up: the last interval ends where the training ends.
+interval = 16_535
+param_scheduler = [dict(_base_.param_scheduler[0], end=iterations)]
+train_cfg = dict(max_iters=iterations, val_interval=interval)
+default_hooks = dict(checkpoint=dict(interval=interval))

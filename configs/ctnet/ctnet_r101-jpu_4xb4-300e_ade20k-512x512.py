@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/ctnet_r50_jpu.py',
     '../_base_/datasets/ade20k.py',
-    '../_base_/schedules/schedule_300e_ade20k.py',
+    '../_base_/schedules/schedule_20k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
@@ -19,3 +19,10 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(optimizer=dict(lr=0.005))
+# 300 epochs × 20,210 images / 16 images an iteration = 378,937.5.
+iterations = 378_938
+# A tenth, rounded up: the last interval ends where the training ends.
+interval = 37_894
+param_scheduler = [dict(_base_.param_scheduler[0], end=iterations)]
+train_cfg = dict(max_iters=iterations, val_interval=interval)
+default_hooks = dict(checkpoint=dict(interval=interval))

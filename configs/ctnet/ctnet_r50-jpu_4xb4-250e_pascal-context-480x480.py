@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/ctnet_r50_jpu.py',
     '../_base_/datasets/pascal_context.py',
-    '../_base_/schedules/schedule_250e_pascal_context.py',
+    '../_base_/schedules/schedule_20k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
@@ -18,3 +18,10 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(optimizer=dict(lr=0.001))
+# 250 epochs × 4,998 images / 16 images an iteration = 78,093.75.
+iterations = 78_094
+# A tenth, rounded up: the last interval ends where the training ends.
+interval = 7_810
+param_scheduler = [dict(_base_.param_scheduler[0], end=iterations)]
+train_cfg = dict(max_iters=iterations, val_interval=interval)
+default_hooks = dict(checkpoint=dict(interval=interval))

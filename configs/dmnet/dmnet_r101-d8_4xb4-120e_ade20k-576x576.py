@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/dmnet_r50-d8.py',
     '../_base_/datasets/ade20k_576x576.py',
-    '../_base_/schedules/schedule_120e_ade20k.py',
+    '../_base_/schedules/schedule_20k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
@@ -12,3 +12,10 @@ model = dict(
     decode_head=dict(num_classes=150),
     auxiliary_head=dict(num_classes=150),
 )
+# 120 epochs × 20,210 images / 16 images an iteration = 151,575.
+iterations = 151_575
+# A tenth, rounded up: the last interval ends where the training ends.
+interval = 15_158
+param_scheduler = [dict(_base_.param_scheduler[0], end=iterations)]
+train_cfg = dict(max_iters=iterations, val_interval=interval)
+default_hooks = dict(checkpoint=dict(interval=interval))

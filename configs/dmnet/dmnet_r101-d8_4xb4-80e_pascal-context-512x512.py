@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/dmnet_r50-d8.py',
     '../_base_/datasets/pascal_context_512x512.py',
-    '../_base_/schedules/schedule_80e_pascal_context.py',
+    '../_base_/schedules/schedule_20k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
@@ -14,3 +14,8 @@ model = dict(
     auxiliary_head=dict(num_classes=60),
 )
 optim_wrapper = dict(optimizer=dict(lr=0.005))
+# 80 epochs × 4,998 images / 16 images an iteration = 24,990.
+iterations = 24_990
+param_scheduler = [dict(_base_.param_scheduler[0], end=iterations)]
+train_cfg = dict(max_iters=iterations, val_interval=iterations // 10)
+default_hooks = dict(checkpoint=dict(interval=iterations // 10))

@@ -1,22 +1,22 @@
 """Reads every file of a data set before days of training, and says what is wrong with which."""
 
-from contextlib import suppress
+from collections import Counter
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from mmengine import fileio
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
-from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.errors import first_names, value_errors
 from mmseg_ctx.utils.images import read_image, reason
-from mmseg_ctx.utils.tables import Column, Table
 
 # The steps of a pipeline that read image and label; the others change what was read.
 LOADING = ('Load', 'Render')
@@ -32,6 +32,7 @@ class Summary:
     occurrences: np.ndarray
     images: int = 0
     bad_files: int = 0
+    wrong_settings: int = 0
 
 
 def check_dataset(config, workers=0, report=print, progress=lambda done, total: None):
@@ -42,26 +43,39 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
             ``ConcatDataset`` and the like may be around it.
         workers (int): Processes that read; 0 reads in this one. Default: 0.
         report (Callable[[str], None]): Called at once with a line for each problem, which begins
-            with the file's path. Default: ``print``.
+            with the path of the file, or of the folder where files are missing. Default: ``print``.
         progress (Callable[[int, int], None]): Called after each image with the number of images
             read and of all. Default: nothing.
 
     Returns:
-        Summary: Counts of images, bad files and class frequencies.
+        Summary: Counts of images, bad files, wrong settings and class frequencies.
 
     Raises:
-        ValueError: The data set cannot be built, or it has no images.
+        ValueError: The data set cannot be built, it has no images, its parts have different
+            classes, or its pipeline has another ``reduce_zero_label``.
     """
     init_default_scope('mmseg')
     parts = [_Reader(part) for part in _without_wrappers(config)]
-    classes = parts[0].classes
+    place, classes = parts[0].place, parts[0].classes
+    for part in parts[1:]:
+        if part.classes != classes:
+            alone = first_names(sorted(set(part.classes) ^ set(classes))) or 'another order'
+            raise ValueError(
+                f'data sets of one loader must have the same classes, and one of {place!r} and '
+                f'{part.place!r} alone has {alone}'
+            )
     pixels, occurrences = np.zeros((2, len(classes)), np.int64)
     summary = Summary(classes, any(part.has_labels for part in parts), pixels, occurrences)
     total = sum(map(len, parts))
+    known = {path for part in parts for path in part.label_paths()}
     for part in parts:
-        for path in part.labels_without_image():
+        for path in sorted(part.labels_in_folder() - known):
             report(f'{path}: has no image')
             summary.bad_files += 1
+        missing = getattr(part.dataset, 'expected_images', 0) - len(part)
+        if missing > 0:
+            report(f'{part.place}: {missing} images of the data set are missing')
+            summary.bad_files += missing
         for problems, counts in DataLoader(part, batch_size=None, num_workers=workers):
             for problem in problems:
                 report(problem)
@@ -70,6 +84,12 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
             pixels += counts.numpy()
             occurrences += counts.numpy() > 0
             progress(summary.images, total)
+        if part.reduces_zero_label and not pixels[-1] and pixels[:-1].all():
+            report(
+                f'{part.place}: label 0 is ignored by reduce_zero_label=True, and no label has the '
+                f'last value, {len(classes)}: if 0 is a class, set reduce_zero_label=False'
+            )
+            summary.wrong_settings += 1
     return summary
 
 
@@ -88,32 +108,39 @@ class _Reader(Dataset):
     """Gives for each image what is wrong with its files, and the pixels of each class ``[N]``."""
 
     def __init__(self, config):
-        place = config.get('data_root') or config.get('data_prefix')
-        with value_errors(f'{config.get("type")} cannot read the data set in {place!r}'):
+        self.place = config.get('data_root') or config.get('data_prefix')
+        with value_errors(f'{config.get("type")} cannot read the data set in {self.place!r}'):
             named = [(_name(step), step) for step in config['pipeline']]
             # The others are not built, so that none of them is a reason to refuse the data set.
-            self.steps = [
-                (name, Compose([step])) for name, step in named if name.startswith(LOADING)
-            ]
+            loading = [(name, step) for name, step in named if name.startswith(LOADING)]
+            self.steps = [(name, Compose([step])) for name, step in loading]
             self.has_labels = any('Image' not in name for name, _ in self.steps)
-            self.dataset = DATASETS.build({**config, 'pipeline': []})
+            self.dataset = _build(config)
             self.classes = tuple(self.dataset.metainfo['classes'])
+            self.reduces_zero_label = bool(self.dataset.reduce_zero_label)
+            # MMSegmentation's loading step refuses every file if it has another setting.
+            settings = {self.reduces_zero_label}.union(
+                s.get('reduce_zero_label') for _, s in loading
+            )
+            if settings - {self.reduces_zero_label, None}:
+                raise ValueError('set reduce_zero_label in the data set, not in its pipeline alone')
 
     def __len__(self):
         return len(self.dataset)
 
-    def labels_without_image(self):
-        """Yield the labels that a data set leaves out where it lists the images of a folder."""
+    def label_paths(self):
+        """Return the path of each image's label, or None for an image without one."""
+        return [self.dataset.get_data_info(index).get('seg_map_path') for index in range(len(self))]
+
+    def labels_in_folder(self):
+        """Return all labels of the folder, where a data set takes all images of a folder."""
         folder = self.dataset.data_prefix.get('seg_map_path')
         if not self.has_labels or not folder or Path(self.dataset.ann_file or '').is_file():
-            return
+            return set()
         place = dict(backend_args=self.dataset.backend_args)
         suffix = self.dataset.seg_map_suffix
-        known = {info['seg_map_path'] for info in map(self.dataset.get_data_info, range(len(self)))}
-        for name in fileio.list_dir_or_file(folder, False, suffix=suffix, recursive=True, **place):
-            path = fileio.join_path(folder, name, **place)
-            if path not in known:
-                yield path
+        names = fileio.list_dir_or_file(folder, False, suffix=suffix, recursive=True, **place)
+        return {fileio.join_path(folder, name, **place) for name in names}
 
     def __getitem__(self, index):
         info = self.dataset.get_data_info(index)
@@ -148,13 +175,32 @@ class _Reader(Dataset):
             (height, width), (rows, columns) = label.shape, info['img'].shape[:2]
             yield f'is {width}×{height} and its image {columns}×{rows} pixels'
         # As the file has it: the loading step subtracts one where label 0 is ignored.
-        shift = int(self.dataset.reduce_zero_label)
+        shift = int(self.reduces_zero_label)
         others = np.flatnonzero(pixels[number:]) + number
         if outside := [str(each + shift) for each in others if each != self.dataset.ignore_index]:
             allowed = f'{shift} to {number - 1 + shift}'
-            yield f'has label values {", ".join(outside)}; classes are {allowed}'
+            hint = ', or from 1 with reduce_zero_label=True' if outside == [str(number)] else ''
+            yield f'has label values {", ".join(outside)}; classes are {allowed}{hint}'
         elif not counts.any():
             yield 'has no labelled pixel'
+
+
+def _build(config):
+    """Build a data set without its pipeline; if it is empty, say what lies there instead."""
+    try:
+        return DATASETS.build({**config, 'pipeline': []})
+    except ValueError:  # what MMEngine raises where it serialises an empty list
+        dataset = DATASETS.build({**config, 'pipeline': [], 'serialize_data': False})
+        if len(dataset):
+            raise
+    place = dict(backend_args=dataset.backend_args)
+    if dataset.ann_file and fileio.isfile(dataset.ann_file, **place):
+        raise ValueError(f'{dataset.ann_file} lists no image')
+    folder = dataset.data_prefix['img_path']
+    names = fileio.list_dir_or_file(folder, False, recursive=True, **place)
+    there = Counter(Path(name).suffix or name for name in names)
+    others = ', '.join(f'{suffix} ({count})' for suffix, count in there.most_common(5))
+    raise ValueError(f'{folder} has no {dataset.img_suffix} file; it has {others or "no file"}')
 
 
 def _name(step):
@@ -164,52 +210,53 @@ def _name(step):
 
 def _largest(path, backend_args):
     """Decode a file completely; return its largest value if they have over eight bits, or 0."""
-    # OpenCV reads more formats; where it cannot, the loading step says so.
-    with suppress(UnidentifiedImageError):
+    # The loading step has limits of its own: OpenCV's, which reads larger images and more formats.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
         image = read_image(path, backend_args)
-        if image.mode.startswith(('I', 'F')):
-            return int(np.max(image))
-    return 0
+        return int(np.max(image)) if image.mode.startswith(('I', 'F')) else 0
+    except UnidentifiedImageError:
+        return 0
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def frequency_table(summary):
     """Return a table of a summary's classes: their shares of the labelled pixels and the images."""
-    columns = (
-        Column('name', 'class'),
-        Column('pixels', 'pixels', '{:,}'.format),
-        Column('share', 'of the pixels [%]', '{:.3f}'.format),
-        Column('images', 'images', '{:,}'.format),
-        Column('note', ''),
+    table = PrettyTable(['class', 'pixels', 'of the pixels [%]', 'images', ''], align='r')
+    table.align['class'] = 'l'
+    numbers = zip(
+        summary.classes, summary.pixels, _shares(summary), summary.occurrences, strict=True
     )
-    total = max(int(summary.pixels.sum()), 1)
-    numbers = zip(summary.pixels.tolist(), summary.occurrences.tolist(), strict=True)
-    rows = []
-    for name, (pixels, images) in zip(summary.classes, numbers, strict=True):
-        share, note = 100 * pixels / total, '' if pixels else 'never occurs'
-        rows.append(dict(name=name, pixels=pixels, share=share, images=images, note=note))
-    return Table('Class frequencies', columns, rows)
+    for name, pixels, share, images in numbers:
+        note = '' if pixels else 'never occurs'
+        table.add_row([name, f'{pixels:,}', f'{share:.3f}', f'{images:,}', note])
+    return table
+
+
+def _shares(summary):
+    return 100 * summary.pixels / max(summary.pixels.sum(), 1)
 
 
 def draw_frequencies(summary):
     """Return a figure of a summary's class frequencies, the most frequent class on top."""
-    rows = sorted(frequency_table(summary).rows, key=itemgetter('share'))
-    places, shares = range(len(rows)), [row['share'] for row in rows]
-    figure = Figure(figsize=(8, 1.2 + 0.16 * len(rows)), layout='constrained')
+    shares = _shares(summary)
+    order = np.argsort(shares, kind='stable')
+    figure = Figure(figsize=(8, 1.2 + 0.16 * len(order)), layout='constrained')
     axes = figure.subplots()
-    axes.barh(places, shares, color='tab:blue')
-    axes.set_yticks(places, [row['name'] for row in rows], parse_math=False)
-    if any(shares):
+    axes.barh(range(len(order)), shares[order], color='tab:blue')
+    names = [summary.classes[index] for index in order]
+    axes.set_yticks(range(len(order)), names, parse_math=False)
+    if shares.any():
         axes.set_xscale('log')
-        lowest, highest = np.log10([min(filter(None, shares)), max(shares)])
-        axes.set_xlim(10.0 ** (np.ceil(lowest) - 1), 10.0 ** (np.floor(highest) + 1))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter('{x:g}')
         axes.grid(axis='x', linewidth=0.5)
         axes.set_axisbelow(True)
     axes.set_xlabel('share of the labelled pixels [%]')
-    axes.set_title(f'{len(rows)} classes, {summary.images:,} images', fontsize=10)
+    axes.set_title(f'{len(order)} classes, {summary.images:,} images', fontsize=10)
     axes.tick_params(axis='y', labelsize=6)
     axes.margins(y=0.01)
-    for row, label in zip(rows, axes.get_yticklabels(), strict=True):
-        if row['note']:
-            label.set_color('tab:red')
+    for index, label in zip(order, axes.get_yticklabels(), strict=True):
+        label.set_color('black' if shares[index] else 'tab:red')
     return figure

@@ -7,15 +7,8 @@ have the same parameter names in 1.x. Only the names of the two projectors diffe
 
 import re
 
-from mmseg_ctx.checkpoints.conversion import (
-    Conversion,
-    build_model,
-    refuse_partial,
-    restrict_to_model,
-    save,
-)
+from mmseg_ctx.checkpoints.conversion import Conversion, build_model, restrict_to_model, write
 from mmseg_ctx.checkpoints.loading import class_colours, class_names, load_checkpoint
-from mmseg_ctx.utils.files import writing
 
 # Their names of the projectors, and ours. Heads of a cascade have a number: decode_head.1.
 PROJECTORS = {'proj': 'estimate_projector', 'apd_proj': 'oracle_projector'}
@@ -47,21 +40,19 @@ def convert_cac(source, destination, config=None, force=False, partial=False):
         OSError: A file cannot be read or written.
         ValueError: ``source`` is no such checkpoint, or does not match the model.
     """
-    with writing(destination, force, filter(None, (source, config))) as temporary:
-        state_dict, meta = load_checkpoint(source)
-        conversion = convert_state_dict(state_dict)
-        if config is not None:
-            conversion = restrict_to_model(conversion, build_model(config))
-        if not partial:
-            refuse_partial(conversion, source)
-        # MMSegmentation 0.x keeps these in capitals.
-        names = {
-            'classes': class_names(meta.get('CLASSES')),
-            'palette': class_colours(meta.get('PALETTE')),
-        }
-        known = {name: value for name, value in names.items() if value is not None}
-        save(conversion, temporary, meta={'dataset_meta': known} if known else {})
-    return conversion
+    return write(_read, source, destination, config, force, partial)
+
+
+def _read(source, config):
+    state_dict, meta = load_checkpoint(source)
+    conversion = convert_state_dict(state_dict)
+    if config is not None:
+        conversion = restrict_to_model(conversion, build_model(config))
+    # MMSegmentation 0.x keeps these in capitals.
+    names, colours = class_names(meta.get('CLASSES')), class_colours(meta.get('PALETTE'))
+    known = {'classes': names} if names else {}
+    known |= {'palette': colours} if colours else {}
+    return conversion, {'dataset_meta': known} if known else {}
 
 
 def convert_state_dict(state_dict):

@@ -1,5 +1,6 @@
 """Common parts of the converters: converted weights, their comparison with a model, the file."""
 
+import io
 import re
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import torch
 
 from mmseg_ctx.utils.configs import read_config
 from mmseg_ctx.utils.errors import first_names, value_errors
+from mmseg_ctx.utils.files import writing
 from mmseg_ctx.utils.models import build
 
 # Weights that the context-aware classifier adds to the head inside it.
@@ -117,12 +119,26 @@ def refuse_partial(conversion, source):
         )
 
 
-def save(conversion, path, meta):
-    """Write a checkpoint in MMEngine's format.
+def write(read, source, destination, config, force, partial):
+    """Read an authors' file, and write a checkpoint in MMEngine's format.
 
     Args:
-        conversion (Conversion): The weights.
-        path (str | Path): The file.
-        meta (dict): The checkpoint's ``meta``, such as ``dataset_meta`` with the classes' names.
+        read (Callable): Returns, for ``source`` and ``config``, the weights as a
+            :class:`Conversion` and the checkpoint's ``meta``.
+        source (str | Path): The authors' file.
+        destination (str | Path): The checkpoint to write.
+        config (str | Path | None): Config of the model.
+        force (bool): Whether to replace an existing ``destination``.
+        partial (bool): Whether to write also what :func:`refuse_partial` would refuse.
+
+    Returns:
+        Conversion: The written weights, and the names that were renamed, missing or left over.
     """
-    torch.save({'state_dict': conversion.state_dict, 'meta': meta}, path)
+    with writing(destination, force, filter(None, (source, config))) as temporary:
+        conversion, meta = read(source, config)
+        if not partial:
+            refuse_partial(conversion, source)
+        content = io.BytesIO()  # PyTorch's own writer reports a full disk as a RuntimeError
+        torch.save({'state_dict': conversion.state_dict, 'meta': meta}, content)
+        temporary.write_bytes(content.getbuffer())
+    return conversion

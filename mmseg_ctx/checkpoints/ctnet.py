@@ -9,17 +9,10 @@ order of the levels in the joint pyramid upsampling. The backbone equals MMSegme
 import torch
 from mmengine.config import Config
 
-from mmseg_ctx.checkpoints.conversion import (
-    Conversion,
-    build_model,
-    refuse_partial,
-    restrict_to_model,
-    save,
-)
+from mmseg_ctx.checkpoints.conversion import Conversion, build_model, restrict_to_model, write
 from mmseg_ctx.checkpoints.paddle import load_pdparams
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.errors import one_line
-from mmseg_ctx.utils.files import writing
 from mmseg_ctx.utils.models import build
 
 # Blocks in each stage of the backbones with released weights.
@@ -53,42 +46,8 @@ CLASS_LOGITS = 'decode_head.channel_context.class_logits'
 CLASS_NORM = 'class probability norm'
 
 
-def _backbone_modules():
-    """Return our name of each module of ``ResNetV1d`` by the authors' name."""
-    modules = {}
-    for i in range(3):
-        modules[f'backbone.conv1_{i + 1}._conv'] = f'backbone.stem.{3 * i}'
-        modules[f'backbone.conv1_{i + 1}._batch_norm'] = f'backbone.stem.{3 * i + 1}'
-    for stage, blocks in enumerate(STAGE_BLOCKS[101]):
-        for block in range(blocks):
-            theirs, ours = f'backbone.bb_{stage}_{block}', f'backbone.layer{stage + 1}.{block}'
-            for i in range(3):
-                modules[f'{theirs}.conv{i}._conv'] = f'{ours}.conv{i + 1}'
-                modules[f'{theirs}.conv{i}._batch_norm'] = f'{ours}.bn{i + 1}'
-            modules[f'{theirs}.short._conv'] = f'{ours}.downsample.1'
-            modules[f'{theirs}.short._batch_norm'] = f'{ours}.downsample.2'
-    return modules
-
-
-def _neck_modules():
-    """Return our name of each module of ``JPU`` by the authors' name."""
-    modules = {}
-    for level in range(3):
-        theirs, ours = f'backbone.JPU.conv{level + 3}', f'neck.conv_layers.{level}.0'
-        modules |= {f'{theirs}.0': f'{ours}.conv', f'{theirs}.1': f'{ours}.bn'}
-    for branch in range(4):
-        theirs, ours = f'backbone.JPU.dilation{branch + 1}', f'neck.dilation_layers.{branch}.0'
-        modules |= {
-            f'{theirs}.0.conv1': f'{ours}.depthwise_conv.conv',
-            f'{theirs}.0.bn': f'{ours}.depthwise_conv.bn',
-            f'{theirs}.0.pointwise': f'{ours}.pointwise_conv.conv',
-            f'{theirs}.1': f'{ours}.pointwise_conv.bn',
-        }
-    return modules
-
-
-def _head_modules():
-    """Return our name of each module of both heads by the authors' name."""
+def _modules():
+    """Return our name of each module by the authors' name, for the deepest backbone."""
     modules = {
         'head.ccm.ccm_layer.line': SCALE_MERGE,
         'head.ccm.fc1.0._conv': CLASS_LOGITS,
@@ -99,11 +58,35 @@ def _head_modules():
     for i in range(4):
         modules[f'head.ccm.ccm_layer.conv{i}'] = f'decode_head.channel_context.excitation.convs.{i}'
     for theirs, ours in HEAD_LAYERS.items():
-        modules |= {f'{theirs}._conv': f'{ours}.conv', f'{theirs}._batch_norm': f'{ours}.bn'}
+        modules |= _conv_and_norm(theirs, f'{ours}.conv', f'{ours}.bn')
+    for i in range(3):
+        stem = f'backbone.stem.{3 * i}', f'backbone.stem.{3 * i + 1}'
+        modules |= _conv_and_norm(f'backbone.conv1_{i + 1}', *stem)
+        level = f'neck.conv_layers.{i}.0'
+        modules[f'backbone.JPU.conv{i + 3}.0'] = f'{level}.conv'
+        modules[f'backbone.JPU.conv{i + 3}.1'] = f'{level}.bn'
+    for branch in range(4):
+        theirs, ours = f'backbone.JPU.dilation{branch + 1}', f'neck.dilation_layers.{branch}.0'
+        modules[f'{theirs}.0.conv1'] = f'{ours}.depthwise_conv.conv'
+        modules[f'{theirs}.0.bn'] = f'{ours}.depthwise_conv.bn'
+        modules[f'{theirs}.0.pointwise'] = f'{ours}.pointwise_conv.conv'
+        modules[f'{theirs}.1'] = f'{ours}.pointwise_conv.bn'
+    for stage, blocks in enumerate(STAGE_BLOCKS[101]):
+        for block in range(blocks):
+            theirs, ours = f'backbone.bb_{stage}_{block}', f'backbone.layer{stage + 1}.{block}'
+            for i in range(3):
+                names = f'{ours}.conv{i + 1}', f'{ours}.bn{i + 1}'
+                modules |= _conv_and_norm(f'{theirs}.conv{i}', *names)
+            names = f'{ours}.downsample.1', f'{ours}.downsample.2'
+            modules |= _conv_and_norm(f'{theirs}.short', *names)
     return modules
 
 
-MODULES = _backbone_modules() | _neck_modules() | _head_modules()
+def _conv_and_norm(theirs, conv, norm):
+    return {f'{theirs}._conv': conv, f'{theirs}._batch_norm': norm}
+
+
+MODULES = _modules()
 
 
 def convert_ctnet(source, destination, config=None, force=False, partial=False):
@@ -125,19 +108,18 @@ def convert_ctnet(source, destination, config=None, force=False, partial=False):
         OSError: A file cannot be read or written.
         ValueError: ``source`` is no such file, or does not match the model.
     """
-    with writing(destination, force, filter(None, (source, config))) as temporary:
-        arrays = load_pdparams(source)
-        try:
-            model = released_model(arrays) if config is None else build_model(config)
-            conversion = restrict_to_model(convert_arrays(arrays), model)
-        except (IndexError, RuntimeError) as error:
-            raise ValueError(
-                f'{source} has arrays whose shapes contradict each other: {one_line(error)}'
-            ) from error
-        if not partial:
-            refuse_partial(conversion, source)
-        save(conversion, temporary, meta={})
-    return conversion
+    return write(_read, source, destination, config, force, partial)
+
+
+def _read(source, config):
+    arrays = load_pdparams(source)
+    try:
+        model = released_model(arrays) if config is None else build_model(config)
+        return restrict_to_model(convert_arrays(arrays), model), {}
+    except (IndexError, RuntimeError) as error:
+        raise ValueError(
+            f'{source} has arrays whose shapes contradict each other: {one_line(error)}'
+        ) from error
 
 
 def released_model(arrays):

@@ -1,23 +1,28 @@
 """Read a checkpoint without running code from it."""
 
+import json
 import re
 import warnings
 
-import numpy as np
 import torch
+from mmengine.runner import CheckpointLoader
 
-from mmseg_ctx.checkpoints.stand_ins import shown
+from mmseg_ctx.checkpoints.stand_ins import PickledArray, only_stand_ins, shown
 from mmseg_ctx.utils.arguments import is_int
+from mmseg_ctx.utils.errors import needs_extra, value_errors
 
 # DataParallel puts this before every name.
 PARALLEL_PREFIX = 'module.'
 
+# What MMSegmentation knows of the classes: their names and colours.
+DATASET_META = ('classes', 'palette')
+
 
 def load_checkpoint(path):
-    """Read a PyTorch checkpoint with ``weights_only=True``.
+    """Read a checkpoint of PyTorch, with ``weights_only=True``, or of safetensors.
 
     Args:
-        path (str | Path): The file.
+        path (str | Path): The file; safetensors if its suffix is ``.safetensors``.
 
     Returns:
         tuple[dict[str, Tensor], dict]: The state dict, without the ``module.`` of a parallel
@@ -25,12 +30,15 @@ def load_checkpoint(path):
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file is no checkpoint of dense tensors, or asks for a function or class that
-            is not registered as safe.
+        ValueError: The file is no checkpoint of dense tensors, or asks for a function or class
+            other than those of :mod:`mmseg_ctx.checkpoints.stand_ins`.
     """
     open(path, 'rb').close()  # raises an OSError with the file's name
+    if str(path).endswith('.safetensors'):
+        checkpoint = load_from_safetensors(str(path))
+        return checkpoint['state_dict'], checkpoint['meta']
     try:
-        with warnings.catch_warnings():
+        with only_stand_ins(), warnings.catch_warnings():
             # PyTorch's warnings, for example about the protocol, repeat what the error says.
             warnings.simplefilter('ignore')
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
@@ -51,6 +59,35 @@ def load_checkpoint(path):
     # Drops what a file can attach to a tensor, such as hooks.
     state_dict = {name.removeprefix(prefix): value.detach() for name, value in state_dict.items()}
     return state_dict, _items(content.get('meta')) if 'state_dict' in content else {}
+
+
+@CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors$')
+def load_from_safetensors(filename, map_location=None):
+    """Read weights that :func:`mmseg_ctx.checkpoints.save_model` wrote, also for MMEngine.
+
+    Args:
+        filename (str): The file.
+        map_location (str | torch.device | None): Device of the weights; None for the CPU.
+            Default: None.
+
+    Returns:
+        dict: ``state_dict`` and ``meta``, in which ``dataset_meta`` has the classes' names and
+        colours.
+
+    Raises:
+        ImportError: The package safetensors is not installed.
+        ValueError: The file is no safetensors file.
+    """
+    with needs_extra('export'):
+        from safetensors import safe_open
+    with (
+        value_errors(f'{filename} is no file of safetensors'),
+        safe_open(filename, 'pt', str(map_location or 'cpu')) as file,
+    ):
+        state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        known = (file.metadata() or {}).items()
+        dataset_meta = {key: json.loads(text) for key, text in known if key in DATASET_META}
+    return {'state_dict': state_dict, 'meta': {'dataset_meta': dataset_meta}}
 
 
 def _reason(message):
@@ -91,7 +128,8 @@ def class_colours(value):
 
     An array becomes a list: MMSegmentation 0.x draws the colours of classes that have none.
     """
-    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, PickledArray):
+        value = value.array.tolist()
     is_list = isinstance(value, (list, tuple)) and len(value) > 0
     return value if is_list and all(map(_is_colour, value)) else None
 

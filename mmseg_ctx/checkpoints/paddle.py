@@ -1,27 +1,16 @@
 """Read weights of PaddlePaddle, without PaddlePaddle and without running code from the file.
 
-A ``.pdparams`` file is a pickled dictionary of NumPy arrays. Python's own unpickler calls any
-function that a file names, and a short file can make it use up the memory or end the process. So
-this module has an unpickler of its own, with only the operations and names that such a dictionary
-needs.
+A ``.pdparams`` file is a pickled dictionary of NumPy arrays. Python's ``Unpickler``, which is
+written in C, allocates what a file announces and hashes whatever a file uses as a key, so a short
+file can use up the memory or end the process. This module takes the operations that weights need
+from ``_Unpickler``, which is written in Python, and replaces those that trust the file.
 """
 
+import io
 import pickle
-import pickletools
-from collections import OrderedDict
 from pathlib import Path
 
-import numpy as np
-
-from mmseg_ctx.checkpoints.stand_ins import (
-    STAND_INS,
-    FromBuffer,
-    Latin1,
-    PickledArray,
-    PickledDtype,
-    by_numpys_names,
-    shown,
-)
+from mmseg_ctx.checkpoints.stand_ins import ARRAYS, PickledArray, PickledDtype, shown
 from mmseg_ctx.utils.errors import value_errors
 
 # Paddle adds a table of its own names of the parameters to a state dict.
@@ -30,20 +19,11 @@ NAME_TABLE = 'StructuredToParameterName@@'
 # In a file with this key, arrays of 2**30 bytes and more are cut into slices.
 SLICE_TABLE = 'UnpackBigParamInfor@@'
 
-# Operations that push a number, text or bytes, which follow them in the file.
-LITERALS = {
-    *('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT'),
-    *('STRING', 'BINSTRING', 'SHORT_BINSTRING'),
-    *('UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8'),
-    *('SHORT_BINBYTES', 'BINBYTES', 'BINBYTES8', 'BYTEARRAY8'),
-}
-CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': ()}
-
 # A large network's file has some ten thousand operations.
 MAX_OPERATIONS = 1_000_000
 
-# A file of weights uses a byte at most twice: in text that becomes bytes, and in their array.
-MAX_USES = 3
+# Bytes of a text that a file may use repeatedly; longer ones could grow into any amount of memory.
+MAX_REUSED = 256
 
 
 def load_pdparams(path):
@@ -65,188 +45,152 @@ def load_pdparams(path):
         >>> arrays['head.cls_head.weight'].shape
         (60, 512, 1, 1)
     """
-    content = Path(path).read_bytes()
+    content = io.BytesIO(Path(path).read_bytes())
     with value_errors(f'{path} is not a dictionary of Paddle weights'):
         weights = ArrayUnpickler(content).load()
-    if type(weights) not in (dict, OrderedDict):
+    if type(weights) is not dict:
         raise ValueError(f'{path} is not a dictionary of Paddle weights, but {shown(weights)}')
     if SLICE_TABLE in weights:
         raise ValueError(f'{path} holds arrays cut into slices ({SLICE_TABLE}), which are not read')
     weights.pop(NAME_TABLE, None)
-    for name, value in weights.items():
-        if type(name) is not str or type(value) is not PickledArray:
+    arrays = {name: getattr(value, 'array', None) for name, value in weights.items()}
+    for name, array in arrays.items():
+        if array is None:
             raise ValueError(
                 f'{path} is not a dictionary of Paddle weights: {shown(name)} is no numeric array'
             )
-    return {name: np.asarray(value) for name, value in weights.items()}
+    return arrays
 
 
-class ArrayUnpickler:
-    """Reads a pickle of NumPy arrays and plain containers, and refuses anything else.
-
-    Args:
-        content (bytes): The pickle, of any protocol.
-    """
-
-    def __init__(self, content):
-        self.content = content
-        self.stack = []
-        self.outer_stacks = []  # one for each open mark
-        self.memo = {}
-        self.operations = self.bytes = 0
-
-    def load(self):
-        """Return the object in the pickle.
-
-        Raises:
-            Exception: The pickle is damaged, or asks for something that is not allowed. The
-                exception can be of any class.
-        """
-        if not self.content:
-            raise EOFError('Ran out of input')
-        for opcode, argument, _ in pickletools.genops(self.content):
-            self._count(operations=1)
-            if opcode.name in LITERALS:
-                self.stack.append(argument)
-            elif opcode.name in CONSTANTS:
-                self.stack.append(CONSTANTS[opcode.name])
-            else:
-                self._apply(opcode.name, argument)
-        return self.stack.pop()
-
-    def _apply(self, operation, argument):
-        match operation:
-            case 'PROTO' | 'FRAME' | 'STOP':
-                pass
-            case 'MARK':
-                self.outer_stacks.append(self.stack)
-                self.stack = []
-            case 'EMPTY_DICT':
-                self.stack.append({})
-            case 'EMPTY_LIST':
-                self.stack.append([])
-            case 'DICT':
-                items = self._since_mark()
-                self.stack.append({})
-                self._set(items)
-            case 'LIST':
-                items = self._since_mark()
-                self.stack.append(items)
-            case 'TUPLE':
-                items = self._since_mark()
-                self.stack.append(tuple(items))
-            case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
-                items = self._last(int(operation[-1]))
-                self.stack.append(tuple(items))
-            case 'SETITEM':
-                self._set(self._last(2))
-            case 'SETITEMS':
-                self._set(self._since_mark())
-            case 'APPEND':
-                self._extend(self._last(1))
-            case 'APPENDS':
-                self._extend(self._since_mark())
-            case 'MEMOIZE':
-                self.memo[len(self.memo)] = self.stack[-1]
-            case 'PUT' | 'BINPUT' | 'LONG_BINPUT':
-                self.memo[_checked_key(argument)] = self.stack[-1]
-            case 'GET' | 'BINGET' | 'LONG_BINGET':
-                self.stack.append(self.memo[argument])
-            case 'GLOBAL':
-                self.stack.append(_stand_in(argument.replace(' ', '.', 1)))
-            case 'STACK_GLOBAL':
-                self.stack.append(_stand_in('.'.join(self._last(2))))
-            case 'REDUCE':
-                function, arguments = self._last(2)
-                self._count(sum(len(each) for each in arguments if type(each) is list))
-                self.stack.append(function(*arguments))
-                self._count_made(self.stack[-1])
-            case 'BUILD':
-                (state,) = self._last(1)
-                self._build(self.stack[-1], state)
-            case _:
-                raise pickle.UnpicklingError(
-                    f'it has the operation {operation}, which no array has'
-                )
-
-    def _last(self, count):
-        if len(self.stack) < count:
-            raise pickle.UnpicklingError('it takes more from the stack than was put there')
-        last = self.stack[-count:]
-        del self.stack[-count:]
-        return last
-
-    def _since_mark(self):
-        items = self.stack
-        self.stack = self.outer_stacks.pop()
-        return items
-
-    def _set(self, items):
-        target = self.stack[-1]
-        if type(target) not in (dict, OrderedDict):
-            raise pickle.UnpicklingError(f'it sets items of {shown(target)}')
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_checked_key(key)] = value
-
-    def _extend(self, items):
-        target = self.stack[-1]
-        if type(target) is not list:
-            raise pickle.UnpicklingError(f'it appends to {shown(target)}')
-        target.extend(items)
-
-    def _build(self, instance, state):
-        if type(instance) not in (PickledArray, PickledDtype):
-            raise pickle.UnpicklingError(f'it sets attributes of {shown(instance)}')
-        instance.__setstate__(state)
-        self._count_made(instance)
-
-    def _count_made(self, made):
-        """Count the bytes of a new object, since a pickle can use a part of itself repeatedly."""
-        if type(made) in (bytes, PickledArray):
-            self._count(size=memoryview(made).nbytes)
-
-    def _count(self, operations=0, size=0):
-        self.operations += operations
-        self.bytes += size
-        if self.operations > MAX_OPERATIONS or self.bytes > MAX_USES * len(self.content):
-            raise pickle.UnpicklingError('it uses its parts more often than weights do')
+def _encode(text, encoding):
+    """Stand in for ``_codecs.encode``, by which protocol 2 writes bytes."""
+    if type(text) is not str or encoding != 'latin1':
+        raise pickle.UnpicklingError(f'it holds text to encode as {shown(encoding)}, not latin1')
+    return text.encode('latin1')
 
 
-def _stand_in(name):
-    if name not in ALLOWED:
-        raise pickle.UnpicklingError(
-            f'it asks for {name}, and only NumPy arrays and plain containers are read'
-        )
-    return ALLOWED[name]
+def _frombuffer(buffer, dtype, shape, order):
+    """Stand in for ``numpy.core.numeric._frombuffer``, by which protocol 5 writes arrays."""
+    array = PickledArray()
+    array.__setstate__((1, shape, dtype, order == 'F', buffer))
+    return array
 
 
-def _checked_key(key):
-    """Return a key of a dictionary or of the memo if it is a string or a small integer.
-
-    Hashing a deeply nested tuple would end the process. Large integers can share a hash, which
-    makes a dictionary slow.
-    """
-    if type(key) is not str and not (type(key) is int and abs(key) < 2**31):
-        raise pickle.UnpicklingError(f'it holds a dictionary whose key is {shown(key)}')
-    return key
-
-
-class _OrderedDict:
-    """Stands in for ``collections.OrderedDict``, which Python 2 calls with a list of pairs."""
-
-    __slots__ = ()
-
-    def __call__(self, *arguments):
-        (pairs,) = arguments or ([],)
-        if type(pairs) is not list:
-            raise pickle.UnpicklingError(f'it makes a dictionary of {shown(pairs)}')
-        return OrderedDict((_checked_key(key), value) for key, value in pairs)
+def _empty_dict():
+    """Stand in for ``collections.OrderedDict``."""
+    return {}
 
 
 # The stand-in by the full name of what a file may ask for.
 ALLOWED = {
-    **STAND_INS,
-    'collections.OrderedDict': _OrderedDict(),
-    '_codecs.encode': Latin1(),
-    **by_numpys_names('numeric', '_frombuffer', FromBuffer()),
+    **ARRAYS,
+    'collections.OrderedDict': _empty_dict,
+    '_codecs.encode': _encode,
+    'numpy.core.numeric._frombuffer': _frombuffer,
+    'numpy._core.numeric._frombuffer': _frombuffer,
+}
+
+
+class Operations(dict):
+    """Methods of an unpickler by the code of their operation, a limited number of times."""
+
+    left = MAX_OPERATIONS
+
+    def __getitem__(self, code):
+        self.left -= 1
+        if self.left < 0:
+            raise pickle.UnpicklingError(f'it has more than {MAX_OPERATIONS:,} operations')
+        if code not in self:
+            raise pickle.UnpicklingError(f'it has the operation {chr(code)!r}, which no array has')
+        return super().__getitem__(code)
+
+
+class ArrayUnpickler(pickle._Unpickler):
+    """Reads a pickle of NumPy arrays by name, of protocol 2 to 5, and refuses anything else.
+
+    Args:
+        file (BinaryIO): The pickle.
+    """
+
+    def __init__(self, file):
+        super().__init__(file)
+        known = {code: pickle._Unpickler.dispatch[code] for code in b''.join(KNOWN)}
+        self.dispatch = Operations(known | OWN)
+
+    def find_class(self, module, name):
+        """Return the stand-in for what the file names.
+
+        Raises:
+            UnpicklingError: There is none.
+        """
+        if f'{module}.{name}' not in ALLOWED:
+            raise pickle.UnpicklingError(
+                f'it asks for {module}.{name}, and only NumPy arrays and plain containers are read'
+            )
+        return ALLOWED[f'{module}.{name}']
+
+    def _set(self, names, values):
+        # Hashing a deeply nested tuple would end the process.
+        if type(self.stack[-1]) is not dict or any(type(name) is not str for name in names):
+            raise pickle.UnpicklingError('it holds a dictionary whose keys are no names')
+        self.stack[-1].update(zip(names, values, strict=True))
+
+    def _set_item(self):
+        name, value = self.stack[-2:]
+        del self.stack[-2:]
+        self._set([name], [value])
+
+    def _set_items(self):
+        items = self.pop_mark()
+        self._set(items[::2], items[1::2])
+
+    def _build(self):
+        # The attributes of a function have its code.
+        if type(self.stack[-2]) not in (PickledArray, PickledDtype):
+            raise pickle.UnpicklingError(f'it sets attributes of {shown(self.stack[-2])}')
+        self.load_build()
+
+    def _push_bytearray(self):
+        # Python's own method allocates the announced length before it reads.
+        self.append(self.read(int.from_bytes(self.read(8), 'little')))
+
+    def _get(self, place):
+        # Containers in containers, and repeated copies of a long text, could take any memory.
+        value = self.memo[place]
+        size = len(value) if type(value) in (str, bytes) else 0
+        if type(value) in (tuple, list, dict) or size > MAX_REUSED:
+            raise pickle.UnpicklingError('it uses its parts more often than weights do')
+        self.append(value)
+
+    def _get_near(self):
+        self._get(self.read(1)[0])
+
+    def _get_far(self):
+        self._get(int.from_bytes(self.read(4), 'little'))
+
+
+# Operations that Python's own unpickler does, and those in which it trusts the file too much.
+KNOWN = [
+    *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.GLOBAL, pickle.STACK_GLOBAL),
+    *(pickle.MEMOIZE, pickle.BINPUT, pickle.LONG_BINPUT, pickle.REDUCE, pickle.EMPTY_DICT),
+    *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.NONE),
+    *(pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2),
+    *(
+        pickle.EMPTY_LIST,
+        pickle.APPEND,
+        pickle.APPENDS,
+        pickle.LONG1,
+        pickle.BINFLOAT,
+        pickle.SHORT_BINUNICODE,
+        pickle.BINUNICODE,
+    ),
+    *(pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8),
+]
+OWN = {
+    pickle.SETITEM[0]: ArrayUnpickler._set_item,
+    pickle.SETITEMS[0]: ArrayUnpickler._set_items,
+    pickle.BUILD[0]: ArrayUnpickler._build,
+    pickle.BYTEARRAY8[0]: ArrayUnpickler._push_bytearray,
+    pickle.BINGET[0]: ArrayUnpickler._get_near,
+    pickle.LONG_BINGET[0]: ArrayUnpickler._get_far,
 }

@@ -1,26 +1,26 @@
-"""Replacements for NumPy's constructors while a pickle of arrays is read.
+"""Stand-ins for the constructors that a pickle of arrays and MMEngine's history buffers names.
 
 NumPy's own ``ndarray``, ``dtype``, ``scalar`` and ``_reconstruct`` trust a pickle: a file can make
 an object array over bytes, which are then used as pointers, and it can fill an array twice, which
-frees memory that a tensor may still use. The stand-ins accept only numeric types and shapes that
-match their buffer. They have no attributes that a pickle could set.
+frees memory that a tensor may still use. The stand-ins accept only numeric types, and shapes that
+match their buffer. With them, ``torch.load(weights_only=True)`` reads what MMEngine's runner saves.
 """
 
-import math
-import sys
+from contextlib import contextmanager
 from pickle import UnpicklingError
 
 import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.utils import digit_version
 
 # Codes of the accepted types: booleans, integers, floating-point numbers.
 CODES = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
 BYTE_ORDERS = ('<', '>', '=', '|')
 
-# NumPy 1's limit.
-MAX_DIMENSIONS = 32
-
-# The base of an array that is not filled yet. Such an array owns no memory that could be freed.
-UNFILLED = np.empty(0, 'i1')
+# HistoryBuffer's statistics. A pickled buffer refers to each as getattr(HistoryBuffer, name).
+STATISTICS = ('min', 'max', 'current', 'mean')
 
 
 class PickledDtype:
@@ -53,84 +53,112 @@ class PickledDtype:
         Raises:
             UnpicklingError: The state has fields, a shape, a size or another entry.
         """
-        if type(state) is not tuple or len(state) != 8 or type(state[1]) is not str:
+        kinds = [int, str, *[type(None)] * 3, int, int, int]
+        if type(state) is not tuple or [type(entry) for entry in state] != kinds:
             raise UnpicklingError('it holds a type of array that is no plain number')
         version, order, *others = state
-        plain = [type(value) for value in others] == [type(None)] * 3 + [int] * 3
-        if not plain or others[3:] != [-1, -1, 0] or type(version) is not int or version != 3:
+        if version != 3 or order not in BYTE_ORDERS or others[3:] != [-1, -1, 0]:
             raise UnpicklingError('it holds a type of array that is no plain number')
-        if order not in BYTE_ORDERS:
-            raise UnpicklingError(f'it holds an array of the byte order {shown(order)}')
         self.dtype = self.dtype.newbyteorder(order)
 
     def __reduce__(self):
         return self.dtype.__reduce__()
 
 
-class PickledArray(np.ndarray):
-    """Stands in for ``numpy.ndarray``: an array that a pickle can fill once.
+class PickledArray:
+    """Stands in for ``numpy.ndarray``.
 
-    PyTorch's unpickler makes an object and sets its state later, so a loaded checkpoint has arrays
+    PyTorch's unpickler makes an object and sets its state later, so a loaded checkpoint has objects
     of this class. They are saved and copied as ``numpy.ndarray``.
+
+    Attributes:
+        array (np.ndarray): The array, once the pickle has set the state.
     """
 
-    def __new__(cls, *args, **kwargs):
-        raise UnpicklingError('it calls numpy.ndarray, which no pickled array does')
+    __slots__ = ('array',)
 
     def __setstate__(self, state):
-        """Fill the array from NumPy's state of an array: version, shape, type, order, buffer.
+        """Set the array from NumPy's state of an array: version, shape, type, order, buffer.
 
         Raises:
-            UnpicklingError: The type is not numeric, the shape does not match the buffer, or the
-                array is filled already.
+            UnpicklingError: The state is something else, or its type is not numeric.
+            ValueError: The shape does not match the buffer.
         """
-        if self.base is not UNFILLED:
-            raise UnpicklingError('it fills an array twice')
         if type(state) is not tuple or len(state) != 5:
             raise UnpicklingError('it holds an array whose state is not that of NumPy')
-        version, shape, dtype, fortran, buffer = state
-        if type(version) is not int or version != 1 or type(fortran) not in (bool, int):
-            raise UnpicklingError('it holds an array whose state is not that of NumPy')
-        dtype = _numpy_dtype(dtype)
-        buffer = _bytes(buffer)
-        _check_shape(shape, dtype.itemsize, len(buffer))
-        super().__setstate__((1, shape, dtype, bool(fortran), buffer))
+        self.array = _array(*state[1:])
 
-    def __reduce_ex__(self, protocol):
-        return np.asarray(self).__reduce_ex__(protocol)
-
-    def __deepcopy__(self, memo):
-        return np.array(self)
+    def __reduce__(self):
+        return self.array.__reduce__()
 
 
-def _numpy_dtype(stand_in):
-    if type(stand_in) is not PickledDtype:
-        raise UnpicklingError('it holds an array without a numeric type')
-    return stand_in.dtype
+def _array(shape, dtype, fortran, buffer):
+    """Return an array of a buffer's numbers; NumPy compares the shape with their count."""
+    if type(shape) is not tuple or type(dtype) is not PickledDtype or type(buffer) is not bytes:
+        raise UnpicklingError('it holds an array whose state is not that of NumPy')
+    array = np.frombuffer(buffer, dtype.dtype).reshape(shape, order='F' if fortran is True else 'C')
+    return array.astype(array.dtype.newbyteorder('='))
 
 
-def _bytes(buffer):
-    """Return an array's buffer as bytes; Python 2 wrote it as text."""
-    if type(buffer) is str:
-        return buffer.encode('latin1')
-    if type(buffer) is not bytes:
-        raise UnpicklingError('it holds an array whose buffer is not bytes')
-    return buffer
+def _reconstruct(array_type, shape, code):
+    """Stand in for ``numpy.core.multiarray._reconstruct``, which makes an array without values."""
+    if array_type is not PickledArray:
+        raise UnpicklingError('it asks for an array of another type than numpy.ndarray')
+    return PickledArray()
 
 
-def _check_shape(shape, itemsize, size):
-    """Raise an UnpicklingError unless an array of this shape has ``size`` bytes."""
-    if type(shape) is not tuple or len(shape) > MAX_DIMENSIONS:
-        raise UnpicklingError(f'it holds an array of the shape {shown(shape)}')
-    if any(type(length) is not int or not 0 <= length <= sys.maxsize for length in shape):
-        raise UnpicklingError(f'it holds an array of the shape {shown(shape)}')
-    # NumPy computes the strides also of an empty array.
-    strides_fit = math.prod(length for length in shape if length) * itemsize <= sys.maxsize
-    if math.prod(shape) * itemsize != size or not strides_fit:
+def _scalar(dtype, buffer):
+    """Stand in for ``numpy.core.multiarray.scalar``, which makes a number."""
+    return _array((), dtype, False, buffer)[()]
+
+
+def _empty_bytes():
+    """Stand in for ``bytes``, which protocol 2 calls for an empty buffer, without arguments."""
+    return b''
+
+
+class PickledHistoryBuffer(HistoryBuffer):
+    """Stands in for ``HistoryBuffer``, and becomes one when it gets its state.
+
+    ``HistoryBuffer`` itself accepts any state, which could overwrite its methods and the statistics
+    that all buffers of the process share.
+    """
+
+    def __new__(cls):
+        return super().__new__(cls)
+
+    def __setstate__(self, state):
+        """Set numbers, counts and the greatest length. The statistics stay those of the class.
+
+        Raises:
+            UnpicklingError: The state has other entries, or values of other types.
+        """
+        fields = {'max_length', '_log_history', '_count_history'}
+        if type(state) is not dict or state.keys() - {'statistics_methods'} != fields:
+            raise UnpicklingError('it holds a HistoryBuffer with attributes of its own')
+        length, numbers, counts = map(state.get, ('max_length', '_log_history', '_count_history'))
+        if type(length) is not int or not type(numbers) is type(counts) is PickledArray:
+            raise UnpicklingError('it holds a HistoryBuffer without lists of numbers')
+        if numbers.array.ndim != 1 or numbers.array.shape != counts.array.shape:
+            raise UnpicklingError('it holds a HistoryBuffer whose numbers and counts differ')
+        self.__class__ = HistoryBuffer
+        self.__init__(numbers.array, counts.array, max(length, len(numbers.array)))
+        self.max_length = length
+
+
+def _statistic(owner, name):
+    """Stand in for ``getattr``, with which a pickled buffer refers to its statistics.
+
+    It returns the name and not the method, since a pickle could call the method with any arguments.
+    A loaded buffer has the methods of its class.
+    """
+    ours = owner is HistoryBuffer or owner is PickledHistoryBuffer
+    if not ours or type(name) is not str or name not in STATISTICS:
         raise UnpicklingError(
-            f'it holds an array of the shape {shape} and {itemsize} bytes an element in a buffer '
-            f'of {size} bytes'
+            f'a checkpoint may refer to {", ".join(STATISTICS)} of HistoryBuffer by getattr, '
+            f'and to nothing else; got {shown(name)} of {shown(owner)}'
         )
+    return name
 
 
 def shown(value):
@@ -139,78 +167,53 @@ def shown(value):
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 
-class _Reconstruct:
-    """Stands in for ``numpy.core.multiarray._reconstruct``, which makes an unfilled array."""
-
-    __slots__ = ()
-
-    def __call__(self, array_type, shape, code):
-        if array_type is not PickledArray:
-            raise UnpicklingError('it asks for an array of another type than numpy.ndarray')
-        return UNFILLED.view(PickledArray)
-
-
-class _Scalar:
-    """Stands in for ``numpy.core.multiarray.scalar``, which makes a number."""
-
-    __slots__ = ()
-
-    def __call__(self, dtype, buffer):
-        dtype, buffer = _numpy_dtype(dtype), _bytes(buffer)
-        _check_shape((), dtype.itemsize, len(buffer))
-        return np.frombuffer(buffer, dtype)[0]
-
-
-class FromBuffer:
-    """Stands in for ``numpy.core.numeric._frombuffer``, which protocol 5 uses for arrays."""
-
-    __slots__ = ()
-
-    def __call__(self, buffer, dtype, shape, order):
-        if type(order) is not str or order not in ('C', 'F'):
-            raise UnpicklingError(f'it holds an array of the order {shown(order)}')
-        array = UNFILLED.view(PickledArray)
-        buffer = bytes(buffer) if type(buffer) is bytearray else buffer
-        array.__setstate__((1, shape, dtype, order == 'F', buffer))
-        return array
-
-
-class Latin1:
-    """Stands in for ``_codecs.encode``, which protocol 2 uses for bytes."""
-
-    __slots__ = ()
-
-    def __call__(self, text, encoding):
-        if type(encoding) is not str or encoding != 'latin1':
-            raise UnpicklingError(f'it holds text to encode as {shown(encoding)}, not latin1')
-        if type(text) is not str:
-            raise UnpicklingError('it encodes something that is not text')
-        return text.encode('latin1')
-
-
-class _NoBytes:
-    """Stands in for ``bytes``, which protocol 2 calls for an empty buffer, without arguments."""
-
-    __slots__ = ()
-
-    def __call__(self, *arguments):
-        if arguments:
-            raise UnpicklingError('it calls bytes with an argument, which no pickled array does')
-        return b''
-
-
-def by_numpys_names(module, name, stand_in):
-    """Return a stand-in by both full names of the original; NumPy 2 renamed its package."""
-    return {f'{package}.{module}.{name}': stand_in for package in ('numpy.core', 'numpy._core')}
-
-
-# The stand-in by the full name of the original.
-STAND_INS = {
+# The stand-in by the full name of the original. NumPy 2 renamed its package; Python 2 and 3 name
+# the module of ``bytes`` differently.
+ARRAYS = {
     'numpy.ndarray': PickledArray,
     'numpy.dtype': PickledDtype,
-    **by_numpys_names('multiarray', '_reconstruct', _Reconstruct()),
-    **by_numpys_names('multiarray', 'scalar', _Scalar()),
-    # Python 2 and Python 3 name the module differently.
-    '__builtin__.bytes': _NoBytes(),
-    'builtins.bytes': _NoBytes(),
+    'numpy.core.multiarray._reconstruct': _reconstruct,
+    'numpy._core.multiarray._reconstruct': _reconstruct,
+    'numpy.core.multiarray.scalar': _scalar,
+    'numpy._core.multiarray.scalar': _scalar,
+    '__builtin__.bytes': _empty_bytes,
+    'builtins.bytes': _empty_bytes,
 }
+STAND_INS = {
+    **ARRAYS,
+    'builtins.getattr': _statistic,
+    'mmengine.logging.history_buffer.HistoryBuffer': PickledHistoryBuffer,
+}
+
+
+# PyTorch before 2.6 knows no names for safe objects.
+SAFE_GLOBALS = [(stand_in, name) for name, stand_in in STAND_INS.items()]
+if digit_version(torch.__version__) < digit_version('2.6.0'):
+    SAFE_GLOBALS = []
+
+
+@contextmanager
+def only_stand_ins():
+    """Let ``torch.load(weights_only=True)`` make the stand-ins' objects, and no others of ours.
+
+    What the process has registered as safe, such as NumPy's own constructors, is not safe within
+    the context.
+    """
+    registered = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(SAFE_GLOBALS)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(registered)
+
+
+def help_upstream_mmengine():
+    """Register the stand-ins for good where MMEngine could not load its own checkpoints otherwise.
+
+    From PyTorch 2.6 on, ``torch.load`` refuses the history buffers that MMEngine saves. The
+    maintained fork sees to that itself, so beside it this function does nothing.
+    """
+    if not hasattr(mmengine_checkpoint, 'get_torch_safe_globals'):
+        torch.serialization.add_safe_globals(SAFE_GLOBALS)

@@ -6,43 +6,31 @@ scene.
 """
 
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 
 from mmseg_ctx.ops.labels import IGNORED
 
-CLASSES = (
-    'sky',
-    'water',
-    'sand',
-    'road',
-    'grass',
-    'building',
-    'tree',
-    'tent',
-    'campfire',
-    'dark crate',
-    'light crate',
-    'pole',
-    'wire',
-    'kite',
-)
-PALETTE = (
-    (135, 206, 235),
-    (30, 90, 200),
-    (240, 205, 120),
-    (90, 90, 100),
-    (110, 190, 70),
-    (165, 85, 60),
-    (25, 105, 50),
-    (0, 170, 175),
-    (255, 110, 20),
-    (85, 40, 120),
-    (215, 165, 250),
-    (15, 15, 15),
-    (250, 60, 130),
-    (225, 20, 30),
-)
+COLOURS = {
+    'sky': (135, 206, 235),
+    'water': (30, 90, 200),
+    'sand': (240, 205, 120),
+    'road': (90, 90, 100),
+    'grass': (110, 190, 70),
+    'building': (165, 85, 60),
+    'tree': (25, 105, 50),
+    'tent': (0, 170, 175),
+    'campfire': (255, 110, 20),
+    'dark crate': (85, 40, 120),
+    'light crate': (215, 165, 250),
+    'pole': (15, 15, 15),
+    'wire': (250, 60, 130),
+    'kite': (225, 20, 30),
+}
+"""RGB of each class, for pictures of labels; classes are in the order of the labels."""
+CLASSES = tuple(COLOURS)
+PALETTE = tuple(COLOURS.values())
 SKY, WATER, SAND, ROAD, GRASS, BUILDING, TREE, TENT, CAMPFIRE = range(9)
 DARK_CRATE, LIGHT_CRATE, POLE, WIRE, KITE = range(9, 14)
 
@@ -253,20 +241,18 @@ def draw_standing(draws, canvas, light, horizon):
         top = stand(draws, canvas, horizon, height)
         left = draws.integer(0, max(0, canvas.width - width))
         shift = draws.uniform(0.8, 1.2, 3)
-        border = draws.integer(1, 2) if draws.chance(BORDER_PROBABILITY) else 0
-        things.append((top + height, (top, left, height, width), label, shift, border))
-    for _, box, label, shift, border in sorted(things, key=lambda thing: thing[0]):
+        box = (top, left, height, width)
         if label == TREE:
-            canvas.paint(box, 'tree', light(shift * (0.16, 0.36, 0.14)), TREE, border)
+            shape, colour = 'tree', light(shift * (0.16, 0.36, 0.14))
         else:
-            canvas.paint(
-                box, 'square', light(shift * (0.62, 0.36, 0.28)) * windows(box), BUILDING, border
-            )
+            shape, colour = 'square', light(shift * (0.62, 0.36, 0.28)) * windows(height, width)
+        things.append((top + height, (box, shape, colour, label, border(draws))))
+    for _, thing in sorted(things, key=itemgetter(0)):
+        canvas.paint(*thing)
 
 
-def windows(box):
+def windows(height, width):
     """Return the shade of a building's front with dark windows: ``[height, width, 1]``."""
-    _, _, height, width = box
     pitch = max(4, height // 6)
     rows = np.arange(height)[:, None] % pitch
     columns = np.arange(width)[None, :] % pitch

@@ -5,9 +5,6 @@ converters, so the class of the public data set reads them. Each image is a grid
 one class and one colour.
 """
 
-import io
-import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,6 @@ from PIL import Image
 
 from mmseg_ctx.evaluation.voc_results import voc_palette
 from mmseg_ctx.utils.arguments import check_choice, check_int, check_ints
-from mmseg_ctx.utils.files import check_folder, naming
 
 CELLS = (3, 4)  # rows and columns of the grid of an image
 # The labelId of each trainId of Cityscapes.
@@ -26,11 +22,11 @@ CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27
 
 @dataclass(frozen=True)
 class Split:
-    """The files of one split.
+    """The files of one split; ``{}`` in a path is the image's name.
 
     Attributes:
         name (str): Name of an image, with a placeholder for its number.
-        image (str): Path of an image, with a placeholder for its name.
+        image (str): Path of an image.
         label (str | None): Path of its label; None for a split with secret labels.
         lists (tuple[str]): Files that list one name on each line; splits may share a list.
         has_palette (bool): Whether the label is a PNG with the palette of PASCAL VOC.
@@ -39,7 +35,7 @@ class Split:
 
     name: str
     image: str
-    label: str | None = None
+    label: str | None
     lists: tuple = ()
     has_palette: bool = False
     label_ids: str | None = None
@@ -54,30 +50,15 @@ class Layout:
     unlabelled: int
 
 
-def _ade20k(split, short):
-    return Split(
-        f'ADE_{short}_{{:08d}}',
-        f'images/{split}/{{}}.jpg',
-        f'annotations/{split}/{{}}.png',
-    )
-
-
 def _coco_stuff(split, name):
     return Split(name, f'images/{split}/{{}}.jpg', f'annotations/{split}/{{}}_labelTrainIds.png')
 
 
-def _camvid(split, sequence):
-    return Split(f'{sequence}{{:05d}}', f'{split}/{{}}.png', f'{split}annot/{{}}.png')
-
-
 def _cityscapes(split, city):
-    label = None if split == 'test' else f'gtFine/{split}/{city}/{{}}_gtFine_labelTrainIds.png'
-    return Split(
-        f'{city}_{{:06d}}_000019',
-        f'leftImg8bit/{split}/{city}/{{}}_leftImg8bit.png',
-        label,
-        label_ids=label and label.replace('labelTrainIds', 'labelIds'),
-    )
+    image = f'leftImg8bit/{split}/{city}/{{}}_leftImg8bit.png'
+    label = f'gtFine/{split}/{city}/{{}}_gtFine_labelTrainIds.png' if split != 'test' else None
+    ids = label and label.replace('labelTrainIds', 'labelIds')
+    return Split(f'{city}_{{:06d}}_000019', image, label, label_ids=ids)
 
 
 def _voc(folder, *splits):
@@ -100,48 +81,45 @@ def _pascal_context(split):
     )
 
 
-PASCAL_CONTEXT = Layout((_pascal_context('train'), _pascal_context('val')), range(1, 60), 0)
+def _plain(images, labels, name, suffix):
+    return Split(name, f'{images}/{{}}.{suffix}', f'{labels}/{{}}.png')
+
+
+ADE20K = (
+    _plain('images/training', 'annotations/training', 'ADE_train_{:08d}', 'jpg'),
+    _plain('images/validation', 'annotations/validation', 'ADE_val_{:08d}', 'jpg'),
+)
+CAMVID = (
+    _plain('train', 'trainannot', '0006R0_f{:05d}', 'png'),
+    _plain('val', 'valannot', '0016E5_{:05d}', 'png'),
+    _plain('test', 'testannot', 'Seq05VD_f{:05d}', 'png'),
+)
+CITYSCAPES = (
+    _cityscapes('train', 'aachen'),
+    _cityscapes('val', 'frankfurt'),
+    _cityscapes('test', 'berlin'),
+)
+# All images of COCO-Stuff 10k are from COCO's train2014, also those of the test split.
+COCO_STUFF_10K = tuple(
+    _coco_stuff(split, 'COCO_train2014_{:012d}') for split in ('train2014', 'test2014')
+)
+COCO_STUFF_164K = tuple(_coco_stuff(split, '{:012d}') for split in ('train2017', 'val2017'))
+PASCAL_CONTEXT = (_pascal_context('train'), _pascal_context('val'))
+VOC = (
+    _voc('SegmentationClass', 'train', 'trainval', 'trainaug'),
+    _voc('SegmentationClassAug', 'aug', 'trainaug'),
+    _voc('SegmentationClass', 'val', 'trainval'),
+    _voc(None, 'test'),
+)
 LAYOUTS = {
-    'ade20k': Layout(
-        (_ade20k('training', 'train'), _ade20k('validation', 'val')), range(1, 151), 0
-    ),
-    'camvid': Layout(
-        (_camvid('train', '0006R0_f'), _camvid('val', '0016E5_'), _camvid('test', 'Seq05VD_f')),
-        range(11),
-        11,
-    ),
-    'cityscapes': Layout(
-        (
-            _cityscapes('train', 'aachen'),
-            _cityscapes('val', 'frankfurt'),
-            _cityscapes('test', 'berlin'),
-        ),
-        range(19),
-        255,
-    ),
-    'coco_stuff10k': Layout(
-        # All images are from COCO's train2014, also those of the test split.
-        tuple(_coco_stuff(split, 'COCO_train2014_{:012d}') for split in ('train2014', 'test2014')),
-        range(1, 172),
-        0,
-    ),
-    'coco_stuff164k': Layout(
-        tuple(_coco_stuff(split, '{:012d}') for split in ('train2017', 'val2017')),
-        range(171),
-        255,
-    ),
-    'pascal_context': PASCAL_CONTEXT,
-    'pascal_context_59': PASCAL_CONTEXT,
-    'pascal_voc12_aug': Layout(
-        (
-            _voc('SegmentationClass', 'train', 'trainval', 'trainaug'),
-            _voc('SegmentationClassAug', 'aug', 'trainaug'),
-            _voc('SegmentationClass', 'val', 'trainval'),
-            _voc(None, 'test'),
-        ),
-        range(21),
-        255,
-    ),
+    'ade20k': Layout(ADE20K, range(1, 151), 0),
+    'camvid': Layout(CAMVID, range(11), 11),
+    'cityscapes': Layout(CITYSCAPES, range(19), 255),
+    'coco_stuff10k': Layout(COCO_STUFF_10K, range(1, 172), 0),
+    'coco_stuff164k': Layout(COCO_STUFF_164K, range(171), 255),
+    'pascal_context': Layout(PASCAL_CONTEXT, range(1, 60), 0),
+    'pascal_context_59': Layout(PASCAL_CONTEXT, range(1, 60), 0),
+    'pascal_voc12_aug': Layout(VOC, range(21), 255),
 }
 
 
@@ -152,8 +130,7 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
         layout (str): A key of ``LAYOUTS``, which are named like the files in
             ``configs/_base_/datasets``.
         out (str | Path): The data set's root, ``data_root`` of a config: a new folder, or an empty
-            one other than the working directory. It appears when all files are written. A symbolic
-            link to a folder is followed.
+            one other than the working directory. It appears when all files are written.
         num_images (int): Number of images in each split. Default: 4.
         size (tuple[int]): Height and width of the images in pixels. Default: (64, 96).
         seed (int): The same seed gives the same files. Default: 0.
@@ -176,21 +153,15 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
         raise ValueError(f'size must be a height and a width, got {size!r}')
     check_int('seed', seed, minimum=0)
     out = Path(out)
-    root = Path(os.path.realpath(out))
-    if root == Path.cwd():
-        raise FileExistsError(f'{out} is the working directory; name a new folder')
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    # rename() takes the place of an empty folder, but not of a link to one.
+    root = out.resolve()
+    if root.exists() and (root == Path.cwd() or not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f'{out} exists and is not an empty folder; name a new one')
-    check_folder(root if out.is_symlink() and root != out.absolute() else out)
     root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{root.name[:32]}-', dir=root.parent))
-    try:
-        with naming(out, temporary):
-            _write(LAYOUTS[layout], temporary, num_images, size, np.random.default_rng(seed))
-            temporary.chmod(0o755)
-            temporary.replace(root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix='.toy-', dir=root.parent) as folder:
+        temporary = Path(folder, 'toy')
+        _write(LAYOUTS[layout], temporary, num_images, size, np.random.default_rng(seed))
+        temporary.replace(root)
     return out
 
 
@@ -230,7 +201,4 @@ def _save(array, path, has_palette=False):
     image = Image.fromarray(array)
     if has_palette:
         image.putpalette(voc_palette().tobytes())
-    # Encoded in memory first: Pillow does not notice a disk that fills up within a JPEG.
-    content = io.BytesIO()
-    image.save(content, Image.registered_extensions()[path.suffix])
-    path.write_bytes(content.getvalue())
+    image.save(path)

@@ -95,10 +95,8 @@ class LocalContextModule(_ScaledModule):
         out_channels (int): Channels of the result.
         num_fusions (int): How many times the gated local features are concatenated and convolved
             (Table 2). Default: 3.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
         align_corners (bool): ``align_corners`` of the gate's upsampling. Default: False.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
     @validate_arguments
@@ -108,13 +106,10 @@ class LocalContextModule(_ScaledModule):
         local_channels: PositiveInt,
         out_channels: PositiveInt,
         num_fusions: PositiveInt = 3,
-        conv_cfg=None,
-        norm_cfg=None,
-        act_cfg=dict(type='ReLU'),
         align_corners=False,
+        **layers,
     ):
         super().__init__()
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         widths = [channels] + [out_channels] * (num_fusions - 1)
         self.fusions = nn.ModuleList(
             ConvModule(local_channels + width, out_channels, 3, padding=1, **layers)
@@ -150,10 +145,8 @@ class AdaptiveContextBlock(nn.Module):
         out_channels (int): Channels of the result.
         delta (float): See :class:`GlobalContextModule`. Default: 5.0.
         num_fusions (int): See :class:`LocalContextModule`. Default: 3.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
         align_corners (bool): ``align_corners`` of both upsamplings. Default: False.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
     def __init__(
@@ -164,23 +157,15 @@ class AdaptiveContextBlock(nn.Module):
         out_channels,
         delta=5.0,
         num_fusions=3,
-        conv_cfg=None,
-        norm_cfg=None,
-        act_cfg=dict(type='ReLU'),
         align_corners=False,
+        **layers,
     ):
         super().__init__()
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.align_corners = align_corners
         self.global_context = GlobalContextModule(channels, delta)
         self.reduce = ConvModule(backbone_channels, local_channels, 3, padding=1, **layers)
         self.local_context = LocalContextModule(
-            channels,
-            local_channels,
-            out_channels,
-            num_fusions,
-            align_corners=align_corners,
-            **layers,
+            channels, local_channels, out_channels, num_fusions, align_corners, **layers
         )
 
     def forward(self, x, feature):
@@ -258,21 +243,14 @@ class AdaptiveContextHead(ContextHead):
         super().__init__(in_channels, channels, input_transform=input_transform, **kwargs)
         *finer_channels, coarse_channels = in_channels
         self.reduce = ConvModule(coarse_channels, block_channels[0], 3, padding=1, **self.layers)
-        block_widths = zip(
-            block_channels[:-1],
-            reversed(finer_channels),
-            local_channels,
-            block_channels[1:],
-            strict=True,
-        )
+        widths = block_channels[:-1], reversed(finer_channels), local_channels, block_channels[1:]
         options = dict(align_corners=self.align_corners, **self.layers)
         self.blocks = nn.ModuleList(
-            AdaptiveContextBlock(*widths, delta, num_local_fusions, **options)
-            for widths in block_widths
+            AdaptiveContextBlock(*each, delta, num_local_fusions, **options)
+            for each in zip(*widths, strict=True)
         )
-        self.global_context = None
-        if last_global_context:
-            self.global_context = GlobalContextModule(channels, delta)
+        last = GlobalContextModule(channels, delta) if last_global_context else None
+        self.global_context = last
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]``, at the size of the finest stage that is read."""

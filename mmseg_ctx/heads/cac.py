@@ -27,7 +27,13 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.losses import ClassEntropyKLLoss, head_losses, loss_modules, losses_of_logits
+from mmseg_ctx.losses import (
+    ClassEntropyKLLoss,
+    head_losses,
+    label_of,
+    loss_modules,
+    losses_of_logits,
+)
 from mmseg_ctx.ops import (
     ResizableLogits,
     at_least_float32,
@@ -310,9 +316,11 @@ class ContextAwareClassifierLosses(nn.Module):
         if not oracle_learns and not oracle_teaches:
             return losses
         label = resize_labels(mask_ignored(label, ignore_index), step.features.shape[2:])
-        # Without a loss of its own, the oracle needs no gradient: L_KL sends none to it.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and oracle_learns):
+        if oracle_learns:
             oracle = classifier(step.features, label, self.oracle_scope)
+        else:
+            with torch.no_grad():  # L_KL sends no gradient to the oracle
+                oracle = classifier(step.features, label, self.oracle_scope)
         if isinstance(oracle, ResizableLogits):
             oracle = oracle.small
         if oracle_learns:
@@ -408,7 +416,7 @@ class ContextAwareClassifierHead(nn.Module):
         for name in ('_modules', '_parameters', '_buffers'):
             vars(self)[name] = vars(head)[name]
         vars(self)['head'] = head
-        del vars(self)['training']  # so that it is the head's
+        vars(self).pop('training', None)  # so that it is the head's
 
     def __getattr__(self, name):
         try:
@@ -420,8 +428,9 @@ class ContextAwareClassifierHead(nn.Module):
 
     def __setattr__(self, name, value):
         head = vars(self).get('head')
+        public = head is not None and not name.startswith('_')
         # A tensor in the place of a parameter, as data parallelism sets it, is the head's, too.
-        if head is not None and (name in vars(head) or isinstance(value, torch.Tensor)):
+        if public and (name in vars(head) or isinstance(value, torch.Tensor)):
             setattr(head, name, value)
         else:
             super().__setattr__(name, value)
@@ -473,8 +482,7 @@ class ContextAwareClassifierHead(nn.Module):
         """
         head, layer = self.head, self._classifier()
         samples = kwargs.get('batch_data_samples') or args[self._num_previous]
-        label = head._stack_batch_gt(samples).squeeze(1).long()  # [B, H, W]
-        check_labels(label, head.num_classes, head.ignore_index)
+        label = label_of(head, samples)
         with layer.training_step() as steps:
             losses = head_losses(head, inputs, *args, **kwargs)
         _refuse_if(_why_not_steps(steps), head, RuntimeError)
@@ -482,16 +490,16 @@ class ContextAwareClassifierHead(nn.Module):
             layer,
             steps[0],
             label,
-            head.ignore_index,
-            lambda logits: self._losses_of_logits(logits, samples),
+            ignore_index=-1,
+            losses_of=lambda logits: self._losses_of_logits(logits, label),
         )
 
-    def _losses_of_logits(self, logits, samples):
+    def _losses_of_logits(self, logits, label):
         """Return the entries of the head's ``loss_decode`` for the prior or the oracle."""
         criteria = loss_modules(self.head)
         if isinstance(self.head, (DDRHead, STDCHead)):
             criteria = criteria[:1]  # the others belong to the head's auxiliary map
-        losses = losses_of_logits(self.head, logits, samples, criteria)
+        losses = losses_of_logits(self.head, logits, label, criteria)
         losses.pop('acc_seg')
         return losses
 

@@ -22,6 +22,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.heads.base import ContextHead
+from mmseg_ctx.losses.head_losses import losses_by_feat
 from mmseg_ctx.ops import at_least_float32, autocast_off
 from mmseg_ctx.utils.arguments import PositiveInt, validate_arguments
 from mmseg_ctx.utils.recording import show
@@ -119,16 +120,11 @@ class SpatialContextModule(nn.Module):
     Args:
         channels (int): C.
         key_channels (int): C/s, width of query, key and value. Default: 256.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict | None): Activation layers. Default: ``dict(type='ReLU')``.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
-    def __init__(
-        self, channels, key_channels=256, conv_cfg=None, norm_cfg=None, act_cfg=dict(type='ReLU')
-    ):
+    def __init__(self, channels, key_channels=256, **layers):
         super().__init__()
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.scale = key_channels**-0.5
         self.query = ConvModule(channels, key_channels, 3, padding=1, **layers)
         self.key = ConvModule(channels, key_channels, 1, **layers)
@@ -275,7 +271,7 @@ class ContextTandemHead(ContextHead):
             ``loss_class_probability``.
         """
         features, probabilities = self.forward_context(inputs)
-        losses = self.loss_by_feat(self.cls_seg(features), batch_data_samples)
+        losses = losses_by_feat(self, self.cls_seg(features), batch_data_samples)
         if self.loss_class_probability is not None:
             label = self._stack_batch_gt(batch_data_samples).squeeze(1)  # [B, H, W]
             losses[self.loss_class_probability.loss_name] = self.loss_class_probability(

@@ -27,9 +27,9 @@ class _ScaleModule(nn.Module):
     The layers have the names of those of MMSegmentation's ``DCM``, so that its weights load.
     """
 
-    def __init__(self, in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg):
+    def __init__(self, in_channels, channels, fusion=False, **layers):
         super().__init__()
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        norm_cfg, act_cfg = layers.get('norm_cfg'), layers.get('act_cfg', dict(type='ReLU'))
         self.input_redu_conv = ConvModule(in_channels, channels, 1, **layers)
         self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, channels)[1]
         self.activate = nn.Identity() if act_cfg is None else build_activation_layer(act_cfg)
@@ -52,23 +52,13 @@ class DynamicConvolutionalModule(_ScaleModule):
         context_channels (int | None): Channels of the features that the filters are made from;
             None where these are also the features to filter. Default: None.
         fusion (bool): Whether a 1×1 convolution mixes the channels afterwards. Default: False.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
     def __init__(
-        self,
-        filter_size,
-        in_channels,
-        channels,
-        context_channels=None,
-        fusion=False,
-        conv_cfg=None,
-        norm_cfg=None,
-        act_cfg=dict(type='ReLU'),
+        self, filter_size, in_channels, channels, context_channels=None, fusion=False, **layers
     ):
-        super().__init__(in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg)
+        super().__init__(in_channels, channels, fusion, **layers)
         self.filter_size = filter_size
         self.filter_gen_conv = nn.Conv2d(context_channels or in_channels, channels, 1)
 
@@ -93,32 +83,15 @@ class FixedConvolutionalModule(_ScaleModule):
         depthwise (bool): Whether each filter reads one channel, or all. Default: True.
         dilation (int): Distance between the taps of a filter. Default: 1.
         fusion (bool): Whether a 1×1 convolution mixes the channels afterwards. Default: False.
-        conv_cfg (dict | None): Convolution layers, None for ``nn.Conv2d``. Default: None.
-        norm_cfg (dict | None): Normalization layers, None for none. Default: None.
-        act_cfg (dict): Activation layers. Default: ``dict(type='ReLU')``.
+        **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
     def __init__(
-        self,
-        filter_size,
-        in_channels,
-        channels,
-        depthwise=True,
-        dilation=1,
-        fusion=False,
-        conv_cfg=None,
-        norm_cfg=None,
-        act_cfg=dict(type='ReLU'),
+        self, filter_size, in_channels, channels, depthwise=True, dilation=1, fusion=False, **layers
     ):
-        super().__init__(in_channels, channels, fusion, conv_cfg, norm_cfg, act_cfg)
-        self.filter_conv = nn.Conv2d(
-            channels,
-            channels,
-            filter_size,
-            padding='same',
-            dilation=dilation,
-            groups=channels if depthwise else 1,
-        )
+        super().__init__(in_channels, channels, fusion, **layers)
+        options = dict(padding='same', dilation=dilation, groups=channels if depthwise else 1)
+        self.filter_conv = nn.Conv2d(channels, channels, filter_size, **options)
 
     def forward(self, x, context):
         """Return O_k ``[B, C, h, w]`` for features ``x``; ``context`` is not used."""
@@ -190,11 +163,10 @@ class DynamicMultiScaleHead(ContextHead):
             ]
         else:
             common['depthwise'] = filter_type == 'depthwise'
+            dilations = dilations or [1] * len(filter_sizes)
             branches = [
                 FixedConvolutionalModule(size, dilation=dilation, **common)
-                for size, dilation in zip(
-                    filter_sizes, dilations or [1] * len(filter_sizes), strict=True
-                )
+                for size, dilation in zip(filter_sizes, dilations, strict=True)
             ]
         self.dcm_modules = nn.ModuleList(branches)
         width = self.in_channels + len(filter_sizes) * channels

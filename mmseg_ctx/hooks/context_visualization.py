@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmseg.registry import HOOKS
 
-from mmseg_ctx.utils.arguments import check_int
+from mmseg_ctx.utils.arguments import PositiveInt, validate_arguments
 
 
 @HOOKS.register_module()
@@ -21,21 +21,12 @@ class ContextVisualizationHook(Hook):
     Args:
         interval (int): Shows every ``interval``-th validation image, beginning with the first.
             Default: 50.
-
-    Raises:
-        ValueError: When the run starts, if the model's decode head is no method of this package.
     """
 
-    def __init__(self, interval=50):
-        self.interval = check_int('interval', interval)
+    @validate_arguments
+    def __init__(self, interval: PositiveInt = 50):
+        self.interval = interval
         self._seen = 0
-
-    def before_run(self, runner):
-        """Refuse a model that has no context to show."""
-        # Imported here, since a run without this hook needs no Matplotlib.
-        from mmseg_ctx.visualization.context import require_methods
-
-        require_methods(_unwrapped(runner.model))
 
     def before_val_epoch(self, runner):
         """Begin to count the images of this validation."""
@@ -50,13 +41,10 @@ class ContextVisualizationHook(Hook):
             self._seen += 1
 
     def _show(self, runner, item):
+        # Imported here, since a run without this hook needs no Matplotlib.
         from mmseg_ctx.visualization.context import draw_context, to_picture
 
-        meta = runner.val_dataloader.dataset.metainfo
-        figure = draw_context(_unwrapped(runner.model), item, meta)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        figure = draw_context(model, item, runner.val_dataloader.dataset.metainfo)
         name = f'context_{Path(item["data_samples"].img_path).stem}'
         runner.visualizer.add_image(name, to_picture(figure), step=runner.iter)
-
-
-def _unwrapped(model):
-    return model.module if is_model_wrapper(model) else model

@@ -7,43 +7,45 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import barrier, get_rank, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, find_latest_checkpoint
-from torch.utils.data import get_worker_info
+from torch.utils.data import IterableDataset
 
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
     """Makes ``--resume`` continue from a whole checkpoint, with the losses of an unbroken run.
 
-    MMEngine restores weights, optimizer, schedule and the order of the images, but not the state of
-    the random number generators, which dropout and augmentation use. With this hook the random
-    numbers of an iteration depend only on the run's seed, the rank and the iteration, so there is
-    no state to save. If the config sets no seed, the hook takes the seed from the checkpoint.
+    MMEngine restores weights, optimizer, schedule and the order of the images, but no random number
+    generator. With this hook the random numbers of Python, NumPy and PyTorch depend only on the
+    run's seed, the rank and the iteration, those of an image also on its place in the batch. So
+    there is no state to save, whatever the training loop, sampler, data set, its wrappers and the
+    number of workers. Where a run cannot be resumed exactly, one line of the log says why before
+    the first iteration.
 
-    The hook recognizes a checkpoint that a kill or a full disk cut short, and resumes from the
-    newest whole one before it.
+    The hook passes over a checkpoint that a kill or a full disk cut short. A fine-tuning run, whose
+    ``load_from`` is outside its ``work_dir``, resumes from its own last checkpoint; if it has none
+    yet, it starts with the weights of ``load_from``.
 
-    A fine-tuning run, whose ``load_from`` is outside its ``work_dir``, resumes from its own last
-    checkpoint. If it has none yet, it starts with the weights of ``load_from``.
+    The configs of this package have the hook in ``default_hooks``, which MMEngine merges by key.
+    Others add ``default_hooks = dict(exact_resume=dict(type='ExactResumeHook'))``.
 
-    The configs of this package have the hook in ``default_hooks``. MMEngine merges these by key, so
-    a ``custom_hooks`` list in an inheriting config does not replace the hook. Other configs add it
-    with ``default_hooks = dict(exact_resume=dict(type='ExactResumeHook'))``.
-
-    MMEngine's ``FlexibleRunner`` (FSDP, DeepSpeed) loads the checkpoint before it calls a hook, so
-    this hook can change neither the checkpoint nor the seed there. Call
-    ``choose_whole_checkpoint`` before such a run.
+    MMEngine's ``FlexibleRunner`` (FSDP, DeepSpeed) loads the checkpoint before it calls a hook: set
+    ``randomness.seed`` there, and call ``choose_whole_checkpoint`` before the run.
     """
 
+    has_optimizer = True
+
     def before_run(self, runner):
-        """Let a run that resumes load its newest whole checkpoint and use the seed in it.
+        """Let a run that resumes load its newest whole checkpoint.
 
         Raises:
             RuntimeError: The last checkpoint is cut short, and there is no other.
         """
+        self.first_seed = runner.seed
         # FlexibleRunner has already loaded its checkpoint, and a test has no training to resume.
         training = isinstance(runner._train_loop, BaseLoop)
         if not runner._resume or runner._has_loaded or not training:
@@ -60,86 +62,142 @@ class ExactResumeHook(Hook):
                     f'weights of {runner._load_from}'
                 )
             runner._load_from = last or runner._load_from
-        if runner._resume:
-            _restore_seed(runner, runner._load_from)
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        """Notice a checkpoint without the optimizer's state, as MMEngine's ``best_*.pth`` are."""
+        self.has_optimizer = not runner._resume or 'optimizer' in checkpoint
 
     def before_train(self, runner):
-        """Seed each image's augmentation."""
-        loader = runner.train_dataloader
-        if hasattr(loader.sampler, 'seed'):
-            loader.sampler.seed = runner.seed
-        # If the sampler cannot skip images, worker processes load the past ones again.
-        skips = loader.num_workers == 0 or hasattr(loader.sampler, 'skip')
-        iteration = runner.iter if skips else 0
-        self._step = _SeedImage((runner.seed, get_rank()), loader.batch_size, iteration)
-        for dataset in _without_wrappers(loader.dataset):
-            dataset.pipeline.transforms.insert(0, self._step)
+        """Seed the sampler and each image's augmentation; say why the run is not exact."""
+        loop, loader = runner.train_loop, runner.train_dataloader
+        if reasons := '; '.join(_inexact(runner, self.has_optimizer)):
+            runner.logger.warning(
+                f'Losses after a resume can differ from an unbroken run: {reasons}'
+            )
+        if loader.batch_sampler is None:
+            return
+        sampler = getattr(loader.batch_sampler, 'sampler', None)
+        if getattr(sampler, 'seed', None) == self.first_seed:
+            sampler.seed = runner.seed  # of the checkpoint, if the config sets none
+        if isinstance(sampler, InfiniteSampler):
+            sampler.indices = sampler._indices_of_rank()
+        batches = _SeededBatches(loader.batch_sampler, runner.seed)
+        # A data loader takes no other batch sampler while its workers run. Upstream MMEngine has
+        # started them already; without the iterator they end.
+        vars(loader).update(batch_sampler=batches, _iterator=None)
+        if hasattr(loop, 'dataloader_iterator'):
+            # A sampler that can skip passes over the past; otherwise MMEngine loads it again.
+            batches.position = runner.iter if hasattr(loader.sampler, 'skip') else 0
+            loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
+        else:
+            batches.pass_over(runner.epoch, until=runner.iter)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Seed the model's random numbers, such as those of dropout."""
-        torch.manual_seed(_mix(runner.seed, get_rank(), runner.iter))
+        for_torch, for_others = _draw(runner.seed, get_rank(), runner.iter)
+        _seed(for_torch, for_others)
+        torch.manual_seed(for_torch)  # on every device
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        """Seed the images of the next iteration, where this process loads them."""
-        self._step.iteration = runner.iter + 1
+
+def _inexact(runner, has_optimizer):
+    """Yield the reasons why a resumed run can have other losses than an unbroken one."""
+    loop, loader = runner.train_loop, runner.train_dataloader
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
+        yield 'the images of train_dataloader have no indices in batches'
+        return
+    if getattr(loop, 'fast_forward_on_resume', False):
+        yield 'fast_forward_on_resume begins with the first images again'
+    if not has_optimizer:
+        yield 'the checkpoint has no state of the optimizer'
+    counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    for hook in (hook for hook in runner.hooks if isinstance(hook, CheckpointHook)):
+        if not (hook.save_optimizer and hook.save_param_scheduler):
+            yield 'the checkpoints lack the state of the optimizer or of the schedule'
+        if hook.interval * (len(loader) if hook.by_epoch else 1) % counts:
+            yield f'checkpoints are saved while gradients of {counts} iterations are accumulated'
+    if torch.cuda.is_available() and not runner._randomness_cfg.get('deterministic'):
+        yield 'without randomness.deterministic a GPU does not round sums alike'
+
+
+class _SeededBatches:
+    """Batch sampler around another one, which it seeds, with a seed for each image.
+
+    Attributes:
+        position (int): Number of the next batch, counted from the beginning of the run.
+        start (int): Number of the first batch that is not passed over.
+    """
+
+    def __init__(self, batch_sampler, seed):
+        self.batch_sampler = batch_sampler
+        self.seed = seed
+        self.position = self.start = 0
+
+    def __getattr__(self, name):
+        return getattr(self.batch_sampler, name)
+
+    def __len__(self):
+        return len(self.batch_sampler)
+
+    def __iter__(self):
+        batches = iter(self.batch_sampler)
+        while True:
+            # For a sampler that draws from a global generator, alike in all ranks.
+            for_others, for_torch = _draw(self.seed, self.position, 0, 0, 1)
+            _seed(for_torch, for_others)
+            batch = next(batches, None)
+            if batch is None:
+                return
+            self.position += 1
+            if self.position > self.start:
+                yield _SeededBatch(batch, (self.seed, get_rank(), self.position - 1))
+
+    def pass_over(self, epochs, until):
+        """Draw the past batches, for a sampler with a state of its own, and load no image."""
+        self.start = until
+        for epoch in range(epochs):
+            if hasattr(self.sampler, 'set_epoch'):
+                self.sampler.set_epoch(epoch)
+            for _ in self:
+                pass
+
+
+class _SeededBatch:
+    """Indices of a batch; iterating seeds the process before it loads the image of each."""
+
+    def __init__(self, indices, seed):
+        self.indices = indices
+        self.seed = seed
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __iter__(self):
+        for place, index in enumerate(self.indices):
+            for_others, for_torch = _draw(*self.seed, place)
+            _seed(for_torch, for_others)
+            yield index
+
+
+def _draw(*numbers):
+    return np.random.SeedSequence(numbers).generate_state(2).tolist()
+
+
+def _seed(for_torch, for_others):
+    # Of the CPU alone, which loads the images: torch.manual_seed takes hundreds of times as long.
+    torch.random.default_generator.manual_seed(for_torch)
+    np.random.seed(for_others)
+    random.seed(for_others)
 
 
 def _is_inside(checkpoint, folder):
     return checkpoint is not None and Path(checkpoint).resolve().parent == Path(folder).resolve()
 
 
-def _restore_seed(runner, checkpoint):
-    """Seed a run with the seed in a checkpoint, before the order of its images is drawn."""
-    meta = torch.load(checkpoint, map_location='cpu', mmap=True)['meta']
-    if meta.get('seed') not in (None, runner.seed):
-        runner.set_randomness(**{**runner._randomness_cfg, 'seed': meta['seed']})
-        # Upstream MMEngine's loop has started its workers already, with the old seed.
-        runner._train_loop = runner.build_train_loop(runner.cfg.train_cfg)
-
-
-class _SeedImage:
-    """First transform of a pipeline: seeds by the run's seed, the iteration and the batch position.
-
-    Attributes:
-        iteration (int): The iteration for which the next images are loaded. In a worker process,
-            the iteration of the first images that the workers load.
-    """
-
-    def __init__(self, seed, batch_size, iteration):
-        self.seed = seed
-        self.batch_size = batch_size
-        self.iteration = iteration
-        self.drawn = 0
-
-    def __call__(self, results):
-        batch, place = divmod(self.drawn, self.batch_size)
-        iteration = self.iteration
-        worker = get_worker_info()
-        if worker is not None:  # workers take batches in turn
-            iteration += batch * worker.num_workers + worker.id
-        seed = _mix(*self.seed, iteration, place)
-        np.random.seed(seed)
-        random.seed(seed)
-        self.drawn += 1
-        return results
-
-
-def _mix(*numbers):
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def _without_wrappers(dataset):
-    """Yield the data sets inside ``ConcatDataset``, ``RepeatDataset`` and the like."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner == [None]:
-        yield dataset
-    else:
-        for part in inner:
-            yield from _without_wrappers(part)
-
-
 def choose_whole_checkpoint(work_dir, warn=print):
     """Let the file ``last_checkpoint``, which MMEngine resumes from, name a whole checkpoint.
+
+    If it does not, the choice is the highest number among the files ``*_NUMBER.pth`` in the run's
+    folder and beside the last checkpoint, and only then among ``best_*``, without an optimizer.
 
     Args:
         work_dir (str | Path): Folder of a run.
@@ -147,34 +205,29 @@ def choose_whole_checkpoint(work_dir, warn=print):
             Default: ``print``.
 
     Raises:
-        RuntimeError: The checkpoint in ``last_checkpoint`` is missing or cut short, and the folder
-            has no whole one.
+        RuntimeError: No checkpoint is whole.
     """
     pointer = Path(work_dir, 'last_checkpoint')
     if not pointer.exists():
         return
-    last = Path(pointer.read_text().strip() or 'nothing')
+    last = Path(pointer.read_text().strip() or pointer)  # empty after a kill while it was written
     if is_whole(last):
         return
-    names = [path for path in Path(work_dir).iterdir() if _iteration(path) is not None]
-    others = sorted(names, key=_iteration, reverse=True)
-    whole = next((path for path in others if path.name != last.name and is_whole(path)), None)
+    names = [*last.parent.glob('*.pth'), *pointer.parent.glob('*.pth')]
+    others = sorted(filter(_order, names), key=_order, reverse=True)
+    whole = next(filter(is_whole, others), None)
     if whole is None:
         raise RuntimeError(
-            f'{pointer} names {last}, which is missing or cut short, and {work_dir} has no other '
-            'whole iter_*.pth: start again without --resume, or name one with load_from'
+            f'{pointer} names {last}, which is missing or cut short, and {work_dir} has no whole '
+            'checkpoint: start again without --resume, or name one with load_from'
         )
     warn(f'{last} is missing or cut short; resuming from {whole}')
     pointer.write_text(str(whole))
 
 
 def is_whole(path):
-    """Return whether a checkpoint's file is complete, by its checksums.
-
-    A sharded checkpoint, which is a folder, counts as complete.
-    """
-    path = Path(path)
-    if path.is_dir():
+    """Return whether a checkpoint is complete: by its checksums, or since it is a folder."""
+    if Path(path).is_dir():
         return True
     try:
         with zipfile.ZipFile(path) as archive:
@@ -183,7 +236,7 @@ def is_whole(path):
         return False
 
 
-def _iteration(path):
-    """Return the iteration in the name of a run's checkpoint, None for any other file."""
-    name = re.fullmatch(r'iter_(\d+)\.pth', path.name)
-    return name and int(name[1])
+def _order(path):
+    """Return a checkpoint's place, those of the best scores before the others; or None."""
+    name = re.fullmatch(r'(best_)?.*_(\d+)\.pth', path.name)
+    return name and (name[1] is None, int(name[2]))

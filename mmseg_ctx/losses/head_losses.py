@@ -18,7 +18,7 @@ from mmseg_ctx.ops import (
     ResizableLogits,
     accuracy,
     check_labels,
-    mask_ignored,
+    compact_label,
     pixel_losses,
     reduced_loss,
 )
@@ -36,34 +36,71 @@ def head_losses(head, *args, **kwargs):
     Returns:
         dict[str, Tensor]: The losses by name, and ``acc_seg``.
     """
-    cls = type(head)
-    plain = getattr(cls, 'loss', None) in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss)
-    plain = plain and cls.loss_by_feat is BaseDecodeHead.loss_by_feat and not kwargs
-    if not plain or not _is_softmax_alone(head, loss_modules(head)):
+    if kwargs or not _has_plain_loss(head) or not _is_softmax_alone(head, loss_modules(head)):
         return head.loss(*args, **kwargs)
     *inputs, samples, _ = args
-    return losses_of_logits(head, head.forward(*inputs), samples, loss_modules(head))
+    return losses_by_feat(head, head.forward(*inputs), samples)
 
 
-def losses_of_logits(head, logits, samples, criteria):
+def losses_by_feat(head, logits, samples):
+    """Return what ``head.loss_by_feat`` returns, without full-size logits where that is possible.
+
+    Args:
+        head (BaseDecodeHead): The head, whose ``loss_by_feat`` is ``BaseDecodeHead``'s.
+        logits (Tensor | ResizableLogits): ``[B, N, h, w]``.
+        samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
+
+    Returns:
+        dict[str, Tensor]: The losses by name, and ``acc_seg``.
+    """
+    if not _is_softmax_alone(head, loss_modules(head)):
+        return head.loss_by_feat(logits, samples)
+    logits = logits.full('resize') if isinstance(logits, ResizableLogits) else logits
+    return losses_of_logits(head, logits, label_of(head, samples), loss_modules(head))
+
+
+def _has_plain_loss(head):
+    """Return whether ``loss`` and ``loss_by_feat`` of a head are MMSegmentation's base's."""
+    cls, replaced = type(head), vars(head).keys() & {'loss', 'loss_by_feat'}
+    loss = getattr(cls, 'loss', None)
+    if replaced or loss not in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss):
+        return False
+    return cls.loss_by_feat is BaseDecodeHead.loss_by_feat
+
+
+def label_of(head, samples):
+    """Return the labels of a batch, checked.
+
+    Args:
+        head (BaseDecodeHead): The head that learns from them.
+        samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
+
+    Returns:
+        Tensor: Classes, -1 for pixels without one, ``[B, H, W]``; see ``compact_label``.
+
+    Raises:
+        ValueError: On the CPU, if a label is neither a class nor ``ignore_index``.
+    """
+    label = head._stack_batch_gt(samples).squeeze(1)
+    check_labels(label, head.num_classes, head.ignore_index)
+    return compact_label(label, head.num_classes, head.ignore_index)
+
+
+def losses_of_logits(head, logits, label, criteria):
     """Return what ``BaseDecodeHead.loss_by_feat`` returns for logits, with these losses.
 
     Args:
         head (BaseDecodeHead): The head, whose ``sampler`` is used, too.
-        logits (Tensor | ResizableLogits): ``[B, N, h, w]``.
-        samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
+        logits (Tensor): ``[B, N, h, w]``.
+        label (Tensor): See :func:`label_of`.
         criteria (list[nn.Module]): Losses of ``loss_decode``.
 
     Returns:
         dict[str, Tensor]: The losses by name, and ``acc_seg``.
     """
-    logits = logits.full('resize') if isinstance(logits, ResizableLogits) else logits
-    label = head._stack_batch_gt(samples).squeeze(1).long()  # [B, H, W]
-    check_labels(label, logits.size(1), head.ignore_index)
     if not _is_softmax_alone(head, criteria):
         return _losses_of_criteria(head, logits, label, criteria)
-    pixels, best = pixel_losses(logits, label, head.align_corners, head.ignore_index)
-    label = mask_ignored(label, head.ignore_index)
+    pixels, best = pixel_losses(logits, label, head.align_corners, -1)
     weights = [_class_weight(each, pixels) for each in criteria]
     chosen = None
     if head.sampler is not None:
@@ -79,6 +116,8 @@ def losses_of_logits(head, logits, samples, criteria):
 
 def _losses_of_criteria(head, logits, label, criteria):
     """Return the losses of any other criteria, which get resizable logits."""
+    ignored = -1 if head.ignore_index is None else head.ignore_index  # there is no -1 without it
+    label = label.long().masked_fill(label < 0, ignored)
     resized = resize(
         ResizableLogits(logits), label.shape[1:], mode='bilinear', align_corners=head.align_corners
     )

@@ -19,6 +19,7 @@ from mmseg_ctx.ops.interpolation import Interpolation
 from mmseg_ctx.ops.labels import IGNORED, check_labels, mask_ignored, resize_labels
 from mmseg_ctx.ops.pixel_losses import (
     accuracy,
+    compact_label,
     pixel_losses,
     reduced_loss,
     upsampled_cross_entropy,
@@ -43,6 +44,7 @@ __all__ = [
     'averaged_labels',
     'check_labels',
     'class_prototypes',
+    'compact_label',
     'cosine_logits',
     'dot_logits',
     'dynamic_depthwise_conv2d',

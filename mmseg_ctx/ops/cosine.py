@@ -27,9 +27,12 @@ def cosine_logits(features, classifier, temperature):
     direction = direction.expand(features.size(0), -1, -1)
     with autocast_off(features):
         # A trace that contains a Python function cannot be saved.
-        if torch.is_grad_enabled() and not torch.jit.is_tracing():
-            return _DividedByNorm.apply(features, direction)
-        return _divided_by_norm(features, direction)[0]
+        if torch.jit.is_tracing() or not torch.is_grad_enabled():
+            return _divided_by_norm(features, direction)[0]
+        # PyTorch's compiler accepts no forward-mode rule of a Function.
+        compiling = torch.compiler.is_compiling()
+        function = _DividedByNorm if compiling else _DividedByNormWithTangents
+        return function.apply(features, direction)[0]
 
 
 def dot_logits(features, classifier):
@@ -66,15 +69,22 @@ class _DividedByNorm(torch.autograd.Function):
     The backward pass makes one tensor of the features' size. Autograd would make three.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, features, direction):
-        logits, norm = _divided_by_norm(features, direction)
-        ctx.save_for_backward(features, direction, norm, logits)
-        return logits
+    def forward(features, direction):
+        return _divided_by_norm(features, direction)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        logits, norm = output
+        ctx.save_for_backward(*inputs, norm, logits)
+        ctx.save_for_forward(*inputs, norm, logits)
+        ctx.mark_non_differentiable(norm)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_logits):
+    def backward(ctx, grad_logits, _):
         features, direction, norm, logits = ctx.saved_tensors
         grad_norm = -(grad_logits * logits).sum(dim=1, keepdim=True) / norm  # [B, 1, h, w]
         grad_product = (grad_logits / norm).flatten(2)  # [B, N, hw]
@@ -83,3 +93,16 @@ class _DividedByNorm(torch.autograd.Function):
         # Detached from the tensor it views, so that autograd adds the next gradient in place.
         grad_features = grad_features.unflatten(2, features.shape[2:]).detach()
         return grad_features.addcmul_(features, grad_norm / norm), grad_direction
+
+
+class _DividedByNormWithTangents(_DividedByNorm):
+    """With a rule for forward-mode differentiation."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx, features_tangent, direction_tangent):
+        features, direction, norm, logits = ctx.saved_tensors
+        change = dot_logits(features_tangent, direction) + dot_logits(features, direction_tangent)
+        radial = (features * features_tangent).sum(dim=1, keepdim=True) / norm  # of the norm
+        return (change - logits * radial) / norm, None

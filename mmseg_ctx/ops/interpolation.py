@@ -1,24 +1,38 @@
 """Linear interpolation along one side of an image, as matrices for one tile at a time."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-# Size of a tile. On the CPU, a tile fits in the cache, and few rows and columns keep the matrix
-# products of the interpolation small. On an accelerator, few large kernels are faster.
+# Size of a tile: few rows and columns, which keep the matrices of the interpolation small, and so
+# many values that a tile fits into the cache of a CPU's core or into the L2 cache of a GPU.
 CPU_TILE_VALUES, CPU_TILE_ROWS, CPU_TILE_COLUMNS = 2**18, 128, 64
-DEVICE_TILE_VALUES = 2**24
+DEVICE_TILE_VALUES, DEVICE_TILE_COLUMNS = 2**23, 128
+
+# Only maps of the sizes that images have at the time are used again.
+_cached = lru_cache(maxsize=64)
 
 
-class Interpolation(NamedTuple):
+@_cached
+def _identity(size, dtype, device):
+    index = torch.arange(size, device=device)[:, None]
+    first = np.arange(size)
+    weights = torch.ones_like(index, dtype=dtype)
+    return Interpolation(size, index, weights, first, first)
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolation:
     """A linear map along one side: each target is a weighted sum of K sources.
 
     :meth:`identity` makes the first map. :meth:`resize`, :meth:`crop`, :meth:`flip`, :meth:`place`
     and :meth:`scale` return the map with one more step, so that any chain of steps is one map. K is
-    1 in the identity, and each :meth:`resize` doubles it. :meth:`tile` returns a matrix for some of
-    the targets.
+    1 in the identity, and each :meth:`resize` doubles it. :meth:`join` makes one map of several.
+    :meth:`tile` returns a matrix for some of the targets. Chains that were made before come from a
+    cache, so that an image of a size that is known costs a GPU nothing.
 
     Attributes:
         size (int): Number of sources.
@@ -42,8 +56,8 @@ class Interpolation(NamedTuple):
     first: np.ndarray
     last: np.ndarray
 
-    @classmethod
-    def identity(cls, size, like):
+    @staticmethod
+    def identity(size, like):
         """Return the map that does not change values.
 
         Args:
@@ -53,10 +67,12 @@ class Interpolation(NamedTuple):
         Returns:
             Interpolation: The map.
         """
-        index = torch.arange(size, device=like.device)[:, None]
-        first = np.arange(size)
-        return cls(size, index, torch.ones_like(index, dtype=like.dtype), first, first)
+        # What is made of a fake tensor must not meet real ones.
+        plain = type(like) in (torch.Tensor, torch.nn.Parameter)
+        make = _identity if plain else _identity.__wrapped__
+        return make(size, like.dtype, like.device)
 
+    @_cached
     def resize(self, length, align_corners):
         """Resize the targets bilinearly, as ``torch.nn.functional.interpolate`` does.
 
@@ -86,18 +102,22 @@ class Interpolation(NamedTuple):
         above, below = fraction(np.arange(length))
         lowest = above // below
         highest = (lowest + 1).clip(max=current - 1)
-        return self._replace(
+        return replace(
+            self,
             index=torch.cat([self.index[lower], self.index[upper]], 1),
             weights=torch.cat(weights, 1),
             first=np.minimum(self.first[lowest], self.first[highest]),
             last=np.maximum(self.last[lowest], self.last[highest]),
         )
 
+    @_cached
     def crop(self, start, stop):
         """Return the map to the targets ``start`` to ``stop - 1``."""
         part = slice(start, stop)
-        return Interpolation(self.size, *(each[part] for each in self[1:]))
+        tensors = self.index[part], self.weights[part]
+        return Interpolation(self.size, *tensors, self.first[part], self.last[part])
 
+    @_cached
     def flip(self):
         """Return the map to the targets in reverse order."""
         tensors = self.index.flip(0), self.weights.flip(0)
@@ -114,7 +134,8 @@ class Interpolation(NamedTuple):
             Interpolation: The map with this step added.
         """
         around = start, length - start - len(self.first)
-        return self._replace(
+        return replace(
+            self,
             index=F.pad(self.index, (0, 0, *around)),
             weights=F.pad(self.weights, (0, 0, *around)),
             first=np.pad(self.first, around, constant_values=self.size),
@@ -123,7 +144,38 @@ class Interpolation(NamedTuple):
 
     def scale(self, factors):
         """Return the map to the targets multiplied by ``factors`` ``[targets]``."""
-        return self._replace(weights=self.weights * factors[:, None])
+        return replace(self, weights=self.weights * factors[:, None])
+
+    @staticmethod
+    def join(sides):
+        """Return the sum of several maps as one map, from their sources one after the other.
+
+        Args:
+            sides (Sequence[Interpolation]): Maps to the same targets.
+
+        Returns:
+            Interpolation: The map. K is that of the maps, times the largest number of maps that
+            reach a target.
+        """
+        if len(sides) == 1:
+            return sides[0]
+        starts = np.cumsum([0, *(side.size for side in sides)])
+        reached = np.stack([side.last >= side.first for side in sides])  # [maps, targets]
+        first = [side.first + start for side, start in zip(sides, starts, strict=False)]
+        last = [side.last + start for side, start in zip(sides, starts, strict=False)]
+        index = torch.stack([s.index + int(k) for s, k in zip(sides, starts, strict=False)], 1)
+        weights = torch.stack([side.weights for side in sides], 1)  # [targets, maps, K]
+        # Maps with weights come first, so that the others can be left out.
+        some = (weights != 0).any(2).long()
+        order = torch.argsort(some, dim=1, descending=True, stable=True)
+        order = order[:, : reached.sum(0).max(), None].expand(-1, -1, weights.size(2))
+        return Interpolation(
+            int(starts[-1]),
+            index.gather(1, order).flatten(1),
+            weights.gather(1, order).flatten(1),
+            np.where(reached, first, starts[-1]).min(0),
+            np.where(reached, last, -1).max(0),
+        )
 
     def tile(self, start, length):
         """Return the matrix that computes the targets ``start`` to ``start + length - 1``.
@@ -163,4 +215,5 @@ def tile_size(depth, height, width, device):
     if device.type == 'cpu':
         rows = CPU_TILE_VALUES // (depth * CPU_TILE_COLUMNS)
         return min(max(rows, 1), CPU_TILE_ROWS), CPU_TILE_COLUMNS
-    return min(height, max(1, DEVICE_TILE_VALUES // (depth * width))), width
+    columns = min(width, DEVICE_TILE_COLUMNS)
+    return min(height, max(1, DEVICE_TILE_VALUES // (depth * columns))), columns

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from mmseg_ctx.ops.interpolation import Interpolation, tile_size
+from mmseg_ctx.ops.kernel_choice import triton_kernels_for
 from mmseg_ctx.ops.labels import check_labels, mask_ignored
-from mmseg_ctx.ops.precision import at_least_float32, autocast_off
+from mmseg_ctx.ops.precision import at_least_float32, autocast_off, exact_matmul
+from mmseg_ctx.ops.threads import in_threads
 
 EPSILON = torch.finfo(torch.float32).eps  # MMSegmentation adds it to divisors.
 
@@ -31,11 +33,12 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255):
 
     Returns:
         tuple[Tensor, Tensor]: The losses ``[B, H, W]``, 0 for pixels without a class; and the class
-        with the largest logit at each pixel, int64, ``[B, H, W]``.
+        with the largest logit at each pixel, integers of ``compact_label``'s type, ``[B, H, W]``.
 
     Raises:
         TypeError: ``label`` has no integer type.
-        ValueError: The shapes do not fit together.
+        ValueError: The shapes do not fit together, or, on the CPU, a label is neither a class nor
+            ``ignore_index``.
 
     Example:
         >>> logits = torch.randn(2, 6, 8, 8, requires_grad=True)
@@ -49,11 +52,28 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255):
             'logits [B, N, h, w] and label [B, H, W] must have the same B, got '
             f'{list(logits.shape)} and {list(label.shape)}'
         )
+    check_labels(label, logits.size(1), ignore_index)
     # PyTorch's compiler accepts no forward-mode rule of a Function.
     function = _PixelLosses if torch.compiler.is_compiling() else _PixelLossesWithTangents
-    label = mask_ignored(label.long(), ignore_index)
-    losses, _, best = function.apply(at_least_float32(logits), label, align_corners)
+    label = compact_label(label, logits.size(1), ignore_index)
+    losses, _, best = function.apply(logits, label, align_corners)
     return losses, best
+
+
+def compact_label(label, num_classes, ignore_index):
+    """Return labels that need little memory while they wait for the backward pass.
+
+    Args:
+        label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``, integers of any type.
+        num_classes (int): N.
+        ignore_index (int | None): Label of pixels without a class.
+
+    Returns:
+        Tensor: Classes, -1 for pixels without one, int16, or int64 if N is above 32767. A label
+        that is one already is returned as it is.
+    """
+    dtype = torch.int16 if num_classes < 2**15 else torch.int64
+    return mask_ignored(label.to(dtype), None if ignore_index == -1 else ignore_index)
 
 
 def upsampled_cross_entropy(
@@ -102,8 +122,7 @@ def upsampled_cross_entropy(
             f'class_weight must have a weight for each of {logits.size(1)} classes, '
             f'got {len(class_weight)}'
         )
-    check_labels(label, logits.size(1), ignore_index)
-    label = mask_ignored(label.long(), ignore_index)
+    label = compact_label(label, logits.size(1), ignore_index)
     loss = reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, reduction)
     return loss, accuracy(best, label) if with_accuracy else None
 
@@ -113,7 +132,7 @@ def reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, redu
 
     Args:
         losses (Tensor): Losses, 0 for pixels without a class, ``[B, H, W]``.
-        label (Tensor): Classes, -1 for pixels without one, int64, ``[B, H, W]``.
+        label (Tensor): Classes, -1 for pixels without one, ``[B, H, W]``.
         class_weight (Tensor | Sequence[float] | None): See :func:`upsampled_cross_entropy`, as for
             the following arguments.
         avg_non_ignore (bool): Whether to divide by the number of labelled pixels.
@@ -133,7 +152,7 @@ def reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, redu
         divisor = (label >= 0).sum()
     if class_weight is not None:
         class_weight = torch.as_tensor(class_weight, dtype=losses.dtype, device=losses.device)
-        weights = class_weight[label.clamp(min=0)] * (label >= 0)
+        weights = class_weight[label.clamp(min=0).long()] * (label >= 0)
         losses, divisor = losses * weights, weights.sum()
     if pixel_weight is not None:
         losses = losses * pixel_weight
@@ -157,7 +176,7 @@ def accuracy(best, label):
 
 
 class _PixelLosses(torch.autograd.Function):
-    """Losses, log-normalisers and best classes ``[B, H, W]``; the label is -1 where there is none.
+    """Losses, log-normalisers and best classes ``[B, H, W]``; the label is ``compact_label``'s.
 
     The two custom operations below do the work, so that a compiled graph has a node for each pass.
     """
@@ -173,9 +192,12 @@ class _PixelLosses(torch.autograd.Function):
         ctx.save_for_backward(logits, label, normaliser)
         ctx.save_for_forward(logits, label)
         ctx.mark_non_differentiable(normaliser, best)
+        ctx.set_materialize_grads(False)  # which would make zeros of the label's size
 
     @staticmethod
     def backward(ctx, grad, *_):
+        if grad is None:
+            return None, None, None
         gradient = _PixelLossesBackward.apply(grad, *ctx.saved_tensors, ctx.align_corners)
         return gradient, None, None
 
@@ -191,9 +213,10 @@ class _PixelLossesWithTangents(_PixelLosses):
     def jvp(ctx, tangent, *_):
         logits, label = ctx.saved_tensors
         options = dict(size=label.shape[1:], mode='bilinear', align_corners=ctx.align_corners)
-        change = F.interpolate(tangent, **options)  # [B, N, H, W]
-        expected = (F.interpolate(logits, **options).softmax(1) * change).sum(1)
-        right = change.gather(1, label.clamp(min=0)[:, None])[:, 0]
+        change = F.interpolate(at_least_float32(tangent), **options)  # [B, N, H, W]
+        full = F.interpolate(at_least_float32(logits), **options)
+        expected = (full.softmax(1) * change).sum(1)
+        right = change.gather(1, label.clamp(min=0).long()[:, None])[:, 0]
         return (expected - right) * (label >= 0), None, None
 
 
@@ -239,11 +262,13 @@ def _with_folded_batch(function, info, in_dims, *arguments):
 def _forward(
     logits: torch.Tensor, label: torch.Tensor, align_corners: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    losses, normaliser = logits.new_empty(label.shape), logits.new_empty(label.shape)
-    best = torch.empty_like(label)
+    kernels = triton_kernels_for(logits)
+    if kernels is not None:
+        return kernels.pixel_losses(logits, label, align_corners)
+    losses, normaliser, best = _empty_results(logits, label, align_corners)
 
     def visit(area, tile):
-        target = label[area].clamp(min=0)[..., None]  # [B, R, S, 1]
+        target = label[area].clamp(min=0).long()[..., None]  # [B, R, S, 1]
         right = tile.gather(3, target)
         maximum, index = tile.max(dim=3, keepdim=True)
         total = tile.sub_(maximum).exp_().sum(dim=3, keepdim=True).log_().add_(maximum)
@@ -255,8 +280,10 @@ def _forward(
 
 
 @_forward.register_fake
-def _(logits, label, align_corners):
-    return logits.new_empty(label.shape), logits.new_empty(label.shape), torch.empty_like(label)
+def _empty_results(logits, label, align_corners):
+    losses = at_least_float32(logits[:0]).new_empty(label.shape)
+    best = torch.empty_like(label, memory_format=torch.contiguous_format)
+    return losses, torch.empty_like(losses), best
 
 
 @torch.library.custom_op('mmseg_ctx::pixel_losses_backward', mutates_args=())
@@ -268,10 +295,13 @@ def _backward(
     align_corners: bool,
 ) -> torch.Tensor:
     """Return the gradient of the logits: ``grad * (softmax - one-hot label)``, resized back."""
+    kernels = triton_kernels_for(logits)
+    if kernels is not None:
+        return kernels.pixel_losses_backward(grad, logits, label, normaliser, align_corners)
     grad = grad.masked_fill(label < 0, 0)
 
     def visit(area, tile):
-        weight, target = grad[area][..., None], label[area].clamp(min=0)[..., None]
+        weight, target = grad[area][..., None], label[area].clamp(min=0).long()[..., None]
         tile.sub_(normaliser[area][..., None]).exp_().mul_(weight).scatter_add_(3, target, -weight)
 
     return _visit_tiles(visit, logits, label.shape[1:], align_corners, with_gradient=True)
@@ -297,33 +327,47 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
     Returns:
         Tensor | None: The gradient ``[B, N, h, w]``.
     """
-    with autocast_off(logits):
-        batch, classes, height, width = logits.shape
-        rows = Interpolation.identity(height, logits).resize(size[0], align_corners)
-        columns = Interpolation.identity(width, logits).resize(size[1], align_corners)
-        tile_rows, tile_columns = tile_size(max(batch, 1) * classes, *size, logits.device)
-        # Minus infinity times a weight of 0 would be NaN, so it becomes a large negative number.
-        # Infinity and NaN stay, since gradient scaling recognises a bad step by them.
-        smallest = torch.finfo(logits.dtype).min / 2
-        # A copy: where nothing is resized, tiles are views of it, and visit writes to them.
-        pixels = logits.clamp(min=smallest).permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
-        gradient = torch.zeros_like(pixels) if with_gradient else None
-        lefts = range(0, size[1], tile_columns)
-        column_tiles = [(left, *_matrix_and_sources(columns, left, tile_columns)) for left in lefts]
-        for top in range(0, size[0], tile_rows):
-            row_matrix, source_rows = _matrix_and_sources(rows, top, tile_rows)
-            band = _mix_rows(row_matrix, pixels[:, source_rows])  # [B, R, w, N]
+    batch, classes, height, width = logits.shape
+    like = at_least_float32(logits[:0])
+    rows = Interpolation.identity(height, like).resize(size[0], align_corners)
+    columns = Interpolation.identity(width, like).resize(size[1], align_corners)
+    tile_rows, tile_columns = tile_size(max(batch, 1) * classes, *size, logits.device)
+    # Minus infinity times a weight of 0 would be NaN, so it becomes a large negative number.
+    # Infinity and NaN stay, since gradient scaling recognises a bad step by them.
+    smallest = torch.finfo(like.dtype).min / 2
+    # A copy: where nothing is resized, tiles are views of it, and visit writes to them.
+    pixels = at_least_float32(logits).clamp(min=smallest)
+    pixels = pixels.permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
+    lefts = range(0, size[1], tile_columns)
+    column_tiles = [(left, *_matrix_and_sources(columns, left, tile_columns)) for left in lefts]
+
+    def visit_bands(tops):
+        sources = _matrix_and_sources(rows, tops[0], tops[-1] - tops[0] + tile_rows)[1]
+        gradient = torch.zeros_like(pixels[:, sources]) if with_gradient else None
+        for top in tops:
+            matrix, source_rows = _matrix_and_sources(rows, top, tile_rows)
+            band = _mix_rows(matrix, pixels[:, source_rows])  # [B, R, w, N]
             band_gradient = torch.zeros_like(band) if with_gradient else None
             for left, column_matrix, source_columns in column_tiles:
                 tile = _mix_columns(column_matrix, band[:, :, source_columns])  # [B, R, S, N]
                 visit((..., slice(top, top + tile_rows), slice(left, left + tile_columns)), tile)
                 if with_gradient:
-                    band_gradient[:, :, source_columns] += _mix_columns(
-                        column_matrix, tile, transposed=True
-                    )
+                    mixed = _mix_columns(column_matrix, tile, transposed=True)
+                    band_gradient[:, :, source_columns].add_(mixed)
             if with_gradient:
-                gradient[:, source_rows] += _mix_rows(row_matrix, band_gradient, transposed=True)
-    return gradient.permute(0, 3, 1, 2).contiguous() if with_gradient else None
+                mixed = _mix_rows(matrix, band_gradient, transposed=True)
+                start = source_rows.start - sources.start
+                gradient[:, start : start + mixed.size(1)].add_(mixed)
+        return sources, gradient
+
+    with autocast_off(logits), exact_matmul():
+        parts = in_threads(visit_bands, range(0, size[0], tile_rows), logits.device)
+    if not with_gradient:
+        return None
+    gradient = torch.zeros_like(pixels)
+    for sources, part in parts:  # in order, so that the sum does not depend on the threads
+        gradient[:, sources].add_(part)
+    return gradient.permute(0, 3, 1, 2).to(logits.dtype, memory_format=torch.contiguous_format)
 
 
 def _matrix_and_sources(side, start, length):

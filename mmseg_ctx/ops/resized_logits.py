@@ -1,21 +1,22 @@
 """Labels of an image without logits of the image's size."""
 
-from functools import reduce
 from itertools import product
 
 import torch
 import torch.nn.functional as F
 
-from mmseg_ctx.ops.interpolation import tile_size
-from mmseg_ctx.ops.precision import at_least_float32, autocast_off
+from mmseg_ctx.ops.interpolation import Interpolation, tile_size
+from mmseg_ctx.ops.kernel_choice import triton_kernels_for
+from mmseg_ctx.ops.precision import at_least_float32, autocast_off, exact_matmul
+from mmseg_ctx.ops.threads import in_threads
 
 
 class ResizedLogits:
     """Logits of one image, computed tile by tile from small logits.
 
     Resizing, cropping, flipping, and averaging over windows are linear and act on rows and columns
-    separately. So any chain of them is two matrices for each window, one for its rows and one for
-    its columns. Tiles are computed in float32 or wider, without gradients.
+    separately. So any chain of them is a map of rows and a map of columns, also of several windows:
+    their logits are put side by side. Tiles are computed in float32 or wider, without gradients.
 
     Args:
         windows (Sequence[Sequence[Tensor]]): Small logits ``[N, h, w]`` of each window in a grid,
@@ -33,72 +34,60 @@ class ResizedLogits:
     """
 
     def __init__(self, windows, rows, columns):
-        self.windows, self.rows, self.columns = windows, rows, columns
+        lines = [line[0] if len(line) == 1 else torch.cat(list(line), 2) for line in windows]
+        self.logits = lines[0] if len(lines) == 1 else torch.cat(lines, 1)  # of all windows
+        self.rows, self.columns = Interpolation.join(rows), Interpolation.join(columns)
 
     @property
     def shape(self):
         """tuple[int, int, int]: N, H, W."""
-        return len(self.windows[0][0]), len(self.rows[0].first), len(self.columns[0].first)
+        return len(self.logits), len(self.rows.first), len(self.columns.first)
 
     @property
     def device(self):
         """torch.device: Device of the small logits."""
-        return self.windows[0][0].device
+        return self.logits.device
 
-    def tiles(self, height, width):
-        """Compute the image tile by tile, from left to right and from top to bottom.
+    def tiles(self, tops, height, width):
+        """Compute tiles of the image, from left to right and from top to bottom.
 
         Args:
-            height (int): Number of rows of a tile. The last tiles may have fewer.
-            width (int): Number of columns of a tile. The last tiles may have fewer.
+            tops (Sequence[int]): First rows of the tiles.
+            height (int): Number of rows of a tile. At the end of the image there may be fewer.
+            width (int): Number of columns of a tile. At the end of the image there may be fewer.
 
         Yields:
             Tensor: A tile, ``[height, N, width]``.
         """
-        _, image_height, image_width = self.shape
-        lefts = [_crossing(self.columns, left, width) for left in range(0, image_width, width)]
-        for top in range(0, image_height, height):
-            rows = _crossing(self.rows, top, height)
-            for columns in lefts:
-                parts = (
-                    _mix(self.windows[line][place], *row, *column)
-                    for line, *row in rows
-                    for place, *column in columns
-                )
-                yield reduce(torch.add, parts)
+        lefts = range(0, self.shape[2], width)
+        columns = [self.columns.tile(left, width) for left in lefts]
+        for top in tops:
+            matrix, rows = self.rows.tile(top, height)
+            band = _finite(self.logits[:, rows].transpose(0, 1))  # [h, N, w]
+            band = (matrix @ band.flatten(1)).unflatten(1, band.shape[1:])  # [height, N, w]
+            for matrix, sources in columns:
+                yield band[..., sources] @ matrix.t()
 
-    @torch.no_grad()
     def full(self):
         """Return the logits of the whole image, ``[N, H, W]``."""
-        classes, height, width = self.shape
-        rows, columns = tile_size(classes, height, width, self.device)
-        logits = at_least_float32(self.windows[0][0][:0]).new_empty(self.shape)
-        with autocast_off(logits):
-            tiles = self.tiles(rows, columns)
-            for top, left in product(range(0, height, rows), range(0, width, columns)):
-                tile = next(tiles).transpose(0, 1)
-                logits[:, top : top + rows, left : left + columns] = tile
+        logits = at_least_float32(self.logits[:0]).new_empty(self.shape)
+        _visit_tiles(
+            [self],
+            lambda area, tiles: logits[(slice(None), *area)].copy_(next(tiles).transpose(0, 1)),
+        )
         return logits
 
 
-def _crossing(sides, start, length):
-    """Return, for each window that a tile reads, its index, matrix and sources along a side."""
-    tiles = ((index, *side.tile(start, length)) for index, side in enumerate(sides))
-    return [tile for tile in tiles if tile[1].size(1)]
-
-
-def _mix(window, row_matrix, rows, column_matrix, columns):
-    """Multiply a part of ``window`` ``[N, h, w]`` by both matrices; return ``[H, N, W]``.
+def _finite(logits):
+    """Return float32 logits, contiguous, with finite numbers in the place of infinite ones and NaN.
 
     Infinity times a weight of 0 would be NaN, also at pixels that do not read the infinite logit.
     So infinite logits become large finite numbers here, and NaN the largest, as in ``argmax``.
     These are half of the type's maximum, since a pixel's weights may add up to more than 1.
     """
-    pixels = at_least_float32(window[:, rows, columns].transpose(0, 1)).contiguous()  # [h, N, w]
+    pixels = at_least_float32(logits).contiguous()
     largest = torch.finfo(pixels.dtype).max / 2
-    pixels = pixels.nan_to_num(torch.inf).clamp_(-largest, largest)
-    mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])  # [H, N, w]
-    return mixed @ column_matrix.t()
+    return pixels.nan_to_num(torch.inf).clamp_(-largest, largest)
 
 
 def _best_classes(scores):
@@ -162,17 +151,38 @@ def _labels(passes, threshold, score_classes, score_one_class):
         score_classes (Callable): Merges the passes' tiles into one tile of scores, for N > 1.
         score_one_class (Callable): Merges them into probabilities, for N = 1.
     """
-    classes, height, width = passes[0].shape
-    device = passes[0].device
-    label = torch.empty(height, width, dtype=torch.long if classes > 1 else None, device=device)
-    rows, columns = tile_size(classes, height, width, device)
-    with autocast_off(label):
-        parts = [each.tiles(rows, columns) for each in passes]
-        for top, left in product(range(0, height, rows), range(0, width, columns)):
-            tiles = map(next, parts)  # lazy: one tile in memory at a time
-            if classes > 1:
-                best = _best_classes(score_classes(tiles))
-            else:
-                best = score_one_class(tiles).squeeze(1) > threshold
-            label[top : top + rows, left : left + columns] = best
+    parts = [[getattr(each, name) for each in passes] for name in ('logits', 'rows', 'columns')]
+    kernels = triton_kernels_for(*parts[0])
+    label = kernels.label_map(*parts, threshold) if kernels else None
+    if label is not None:
+        return label
+    classes, *size = passes[0].shape
+    kind = torch.long if classes > 1 else None
+    label = torch.empty(size, dtype=kind, device=passes[0].device)
+
+    def visit(area, tiles):
+        if classes > 1:
+            label[area] = _best_classes(score_classes(tiles))
+        else:
+            label[area] = score_one_class(tiles).squeeze(1) > threshold
+
+    _visit_tiles(passes, visit)
     return label[None]
+
+
+@torch.no_grad()
+def _visit_tiles(passes, visit):
+    """Call ``visit`` with the index of each tile into ``[H, W]``, and an iterator over its logits.
+
+    The iterator yields the tile ``[R, N, S]`` of each pass, so that one is in memory at a time.
+    """
+    _, height, width = passes[0].shape
+    rows, columns = tile_size(passes[0].shape[0], height, width, passes[0].device)
+
+    def visit_bands(tops):
+        parts = [each.tiles(tops, rows, columns) for each in passes]
+        for top, left in product(tops, range(0, width, columns)):
+            visit((slice(top, top + rows), slice(left, left + columns)), map(next, parts))
+
+    with autocast_off(passes[0].logits), exact_matmul():
+        in_threads(visit_bands, range(0, height, rows), passes[0].device)

@@ -1,7 +1,9 @@
 """Command line of all tools: common arguments, progress bar, errors in one line."""
 
 import argparse
+import os
 import re
+import signal
 import sys
 import warnings
 from contextlib import contextmanager
@@ -129,7 +131,8 @@ def progress_bar():
     """Show a ``rich.progress.Progress`` on standard error, and remove it after an exception."""
     columns = (*Progress.get_default_columns(), TimeElapsedColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console) as bar:
+    # To a terminal, lines go above the bar; to a file or a pipe, they must not go through it.
+    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
         try:
             yield bar
         except Exception:
@@ -145,8 +148,9 @@ def run(main, arguments=None):
     Args:
         main (Callable): Called with the list of arguments; returns the exit status. Its ValueError,
             OSError or ImportError means that the input is wrong, and becomes one line on standard
-            error and status 2. Ctrl-C becomes one line and status 130. Any other exception is a
-            defect of the tool and keeps its traceback.
+            error and status 2. Ctrl-C becomes one line and status 130; a reader of the output
+            that goes away, as ``head`` does, status 141. Any other exception is a defect of the
+            tool and keeps its traceback.
         arguments (list[str] | None): The arguments; None for those of the command line.
             Default: None.
     """
@@ -157,6 +161,9 @@ def run(main, arguments=None):
             warnings.filterwarnings('ignore', category=UserWarning, module=openmmlab)
             status = main(sys.argv[1:] if arguments is None else arguments)
             sys.stdout.flush()
+    except BrokenPipeError:  # as in `tool | head`: nobody reads what is still in the buffer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
     except (ValueError, OSError, ImportError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
         status = 2

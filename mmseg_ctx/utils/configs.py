@@ -1,7 +1,6 @@
 """Find the configs that are part of the package, and read any config."""
 
-from difflib import SequenceMatcher
-from os.path import commonprefix
+from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config
@@ -28,24 +27,14 @@ def config_path(name):
     name = str(name)
     names = sorted(path.relative_to(CONFIG_ROOT).as_posix() for path in CONFIG_ROOT.rglob('*.py'))
     if name not in names:
-        near = sorted(names, key=lambda other: _distance(name, other))[:5]
+        part = f'/{Path(name.lower()).stem}'
+        near = [other for other in names if part in f'/{other}']
+        near.sort(key=lambda other: f'/{other}'.index(part))
+        near = near or get_close_matches(name.lower(), names, n=5, cutoff=0)
         raise FileNotFoundError(
-            f'mmseg_ctx has no config {name!r}; similar names: {", ".join(near)}'
+            f'mmseg_ctx has no config {name!r}; similar names: {", ".join(near[:5])}'
         )
     return str(CONFIG_ROOT / name)
-
-
-def _distance(name, config):
-    """Return a sort key of a config: smaller if its name is more similar to ``name``.
-
-    First come configs that contain ``name`` or that ``name`` ends with; then those whose path or
-    file name begins with the same letters.
-    """
-    name = name.lower().removeprefix('./').removeprefix('configs/')
-    # commonprefix compares letters, which is meant here, not parts of a path.
-    begins = [len(commonprefix((name, path))) for path in (config, Path(config).name)]  # noqa: RUF071
-    alike = SequenceMatcher(None, name, config).ratio()
-    return name not in config and not name.endswith(config), -begins[0], -begins[1], -alike
 
 
 def read_config(path, *required, overrides=None):

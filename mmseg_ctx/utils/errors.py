@@ -38,3 +38,25 @@ def value_errors(complaint):
     except BaseException as error:
         reasons = (complaint, type(error).__name__, one_line(error))
         raise ValueError(': '.join(filter(None, reasons))) from error
+
+
+@contextmanager
+def needs_extra(extra):
+    """Let the error about a missing package name the extra that installs it.
+
+    Args:
+        extra (str): An extra of this package, as in ``setup.py``.
+
+    Raises:
+        ImportError: Instead of a ModuleNotFoundError.
+
+    Example:
+        >>> with needs_extra('export'):
+        ...     import onnxruntime
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{error.name} is not installed; pip install 'mmseg-ctx[{extra}]' installs it"
+        ) from error

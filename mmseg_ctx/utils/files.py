@@ -2,12 +2,9 @@
 
 import io
 import os
-import secrets
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-
-# Text in the RuntimeError that torch.save raises if a file cannot be written.
-TORCH_WRITER = ('inline_container.cc', 'basic_ios::clear', 'PytorchStreamWriter')
+from tempfile import TemporaryDirectory
 
 
 def check_writable(path, force=False, read=()):
@@ -26,14 +23,13 @@ def check_writable(path, force=False, read=()):
         IsADirectoryError: ``path`` is a folder.
         OSError: ``path`` is no regular file, its folder cannot be written to, or the disk is full.
     """
-    path = Path(path)
+    path, target = Path(path), Path(os.path.realpath(path))
     if path.is_dir():
         raise IsADirectoryError(f'{path} is a folder; name a file')
     if path.exists() and not path.is_file():
         raise OSError(f'{path} is not a regular file')
     if path.exists() and not force:
         raise FileExistsError(f'{path} exists; --force overwrites it')
-    target = Path(os.path.realpath(path))
     if str(target) in map(os.path.realpath, read):
         raise ValueError(f'{path} is read and would be overwritten; name another place')
     if not target.parent.is_dir():
@@ -66,8 +62,9 @@ def _try_to_write(path, asked_for):
 def writing(path, force=False, read=()):
     """Give a temporary file to write, which replaces ``path`` at the end of the context.
 
-    The temporary file is in the same folder and has the same suffix. An exception removes it and
-    leaves ``path`` unchanged. If ``path`` is a symbolic link, the file behind the link is replaced.
+    The temporary file has the same name, in a temporary folder beside ``path``. An exception
+    removes it and leaves ``path`` unchanged. If ``path`` is a symbolic link, the file behind the
+    link is replaced.
 
     Args:
         path (str | Path): The file to write, in a folder that exists.
@@ -82,53 +79,44 @@ def writing(path, force=False, read=()):
             message names ``path``.
 
     Example:
-        >>> with writing('model.pth') as temporary:
-        ...     torch.save(state, temporary)
+        >>> with writing('table.md') as temporary:
+        ...     temporary.write_text(table)
     """
     check_writable(path, force, read)
     target = Path(os.path.realpath(path))
     with _temporary(target, path) as temporary:
         yield temporary
-        temporary.replace(target)
+        os.replace(temporary, target)
 
 
 @contextmanager
 def _temporary(path, asked_for):
-    # Part of the stem, since a name has at most 255 bytes.
-    temporary = path.with_name(f'.{path.stem[:32]}-{secrets.token_hex(4)}{path.suffix}')
-    try:
-        with naming(asked_for, temporary):
-            yield temporary
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    # In a folder of its own, since a file that tempfile makes is closed to other users.
+    with naming(asked_for, path.parent):
+        folder = TemporaryDirectory(prefix='.', dir=path.parent)
+    with folder, naming(asked_for, folder.name):
+        yield Path(folder.name, path.name)
 
 
 @contextmanager
-def naming(path, temporary):
-    """Let errors about a temporary file or folder name the final path instead.
+def naming(path, folder):
+    """Let errors about temporary files in a folder name the final path instead.
 
     Args:
         path (str | Path): The final path, which the user asked for.
-        temporary (Path): The temporary file or folder. Once it exists, errors without a file name
-            count as errors about it.
+        folder (str | Path): Folder of the temporary files, which has no others.
 
     Raises:
-        OSError: Instead of an OSError about ``temporary``, or of a RuntimeError of ``torch.save``.
+        OSError: Instead of an OSError about a file in ``folder``, or about no named file, as of a
+            full disk.
     """
     try:
         yield
     except OSError as error:
-        about_it = str(error.filename).startswith(str(temporary))
-        if not about_it and (error.filename is not None or not temporary.exists()):
+        about_it = error.filename is None or Path(str(error.filename)).is_relative_to(folder)
+        if not error.errno or not about_it:
             raise
-        if error.errno:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise OSError(f'{path} cannot be written: {error}') from error
-    except RuntimeError as error:
-        if not temporary.exists() or not any(text in str(error) for text in TORCH_WRITER):
-            raise
-        raise OSError(f'{path} cannot be written; is the disk full? ({error})') from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_figure(figure, path, dpi):

@@ -27,11 +27,11 @@ def show(module, **tensors):
 
 
 @contextmanager
-def recording(model):
-    """Record what a model and the modules inside it show in this thread.
+def recording(*models):
+    """Record what models and the modules inside them show in this thread.
 
     Args:
-        model (nn.Module): The model. What other modules show is not recorded.
+        *models (nn.Module): The models. What other modules show is not recorded.
 
     Yields:
         dict[str, list[Tensor]]: The tensors by name, those of one name in the order in which they
@@ -48,7 +48,8 @@ def recording(model):
         {'doubled': [tensor(6)]}
     """
     shown = {}
-    token = _RECORDING.set((set(model.modules()), shown))
+    modules = {module for model in models for module in model.modules()}
+    token = _RECORDING.set((modules, shown))
     try:
         yield shown
     finally:

@@ -3,7 +3,6 @@
 import io
 import warnings
 from contextlib import redirect_stdout
-from importlib import metadata
 
 # The extras of setup.py as commands. They do not name this package, since no index has it.
 # Neither stack asks for PyTorch.
@@ -32,28 +31,13 @@ def require_mmseg():
     try:
         import mmseg
 
-        if int(mmseg.__version__.split('.')[0]) >= 1:
-            _import_quietly()
-    except (ImportError, AssertionError) as error:
-        # An old MMSegmentation checks MMCV's version before it defines its own.
-        if (found := _installed_version()) and int(found.split('.')[0]) < 1:
-            raise ImportError(_too_old(found)) from error
+        if int(mmseg.__version__.split('.')[0]) < 1:
+            raise ImportError(f'found {mmseg.__version__}')
+        _import_quietly()
+    except (ImportError, AssertionError) as error:  # An assertion is about MMCV's version.
         raise ImportError(
-            f'mmseg_ctx plugs into MMSegmentation, which cannot be imported ({error}). {INSTALL}'
+            f'mmseg_ctx needs MMSegmentation >= 1.0, which cannot be imported: {error}. {INSTALL}'
         ) from error
-    if int(mmseg.__version__.split('.')[0]) < 1:
-        raise ImportError(_too_old(mmseg.__version__))
-
-
-def _installed_version():
-    try:
-        return metadata.version('mmsegmentation')
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _too_old(version):
-    return f'mmseg_ctx needs MMSegmentation >= 1.0, found {version}. {INSTALL}'
 
 
 def _import_quietly():

@@ -4,16 +4,16 @@ The sheet of a head is the file here with the name of the head's own file in ``h
 without one gets ``plain.py``. A head in CAC has two. A sheet defines, for its part of the figure:
 
 - ``TITLE`` and ``EXPLANATION``, which stand above it, and ``HEIGHT``, in inches without them;
-- ``read_context(head, shown, scene)``: what the head computed, from what it showed of itself, see
-  :func:`mmseg_ctx.utils.recording.recording`;
-- ``draw(figure, context, scene)``, where ``context`` is the result of ``read_context``;
+- ``read_context(head, shown, prediction)``: what the head computed, from what it showed of itself,
+  see :func:`mmseg_ctx.utils.recording.recording`;
+- ``draw(figure, context, prediction)``, where ``context`` is the result of ``read_context``;
 
 and for a pixel of the original image, on the page of ``tools/explore.py``:
 
-- ``read_pixel(context, scene, row, column)``: what the head computed there;
-- ``describe_pixel(here, scene)``: a :class:`~mmseg_ctx.visualization.panels.PixelTable`, where
+- ``read_pixel(context, prediction, row, column)``: what the head computed there;
+- ``describe_pixel(here, prediction)``: a :class:`~mmseg_ctx.visualization.panels.PixelTable`, where
   ``here`` is the result of ``read_pixel``;
-- ``pixel_height(here)``, in inches, and ``draw_pixel(figure, here, scene, row, column)``.
+- ``pixel_height(here)``, in inches, and ``draw_pixel(figure, here, prediction, row, column)``.
 """
 
 from importlib import import_module
@@ -25,14 +25,15 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmseg_ctx.heads.base import ContextHead
+from mmseg_ctx.heads.cac import ContextAwareClassifier, ContextAwareClassifierHead
 from mmseg_ctx.ops.labels import IGNORED
-from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.utils.recording import recording
 from mmseg_ctx.visualization import cac, plain
 from mmseg_ctx.visualization.labels import class_entries
 from mmseg_ctx.visualization.panels import SMALL, show_label, show_picture
-from mmseg_ctx.visualization.scene import Scene, predict_scene
+from mmseg_ctx.visualization.prediction import Prediction, predict
 
 WIDTH = 12.0
 TOP_HEIGHT = 3.2
@@ -44,25 +45,34 @@ class Context(NamedTuple):
     """What a decode head computed for one image.
 
     Attributes:
-        scene (Scene): The image and the prediction.
+        prediction (Prediction): The image and the prediction.
         methods (list[tuple[module, object]]): For each context method in the head, its sheet and
             the result of the sheet's ``read_context``.
     """
 
-    scene: Scene
+    prediction: Prediction
     methods: list
 
 
 def find_methods(head):
     """Return the sheets of the context methods in a decode head: a list, which may be empty."""
-    folder = 'mmseg_ctx.heads.'
-    classes = {cls for part in head.modules() for cls in type(part).__mro__}
-    files = {cls.__module__.removeprefix(folder) for cls in classes}
-    return [_sheet(f'{__package__}.{name}') for name in METHODS if name in files]
+    own = _own_head(head)
+    sheets = [_sheet(type(own))] if isinstance(own, ContextHead) else []
+    in_cac = any(isinstance(part, ContextAwareClassifier) for part in head.modules())
+    return sheets + [cac] * in_cac
 
 
-def _sheet(name):
-    return import_module(name) if find_spec(name) else plain
+def _own_head(head):
+    """Return the head that a ``ContextAwareClassifierHead`` equips, or a head that is none."""
+    return head.head if isinstance(head, ContextAwareClassifierHead) else head
+
+
+def _sheet(kind):
+    for cls in kind.__mro__:
+        room, _, name = cls.__module__.rpartition('.')
+        if room == 'mmseg_ctx.heads' and find_spec(f'{__package__}.{name}'):
+            return import_module(f'{__package__}.{name}')
+    return plain
 
 
 @torch.no_grad()
@@ -83,10 +93,11 @@ def read_context(segmentor, item, dataset_meta):
     """
     head = last_head(segmentor)
     ignore_index = getattr(head, 'ignore_index', IGNORED)
-    with recording(head) as shown, cac.showing(head):
-        scene, _ = predict_scene(segmentor, item, dataset_meta, {}, ignore_index)
+    with recording(head, _own_head(head)) as shown:
+        prediction = predict(segmentor, item, dataset_meta, ignore_index)
     methods = find_methods(head)
-    return Context(scene, [(each, each.read_context(head, shown, scene)) for each in methods])
+    read = [(sheet, sheet.read_context(head, shown, prediction)) for sheet in methods]
+    return Context(prediction, read)
 
 
 def draw_context(segmentor, item, dataset_meta):
@@ -107,24 +118,24 @@ def draw_context(segmentor, item, dataset_meta):
         >>> figure = draw_context(segmentor, dataset[0], dataset.metainfo)
         >>> figure.savefig('context.png', dpi=150)
     """
-    scene, methods = read_context(segmentor, item, dataset_meta)
-    methods = methods or [(plain, plain.read_context(last_head(segmentor), {}, scene))]
-    labels = [scene.prediction, scene.label]
+    prediction, methods = read_context(segmentor, item, dataset_meta)
+    methods = methods or [(plain, plain.read_context(last_head(segmentor), {}, prediction))]
+    labels = [prediction.predicted, prediction.label]
     for sheet, context in methods:
         labels += sheet.label_maps(context) if sheet is cac else []
-    entries = class_entries(labels, scene.classes, scene.palette)
+    entries = class_entries(labels, prediction.classes, prediction.palette)
     legend_height = 0.3 + 0.22 * -(-len(entries) // LEGEND_COLUMNS)
     heights = [TOP_HEIGHT, *(sheet.HEIGHT + HEADER_HEIGHT for sheet, _ in methods), legend_height]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout='constrained')
     figure.get_layout_engine().set(h_pad=0.07)
     top, *parts, bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
-    _draw_top(top, scene)
+    _draw_top(top, prediction)
     for part, (sheet, context) in zip(parts, methods, strict=True):
         above, below = part.subfigures(2, 1, height_ratios=(HEADER_HEIGHT, sheet.HEIGHT))
         above.text(0.5, 0.95, sheet.TITLE, ha='center', va='top', fontsize=12)
         style = dict(ha='center', va='bottom', fontsize=SMALL, color='0.35')
         above.text(0.5, 0.1, sheet.EXPLANATION, **style)
-        sheet.draw(below, context, scene)
+        sheet.draw(below, context, prediction)
     bottom.legend(handles=entries, loc='center', ncols=LEGEND_COLUMNS, fontsize=9, frameon=False)
     return figure
 
@@ -137,10 +148,10 @@ def to_picture(figure, dpi=100):
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_top(figure, scene):
-    labels = {'ground truth': scene.label, 'prediction': scene.prediction}
+def _draw_top(figure, prediction):
+    labels = {'ground truth': prediction.label, 'prediction': prediction.predicted}
     labels = {title: label for title, label in labels.items() if label is not None}
     first, *others = figure.subplots(1, 1 + len(labels))
-    show_picture(first, scene.image, 'image')
+    show_picture(first, prediction.image, 'image')
     for axes, (title, label) in zip(others, labels.items(), strict=True):
-        show_label(axes, label, scene.palette, title)
+        show_label(axes, label, prediction.palette, title)

@@ -3,24 +3,26 @@
 from pathlib import Path
 
 import cv2
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
+from mmseg.datasets.transforms import LoadAnnotations, LoadImageFromNDArray
 from mmseg.registry import DATASETS
 
 from mmseg_ctx.utils.configs import require
+from mmseg_ctx.utils.datasets import inner_datasets, type_name
 from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.files import check_folder, check_writable, write_figure, writing
 from mmseg_ctx.visualization.context import draw_context
 
 TEST_PREFIX = 'test:'
 DPI = 120
-LOADS_IMAGE = ('LoadImageFromFile', 'RenderContextScene')
 
 
 def item_readers(config, images, labels=None):
     """Return a function for each image, which reads it as an item of a test data set.
 
     Args:
-        config (Config): A config with ``test_dataloader.dataset.pipeline``.
+        config (Config): A config with ``test_dataloader.dataset``.
         images (Sequence[str]): Image files, or ``'test:3'`` for image 3 of the config's test data
             set, counted from 0, with its label.
         labels (Sequence[str] | None): The file of each image's ground truth, in the format of the
@@ -45,20 +47,33 @@ def item_readers(config, images, labels=None):
         raise ValueError(
             f'labels must be one file for each of the {len(images)} images, got {len(labels)}'
         )
-    require(config, 'test_dataloader.dataset.pipeline')
-    dataset_config = config.test_dataloader.dataset
+    dataset_config = test_dataset(config)
     with value_errors('the test data set of the config cannot be read'):
+        dataset = DATASETS.build(config.test_dataloader.dataset) if tests else None
         # For the user's own files, the data set's folder need not exist.
-        dataset = DATASETS.build({**dataset_config, 'lazy_init': not tests})
+        lazy = DATASETS.build({**dataset_config, 'lazy_init': True})
     return [
-        _reader(dataset, dataset_config.pipeline, image, label)
+        _test_reader(dataset, image)
+        if image.startswith(TEST_PREFIX)
+        else _file_reader(lazy, dataset_config.pipeline, image, label)
         for image, label in zip(images, labels, strict=True)
     ]
 
 
-def _reader(dataset, pipeline, image, label):
-    if image.startswith(TEST_PREFIX):
-        return _test_reader(dataset, image)
+def test_dataset(config):
+    """Return the config of the test data set, or of the first one inside ``ConcatDataset``.
+
+    Raises:
+        ValueError: The config has no test data set, or it has no pipeline.
+    """
+    require(config, 'test_dataloader.dataset')
+    dataset = inner_datasets(config.test_dataloader.dataset)[0]
+    if not dataset.get('pipeline'):
+        raise ValueError(f'{config.filename or "the config"} has no pipeline for its test data')
+    return dataset
+
+
+def _file_reader(dataset, pipeline, image, label):
     for path in (image, label):
         if path is not None and not Path(path).is_file():
             raise FileNotFoundError(
@@ -66,7 +81,7 @@ def _reader(dataset, pipeline, image, label):
             )
         if path is not None and not cv2.haveImageReader(str(path)):
             raise ValueError(f'{path} is not an image of a format that OpenCV reads')
-    transform = build_transform(pipeline, 'LoadImageFromFile', label is not None)
+    transform = build_transform(pipeline, label is not None)
     results = dict(
         img_path=image,
         seg_map_path=label,
@@ -95,29 +110,36 @@ def _guarded(name, read):
     return guarded
 
 
-def build_transform(pipeline, load_image, with_label=False):
+def build_transform(pipeline, with_label=False, array=False):
     """Build a config's test pipeline for images that are not in the config's data set.
 
     Args:
         pipeline (list[dict]): The test pipeline, which loads or renders an image.
-        load_image (str): The transform that takes the place of that loading or rendering.
         with_label (bool): Whether the pipeline also loads ``seg_map_path``. Default: False.
+        array (bool): Whether it begins with the image ``img`` instead of its file ``img_path``.
+            Default: False.
 
     Returns:
-        Callable: It takes the ``dict`` that the pipeline's first transform takes, and returns an
-        item of a data set.
+        Callable: It takes a ``dict`` with ``img_path`` or ``img``, and returns an item of a data
+        set.
 
     Raises:
         ValueError: The pipeline cannot be built.
     """
-    transforms = [
-        dict(type=load_image) if transform['type'] in LOADS_IMAGE else transform
-        for transform in pipeline
-        if transform['type'] != 'LoadAnnotations'
-    ]
-    if with_label:
-        # As in MMSegmentation's test pipelines: after the resizing, so the label keeps its size.
-        transforms.insert(len(transforms) - 1, dict(type='LoadAnnotations'))
+    transforms, loads_label = [], False
+    for transform in pipeline:
+        name = type_name(transform)
+        if name.startswith('Load') and 'Annotation' in name:
+            loads_label = with_label
+            transforms += [transform] * with_label
+        elif array and (name.startswith('Load') or name == 'RenderContextScene'):
+            transforms.append(dict(type=LoadImageFromNDArray))
+        elif name == 'RenderContextScene':
+            transforms.append(dict(type=LoadImageFromFile))
+        else:
+            transforms.append(transform)
+    if with_label and not loads_label:
+        transforms.insert(len(transforms) - 1, dict(type=LoadAnnotations))
     with value_errors('the test pipeline of the config cannot be built'):
         return Compose(transforms)
 

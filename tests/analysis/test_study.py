@@ -36,6 +36,7 @@ from mmseg_ctx.analysis.study_report import (
     summarize,
     write_report,
 )
+from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import render
@@ -217,7 +218,7 @@ def test_two_stages_with_curves(tmp_path):
     assert [point['iteration'] for point in first['curve']] == [2, 3]
     assert first['curve'][-1]['mIoU'] == first['metrics']['model']['mIoU']
     before, after = (
-        torch.load(run.folder / f'work_dir/iter_{length}.pth')['state_dict']
+        load_checkpoint(run.folder / f'work_dir/iter_{length}.pth')[0]
         for run, length in zip(runs, (3, 1), strict=True)
     )
     for name in ('decode_head.conv_seg.weight', 'backbone.conv1.weight'):

@@ -1,3 +1,5 @@
+"""Checkpoints of MMEngine and hostile ones, with what stands in for NumPy and HistoryBuffer."""
+
 import copy
 import io
 import pickle
@@ -8,15 +10,23 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from torch._tensor import _rebuild_from_type_v2
 
-import mmseg_ctx  # noqa: F401  (registers the stand-ins)
-from mmseg_ctx.checkpoints.paddle import ALLOWED, load_pdparams
-from mmseg_ctx.checkpoints.stand_ins import CODES, STAND_INS, PickledArray
-from tests.checkpoints.hostile.seeds import with_pickle
+from mmseg_ctx.checkpoints.loading import load_checkpoint
+from mmseg_ctx.checkpoints.stand_ins import (
+    CODES,
+    STAND_INS,
+    PickledArray,
+    help_upstream_mmengine,
+    only_stand_ins,
+)
+from tests.checkpoints.hostile import seeds
 from tests.helpers import ROOT
 
-RECONSTRUCT, (_, _, _), _ = np.zeros(0).__reduce__()
+RECONSTRUCT, _, _ = np.zeros(0).__reduce__()
 SCALAR, _ = np.float64(0).__reduce__()
 
 
@@ -30,17 +40,99 @@ class Calls:
         return self.reduced
 
 
+def load(content):
+    """Save what is no file yet, and load it with the stand-ins."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    file.seek(0)
+    with only_stand_ins():
+        return torch.load(file, weights_only=True)
+
+
+def test_a_runners_checkpoint_loads(tmp_path):
+    torch.save(seeds.checkpoint(), tmp_path / 'a.pth')
+    registered = torch.serialization.get_safe_globals()
+    state_dict, meta = load_checkpoint(tmp_path / 'a.pth')
+    assert set(torch.serialization.get_safe_globals()) == set(registered)
+    assert next(iter(state_dict)) == 'decode_head.proj.0.weight'
+    assert meta['iter'] == 3
+
+
+def test_upstream_mmengine_loads_and_resumes_its_own_checkpoints(tmp_path, monkeypatch):
+    torch.save(seeds.checkpoint(), tmp_path / 'a.pth')
+    registered = torch.serialization.get_safe_globals()
+    monkeypatch.delattr(mmengine_checkpoint, 'get_torch_safe_globals', raising=False)
+    help_upstream_mmengine()
+    try:
+        # As upstream: with PyTorch's default of 2.6.
+        loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(registered)
+    resumed = MessageHub('resumed')
+    resumed.load_state_dict(loaded['message_hub'])
+    palette = resumed.get_info('palette')
+    assert type(palette) is np.ndarray
+    assert palette.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert type(resumed.get_info('best_score')) is np.float64
+    assert resumed.get_scalar('train/loss').mean() == 2
+    resumed.update_scalar('train/loss', 6.0)
+    assert resumed.get_scalar('train/loss').mean() == 3
+
+
+def test_the_maintained_fork_loads_its_own_checkpoints(tmp_path):
+    torch.save(seeds.checkpoint(), tmp_path / 'a.pth')
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'))
+    assert type(loaded['message_hub']['log_scalars']['train/loss']) is HistoryBuffer
+
+
+def test_constructors_that_others_registered_are_not_used(tmp_path):
+    torch.save({'a': torch.ones(1), 'b': np.array([None])}, tmp_path / 'a.pth')
+    unsafe = [RECONSTRUCT, np.ndarray, np.dtype, type(np.dtype('O'))]
+    message = "it holds an array of the type 'O8', which is not numeric"
+    with torch.serialization.safe_globals(unsafe), pytest.raises(ValueError, match=message):
+        load_checkpoint(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('code', CODES)
+@pytest.mark.parametrize('order', '<>')
+def test_numbers_of_every_type(code, order):
+    values = np.array([[1, 0, 1], [0, 1, 1]], np.dtype(code).newbyteorder(order))
+    content = {
+        'array': values,
+        'transposed': values.T,
+        'empty': values[:0],
+        'point': np.array(values[0, 0]),
+        'large': np.ones(2000, values.dtype),
+    }
+    loaded = load({**content, 'number': values[1, 2]})
+    assert type(loaded['number']) is type(values[1, 2])
+    assert loaded['number'] == 1
+    for name, expected in content.items():
+        array = loaded[name].array
+        assert array.dtype == np.dtype(code)
+        assert array.flags.f_contiguous == expected.flags.f_contiguous
+        assert array.flags.writeable
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_what_was_loaded_is_saved_and_copied_as_numpys_own():
+    content = {'array': np.arange(6.0).reshape(2, 3), 'dtype': np.dtype('>f4')}
+    loaded = load(content)
+    assert type(copy.deepcopy(loaded['array'])) is np.ndarray
+    again = pickle.loads(pickle.dumps(loaded))
+    assert type(again['array']) is np.ndarray
+    np.testing.assert_array_equal(again['array'], content['array'])
+    assert again['dtype'] == np.dtype('>f4')
+
+
 def dtype(code, state=None):
     return Calls(np.dtype, code, False, True, state=state)
 
 
-def array(shape, code, buffer, version=1, fortran=False):
-    state = version, shape, code if isinstance(code, Calls) else dtype(code), fortran, buffer
+def array(shape, code, buffer):
+    state = 1, shape, code if isinstance(code, Calls) else dtype(code), False, buffer
     return Calls(RECONSTRUCT, np.ndarray, (0,), b'b', state=state)
-
-
-def number(code, buffer):
-    return Calls(SCALAR, dtype(code), buffer)
 
 
 def plain_state(**changes):
@@ -51,25 +143,18 @@ def plain_state(**changes):
 
 
 # Each of these made NumPy read memory of the file's choosing, or would make it.
-OBJECTS = {
+HOSTILE = {
     'object array by a call': Calls(np.ndarray, (1,), dtype('O'), b'AAAAAAAA'),
-    'array by a call': Calls(np.ndarray, (1,), dtype('f8'), b'AAAAAAAA'),
     'array by a call without a buffer': Calls(np.ndarray, (2**40,), dtype('f8')),
     'another type of array': Calls(RECONSTRUCT, np.dtype, (0,), b'b'),
     'object array': array((1,), 'O8', b'AAAAAAAA'),
     'object array of a list': array((1,), 'O8', [1]),
-    'object array, bare code': array((1,), 'O', b'AAAAAAAA'),
     'object array, with bar': array((1,), '|O8', b'AAAAAAAA'),
     'void': array((1,), 'V8', b'AAAAAAAA'),
-    'bytes': array((1,), 'S8', b'AAAAAAAA'),
     'text': array((1,), 'U2', b'A\0\0\0A\0\0\0'),
     'date': array((1,), 'M8', b'AAAAAAAA'),
-    'time': array((1,), 'm8', b'AAAAAAAA'),
-    'complex': array((1,), 'c8', b'AAAAAAAA'),
-    'long double': array((1,), 'f16', b'AAAAAAAA' * 2),
     'structure': array((1,), 'f4,O', b'AAAAAAAA' * 2),
     'sub-array': array((1,), '(100000000,)f8', b'AAAAAAAA'),
-    'type as an integer': array((1,), 17, b'AAAAAAAA'),
     'type as a list': array((1,), [('a', 'O')], b'AAAAAAAA'),
     'no type': array((1,), Calls(OrderedDict), b'AAAAAAAA'),
     'type with fields': array(
@@ -86,35 +171,25 @@ OBJECTS = {
     'too long a buffer': array((1,), 'f8', b'AAAAAAAAA'),
     'no buffer': array((2**40,), 'f8', b''),
     'a buffer of None': array((1,), 'f8', None),
-    'negative shape': array((-1,), 'f8', b'AAAAAAAA'),
     'two negative shapes': array((-1, -1), 'f8', b'AAAAAAAA'),
     'product of no 64 bits': array((2**32, 2**32), 'f8', b''),
-    'product of 64 bits less one': array((2**61 + 1,), 'f8', b'AAAAAAAA'),
     'empty, but with strides of no 64 bits': array((0, 2**40, 2**40), 'f8', b''),
     'shape of no integers': array((1.0,), 'f8', b'AAAAAAAA'),
     'shape as a list': array([1], 'f8', b'AAAAAAAA'),
     'more dimensions than NumPy has': array((1,) * 65, 'f8', b'AAAAAAAA'),
-    'another version': array((1,), 'f8', b'AAAAAAAA', version=2),
-    'an order of another type': array((1,), 'f8', b'AAAAAAAA', fortran='C'),
-    'a number of objects': number('O', b'AAAAAAAA'),
-    'a number with no bytes': number('f8', b''),
-    'a number with more bytes': number('f8', b'AAAAAAAAA'),
+    'a number of objects': Calls(SCALAR, dtype('O'), b'AAAAAAAA'),
+    'a number with no bytes': Calls(SCALAR, dtype('f8'), b''),
+    'a number with more bytes': Calls(SCALAR, dtype('f8'), b'AAAAAAAA' * 2),
     'bytes by a call': Calls(bytes, 2**40),
 }
-
-LOADERS = {
-    'torch': 'torch.load(path, weights_only=True)',
-    'checkpoint': 'loading.load_checkpoint(path)',
-    'paddle': 'paddle.load_pdparams(path)',
-}
 CHILD = """
-import resource, sys, torch
+import resource, sys
 from mmseg_ctx.checkpoints import loading, paddle
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     try:
-        {load}
+        (paddle.load_pdparams if path.endswith('.pdparams') else loading.load_checkpoint)(path)
         print('loaded')
     except Exception as error:
         print(type(error).__name__, ' '.join(str(error).split()))
@@ -122,113 +197,66 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 2**10, 'M
 """
 
 
-@pytest.mark.parametrize('loader', LOADERS)
-def test_refuses_hostile_arrays_and_lives(loader, tmp_path):
+def test_refuses_hostile_arrays_and_lives(tmp_path):
     """In a child, since some of these ended the process."""
     paths = []
-    for i, content in enumerate(OBJECTS.values()):
-        paths.append(tmp_path / str(i))
-        content = OrderedDict(a=content)
-        if loader == 'paddle':
-            paths[-1].write_bytes(pickle.dumps(content, 2))
-        else:
-            torch.save(content, paths[-1])
+    for name, content in HOSTILE.items():
+        paths += [tmp_path / f'{name}.pdparams', tmp_path / f'{name}.pth']
+        paths[-2].write_bytes(pickle.dumps(OrderedDict(a=content), 2))
+        torch.save(OrderedDict(a=content), paths[-1])
     child = subprocess.run(
-        [sys.executable, '-c', CHILD.format(load=LOADERS[loader]), *paths],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+        [sys.executable, '-c', CHILD, *paths], cwd=ROOT, capture_output=True, text=True
     )
     assert child.returncode == 0, child.stderr
     *lines, memory = child.stdout.splitlines()
-    for name, line in zip(OBJECTS, lines, strict=True):
-        # A refusal of ours, and not of PyTorch's: it would not have got so far without the plugin.
-        error = 'UnpicklingError ' if loader == 'torch' else 'ValueError '
-        assert line.startswith(error), (name, line)
-        assert 'not an allowed global' not in line, (name, line)
+    for path, line in zip(paths, lines, strict=True):
+        # A refusal of ours: PyTorch alone would not have got so far as to make an array.
+        assert line.startswith('ValueError '), (path, line)
+        assert 'asks for' not in line or 'another type' in line, (path, line)
     assert int(memory.removesuffix(' MiB')) < 100
 
 
-def tool_arguments(tmp_path):
-    return [sys.executable, ROOT / 'tools/convert_checkpoint.py', 'ctnet', 'a.pdparams', 'b.pth']
+# A tensor of any length takes no memory until it is compared or taken apart.
+LONG = torch.ones(1).expand(2**40)
 
 
-def test_the_converter_refuses_an_object_array_in_one_line(tmp_path):
-    content = OrderedDict(a=OBJECTS['object array by a call'])
-    (tmp_path / 'a.pdparams').write_bytes(pickle.dumps(content, 2))
-    child = subprocess.run(tool_arguments(tmp_path), cwd=tmp_path, capture_output=True, text=True)
-    assert child.returncode == 2
-    assert 'a.pdparams is not a dictionary of Paddle weights' in child.stderr
-    assert child.stderr.count('\n') == 1
-
-
-def test_no_pickle_reaches_anything_of_numpys():
-    """What is callable, and whose state can be set, is of this package."""
-    added = torch.serialization.get_safe_globals()  # without names: PyTorch's own
-    named = {pair[1]: pair[0] for pair in added if isinstance(pair, tuple)}
-    assert set(STAND_INS) < set(named)
-    for thing in [*named.values(), *ALLOWED.values()]:
-        kind = thing if isinstance(thing, type) else type(thing)
-        assert kind.__module__.startswith('mmseg_ctx.checkpoints.')
-        if kind is not thing:
-            assert not hasattr(thing, '__dict__')
-            assert not hasattr(thing, '__setstate__')
-
-
-def test_an_array_is_filled_once():
-    filled = STAND_INS['numpy._core.multiarray._reconstruct'](PickledArray, (0,), b'b')
-    float64 = STAND_INS['numpy.dtype']('f8', False, True)
-    filled.__setstate__((1, (2,), float64, False, np.float64([1, 2]).tobytes()))
-    tensor = torch.from_numpy(filled)
-    with pytest.raises(pickle.UnpicklingError, match='fills an array twice'):
-        filled.__setstate__((1, (2,), float64, False, np.float64([3, 4]).tobytes()))
-    assert tensor.tolist() == [1, 2]
-
-
-@pytest.mark.parametrize('state', [0, (), (3, '<'), plain_state(order=b'<'), {'dtype': 1}])
-def test_a_type_takes_no_other_state(state):
+@pytest.mark.parametrize(
+    'state',
+    [0, (), (3, '<'), plain_state(order=b'<'), {'dtype': 1}, LONG, (3, '<', *[LONG] * 6)],
+)
+def test_a_type_and_an_array_take_no_other_state(state):
     with pytest.raises(pickle.UnpicklingError, match='no plain number'):
         STAND_INS['numpy.dtype']('f8').__setstate__(state)
+    with pytest.raises(pickle.UnpicklingError, match='not that of NumPy'):
+        PickledArray().__setstate__(state)
 
 
-@pytest.mark.parametrize('code', CODES)
-@pytest.mark.parametrize('order', '<>')
-def test_numbers_of_every_type(code, order, tmp_path):
-    values = np.array([[1, 0, 1], [0, 1, 1]], np.dtype(code).newbyteorder(order))
-    content = {
-        'array': values,
-        'transposed': values.T,
-        'empty': values[:0],
-        'point': np.array(values[0, 0]),
-        'large': np.ones(2000, values.dtype),
-    }
-    torch.save({**content, 'number': values[1, 2]}, tmp_path / 'a.pth')
-    (tmp_path / 'a.pdparams').write_bytes(pickle.dumps(content, 4))
-    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
-    assert type(loaded['number']) is type(values[1, 2])
-    assert loaded['number'] == 1
-    for read in (loaded, load_pdparams(tmp_path / 'a.pdparams')):
-        for name, expected in content.items():
-            assert isinstance(read[name], np.ndarray)
-            assert read[name].dtype.newbyteorder('=') == np.dtype(code)
-            assert read[name].shape == expected.shape
-            assert read[name].flags.f_contiguous == expected.flags.f_contiguous
-            np.testing.assert_array_equal(read[name], expected)
-            read[name][...] = 0  # as an array that NumPy unpickled can be
+def touch(path):
+    """Leave a trace if unpickling runs this."""
+    path.touch()
 
 
-def test_what_was_loaded_is_saved_and_copied_as_numpys_own(tmp_path):
-    content = {'array': np.arange(6.0).reshape(2, 3), 'dtype': np.dtype('>f4')}
-    torch.save(content, tmp_path / 'a.pth')
-    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
-    assert np.dtype(loaded['dtype']) == np.dtype('>f4')
-    again = io.BytesIO()
-    torch.save(loaded, again)
-    again.seek(0)
-    alone = torch.load(again, weights_only=False)
-    assert type(alone['array']) is type(copy.deepcopy(loaded['array'])) is np.ndarray
-    np.testing.assert_array_equal(alone['array'], content['array'])
-    assert alone['dtype'] == np.dtype('>f4')
+@pytest.mark.parametrize(
+    'payload',
+    [
+        lambda trace: Calls(touch, trace),
+        lambda trace: Calls(eval, f'open({str(trace)!r}, "w")'),
+        lambda trace: Calls(getattr, HistoryBuffer, '__init__'),
+        lambda trace: Calls(getattr, Calls(getattr, HistoryBuffer, 'mean'), '__globals__'),
+        lambda trace: Calls(getattr, np.ndarray, 'tofile'),
+        lambda trace: Calls(getattr, HistoryBuffer([1.0], [1]), 'mean'),
+        # PyTorch calls what a pickle gives this function, on anything of the pickle's.
+        lambda trace: Calls(
+            _rebuild_from_type_v2, Calls(getattr, HistoryBuffer, 'mean'), torch.Tensor, (), {}
+        ),
+        lambda trace: Calls(HistoryBuffer, [1.0], [1]),
+    ],
+)
+def test_pickles_that_run_code_are_refused(payload, tmp_path):
+    trace = tmp_path / 'trace'
+    with pytest.raises((pickle.UnpicklingError, TypeError)):
+        load({'state_dict': payload(trace)})
+    assert not trace.exists()
 
 
 def buffer_state(**changes):
@@ -244,20 +272,9 @@ def load_buffer(*states):
         made += pickle.dumps(state, 2)[2:-1] + b'b'  # without the operations of begin and end
     file = io.BytesIO()
     torch.save({}, file)
-    return torch.load(io.BytesIO(with_pickle(file.getvalue(), made + b'.')), weights_only=True)
-
-
-HOSTILE_STATES = {
-    'a method': buffer_state(mean=OrderedDict),
-    'another attribute': buffer_state(__class__=OrderedDict),
-    'no numbers': buffer_state(_log_history=[1.0, 2.0]),
-    'numbers of two dimensions': buffer_state(_log_history=np.ones((2, 2))),
-    'fewer counts': buffer_state(_count_history=np.ones(1)),
-    'no length': buffer_state(max_length='a'),
-    'less': {'max_length': 9},
-    'no dictionary': (1, 2),
-    'two dictionaries': ({}, {'mean': OrderedDict}),
-}
+    with only_stand_ins():
+        file = io.BytesIO(seeds.with_pickle(file.getvalue(), made + b'.'))
+        return torch.load(file, weights_only=True)
 
 
 def test_a_history_buffer_is_mmengines_own():
@@ -273,20 +290,22 @@ def test_a_history_buffer_is_mmengines_own():
         assert buffer.mean() == 3
 
 
+HOSTILE_STATES = {
+    'a method': [buffer_state(mean=OrderedDict)],
+    'another attribute': [buffer_state(__class__=OrderedDict)],
+    'no numbers': [buffer_state(_log_history=[1.0, 2.0])],
+    'numbers of two dimensions': [buffer_state(_log_history=np.ones((2, 2)))],
+    'fewer counts': [buffer_state(_count_history=np.ones(1))],
+    'no length': [buffer_state(max_length='a')],
+    'less': [{'max_length': 9}],
+    'no dictionary': [(1, 2)],
+    'two states': [buffer_state(), buffer_state()],
+}
+
+
 @pytest.mark.parametrize('name', HOSTILE_STATES)
 def test_refuses_a_history_buffer_of_another_state(name):
     before = dict(vars(HistoryBuffer)), dict(HistoryBuffer._statistics_methods)
-    with pytest.raises(pickle.UnpicklingError, match='it holds a HistoryBuffer'):
-        load_buffer(HOSTILE_STATES[name])
+    with pytest.raises(pickle.UnpicklingError, match=r'it holds a HistoryBuffer|Can only build'):
+        load_buffer(*HOSTILE_STATES[name])
     assert (dict(vars(HistoryBuffer)), dict(HistoryBuffer._statistics_methods)) == before
-
-
-def test_a_history_buffer_takes_one_state():
-    with pytest.raises(pickle.UnpicklingError, match='Can only build'):
-        load_buffer(buffer_state(), buffer_state())
-
-
-def test_a_history_buffer_takes_no_arguments(tmp_path):
-    torch.save(Calls(HistoryBuffer, [1.0], [1]), tmp_path / 'a.pth')
-    with pytest.raises(pickle.UnpicklingError, match='calls HistoryBuffer'):
-        torch.load(tmp_path / 'a.pth', weights_only=True)

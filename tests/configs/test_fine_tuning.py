@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from mmseg_ctx.checkpoints.loading import load_checkpoint
 from tests.configs.training import prepare, runner, schedule
 from tests.helpers import ROOT
 
@@ -40,7 +41,7 @@ def train(config, **changes):
 
 
 def assert_same_weights(weights, path):
-    saved = torch.load(path, weights_only=True)['state_dict']
+    saved, _ = load_checkpoint(path)
     assert weights.keys() == saved.keys()
     assert all(torch.equal(weights[name], saved[name]) for name in saved)
 

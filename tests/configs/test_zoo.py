@@ -172,7 +172,7 @@ def test_the_last_validation_is_that_of_the_end(path):
     iterations, interval = config.train_cfg.max_iters, config.train_cfg.val_interval
     # MMEngine validates at each multiple of the interval, and at the end.
     validations = sorted({*range(interval, iterations + 1, interval), iterations})
-    assert len(validations) == (1 if 'r18-small' in path.name else 10)
+    assert len(validations) == (1 if re.search('context-scenes|160x208', path.name) else 10)
     assert all(iterations - other > 0.01 * iterations for other in validations[:-1])
     assert config.default_hooks.checkpoint.interval == interval
 
@@ -274,11 +274,9 @@ def test_auxiliary_heads_of_the_papers():
 
 @pytest.mark.parametrize('path', CAMVID)
 def test_camvid_settings_are_those_of_the_baseline(path):
-    """All but the head; ACNet's encoder has the paper's stride, and in small half the rate."""
+    """All but the head."""
     config = load(path)
-    small = 'r18-small' in path
-    settings = re.search(r'_1xb.+', path).group()
-    baseline = load(f'fcn/fcn_{"r18-small" if small else "r50-d8"}{settings}')
+    baseline = load('fcn/fcn' + re.search(r'_lite0.+', path).group())
     head = config.model.decode_head
     method = path.split('/')[0]
     if method == 'cac':
@@ -288,21 +286,8 @@ def test_camvid_settings_are_those_of_the_baseline(path):
             head=load(path.replace('cac/cac-', f'{inner}/')).model.decode_head,
         )
     assert [head.num_classes for head in heads(config)] == [11] * len(heads(config))
-    if method == 'acnet':
-        assert build(config).backbone(torch.empty(1, 3, 64, 64, device='meta'))[-1].shape[-1] == (
-            8 if small else 4
-        )
-        config.model.backbone = baseline.model.backbone
-        if small:
-            assert config.optim_wrapper.optimizer.lr == baseline.optim_wrapper.optimizer.lr / 2
-            config.optim_wrapper = baseline.optim_wrapper
     config.model.decode_head = baseline.model.decode_head
     assert config.to_dict() == baseline.to_dict()
-    if not small:
-        assert config.train_dataloader.batch_size == 16
-        assert config.train_cfg.max_iters == config.param_scheduler[-1].end == 10_000
-        optimizer = config.optim_wrapper.optimizer
-        assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('SGD', 0.01, 5e-4)
 
 
 @pytest.mark.parametrize('path', CAMVID)
@@ -313,7 +298,7 @@ def test_camvid_is_trained_validated_and_tested_on_its_parts(path):
         assert (dataset.type, dataset.data_root) == ('CamVidDataset', 'data/camvid')
         assert dataset.data_prefix == dict(img_path=split, seg_map_path=f'{split}annot')
         [resize] = [step for step in dataset.pipeline if step.type.endswith('Resize')]
-        assert resize.scale == ((240, 180) if 'small' in path else (480, 360))
+        assert resize.scale == ((240, 180) if '160x208' in path else (480, 360))
         # Predictions are compared at the labels' own size.
         types = [step.type for step in dataset.pipeline]
         assert (types.index('LoadAnnotations') > types.index(resize.type)) == (split != 'train')

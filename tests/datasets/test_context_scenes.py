@@ -1,5 +1,6 @@
 """The data set and its transform: what a pipeline, a loader and a config rely on."""
 
+import re
 from importlib import import_module
 
 import numpy as np
@@ -7,7 +8,6 @@ import pytest
 import torch
 from mmengine import fileio
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
@@ -29,10 +29,12 @@ def _mmseg_scope():
     init_default_scope('mmseg')
 
 
-def test_an_item_is_the_scene_of_its_seed_and_index():
-    dataset = ContextScenesDataset(num_images=5, image_size=(48, 64), seed=3, pipeline=[RENDER])
+@pytest.mark.parametrize('varied', [False, True])
+def test_an_item_is_the_scene_of_its_seed_and_index(varied):
+    dataset = ContextScenesDataset(5, (48, 64), 3, varied_objects=varied, pipeline=[RENDER])
     assert len(dataset) == 5
-    image, label = render_scene(3, 4, 48, 64)
+    image, label = render_scene(3, 4, 48, 64, varied_objects=varied)
+    dataset[4]['gt_seg_map'][:] = 0  # is no item's memory
     item = dataset[4]
     assert np.array_equal(item['img'], image[..., ::-1])
     assert item['img'].flags.c_contiguous
@@ -41,36 +43,19 @@ def test_an_item_is_the_scene_of_its_seed_and_index():
     assert item['img_shape'] == item['ori_shape'] == (48, 64)
 
 
-def test_an_item_is_the_same_again():
-    dataset = ContextScenesDataset(num_images=2, image_size=32, pipeline=[RENDER])
-    dataset[1]['gt_seg_map'][:] = 0
-    assert dataset[1]['seg_fields'] == ['gt_seg_map']
-    assert np.array_equal(dataset[1]['gt_seg_map'], render_scene(0, 1, 32, 32)[1])
-
-
-@pytest.mark.parametrize('workers', [1, 2])
-def test_workers_draw_what_the_main_process_draws(workers):
+def test_workers_draw_what_the_main_process_draws():
     dataset = ContextScenesDataset(num_images=6, image_size=32, pipeline=[RENDER, PACK])
-    loaders = [
-        DataLoader(dataset, batch_size=2, num_workers=count, collate_fn=pseudo_collate)
-        for count in (0, workers)
-    ]
+    loaders = [DataLoader(dataset, None, num_workers=count) for count in (0, 2)]
     for alone, shared in zip(*loaders, strict=True):
-        for first, second in zip(alone['inputs'], shared['inputs'], strict=True):
-            assert torch.equal(first, second)
-        for first, second in zip(alone['data_samples'], shared['data_samples'], strict=True):
-            assert torch.equal(first.gt_sem_seg.data, second.gt_sem_seg.data)
-            assert first.img_path == second.img_path
+        assert torch.equal(alone['inputs'], shared['inputs'])
+        first, second = alone['data_samples'], shared['data_samples']
+        assert torch.equal(first.gt_sem_seg.data, second.gt_sem_seg.data)
+        assert first.img_path == second.img_path
 
 
 def test_each_scene_has_a_name_of_its_own():
-    names = [
-        item['img_path']
-        for seed in (0, 1)
-        for size in (32, (32, 64))
-        for varied in (False, True)
-        for item in ContextScenesDataset(20, size, seed, varied_objects=varied)
-    ]
+    sets = [(20, 32, 0), (20, 32, 1), (20, (32, 64), 0), (20, 32, 0, True)]
+    names = [item['img_path'] for options in sets for item in ContextScenesDataset(*options)]
     assert len(set(names)) == len(names)
 
 
@@ -108,14 +93,6 @@ def test_labels_are_mapped_as_from_a_file(options, tmp_path):
         assert np.array_equal(item['gt_seg_map'], LoadAnnotations()(from_file)['gt_seg_map'])
 
 
-def test_varied_objects_are_left_out():
-    dataset = ContextScenesDataset(3, 64, seed=3, varied_objects=True, pipeline=[RENDER])
-    for index in range(3):
-        image, label = render_scene(3, index, 64, 64, varied_objects=True)
-        assert np.array_equal(dataset[index]['img'], image[..., ::-1])
-        assert np.array_equal(dataset[index]['gt_seg_map'], label)
-
-
 @pytest.mark.parametrize(
     'options', [dict(), dict(reduce_zero_label=True), dict(varied_objects=True)]
 )
@@ -136,11 +113,8 @@ def test_steps_that_load_files_read_what_the_transform_draws(options):
     'name',
     [
         'scene.png',
-        'context_scene_1_000003_128x128.jpg',
         'context_scene_1_000003_128x16.png',
         'context_scene_-1_000003_128x128.png',
-        'context_scene_1_000003_128x128_label_varied.png',
-        'folder/context_scene_1_000003_128x128.png',
         'context_scene_1_000003_128x128.png\n',
     ],
 )
@@ -186,30 +160,23 @@ def test_augmentation_at_test_time_keeps_the_label():
 
 
 @pytest.mark.parametrize(
-    ('options', 'error', 'message'),
+    'options',
     [
-        (dict(num_images=0), ValueError, 'num_images must be an integer >= 1, got 0'),
-        (dict(num_images=2.0), TypeError, 'num_images must be an integer >= 1, got 2.0'),
-        (dict(num_images='9'), TypeError, "num_images must be an integer >= 1, got '9'"),
-        (dict(seed=-1), ValueError, 'seed must be an integer >= 0, got -1'),
-        (dict(seed=None), TypeError, 'seed must be an integer >= 0, got None'),
-        (dict(varied_objects=0.5), TypeError, 'varied_objects must be True or False, got 0.5'),
-        (dict(image_size=31), ValueError, 'image_size must be .* >= 32.*, got 31'),
-        (dict(image_size=128.0), TypeError, 'image_size must be .*, got 128.0'),
-        (dict(image_size=True), TypeError, 'image_size must be .*, got True'),
-        (dict(image_size=()), ValueError, r'image_size must be .*, got \(\)'),
-        (dict(image_size=(64, 16)), ValueError, r'image_size must be .*, got \(64, 16\)'),
-        (dict(image_size=(64,)), ValueError, r'image_size must be .*, got \(64,\)'),
-        (dict(image_size=(64, 64, 3)), ValueError, r'image_size must be .*, got \(64, 64, 3\)'),
-        (dict(image_size='128'), TypeError, "image_size must be .*, got '128'"),
+        dict(num_images=0),
+        dict(seed=-1),
+        dict(image_size=31),
+        dict(image_size=(64, 16)),
+        dict(image_size=(64, 64, 3)),
     ],
 )
-def test_wrong_arguments_are_named(options, error, message):
-    with pytest.raises(error, match=message) as raised:
+def test_wrong_numbers_are_named(options):
+    [(name, value)] = options.items()
+    with pytest.raises(ValueError, match=f'{name} must be .*{re.escape(repr(value))}'):
         ContextScenesDataset(**options)
-    assert '\n' not in str(raised.value)
 
 
-def test_wrong_options_of_the_transform_are_named():
-    with pytest.raises(TypeError, match=r'^image '):
-        RenderContextScene(image='yes')
+@pytest.mark.parametrize('options', [dict(image_size='128'), dict(varied_objects=0.5)])
+def test_wrong_types_are_named(options):
+    [(name, value)] = options.items()
+    with pytest.raises(TypeError, match=f'{name} must be .*{value}'):
+        ContextScenesDataset(**options)

@@ -23,7 +23,7 @@ from mmseg_ctx.datasets.scenes import (
 )
 
 SIDE = 128
-COUNT = 600
+COUNT = 500
 PATCH = 8
 FAR = 40
 """Pixels between a patch of ground and the kite, at least."""
@@ -41,7 +41,6 @@ def digest(arrays):
 @pytest.mark.parametrize(
     ('size', 'options', 'image_digest', 'label_digest'),
     [
-        ((128, 128), (), '6a9e480f30ba10ef', '95a308de7e7004b8'),
         ((128, 128), (False,), '6a9e480f30ba10ef', '95a308de7e7004b8'),
         ((97, 160), (), '6572923d065aec90', 'b50a51cd423c4c1f'),
         ((128, 128), (True,), '50801c6dde2cfd00', '20cb5da50836723a'),
@@ -62,7 +61,7 @@ def test_seed_and_index_alone_make_a_scene():
     assert not any(np.array_equal(first[0], other) for other in others)
 
 
-@pytest.mark.parametrize('size', [(32, 32), (32, 200), (200, 32), (97, 131), (256, 256)])
+@pytest.mark.parametrize('size', [(32, 32), (32, 200), (200, 32), (97, 131)])
 def test_any_size_holds_a_whole_scene(size):
     for index in range(20):
         image, label = render_scene(0, index, *size)
@@ -81,7 +80,7 @@ def test_four_types_are_equally_likely():
     assert abs(counts - COUNT / 4).max() < 4 * (COUNT * 0.25 * 0.75) ** 0.5
 
 
-@pytest.mark.parametrize('size', [(64, 64), (128, 128), (128, 256), (320, 200)])
+@pytest.mark.parametrize('size', [(64, 64), (320, 200)])
 def test_the_cue_covers_three_pixels_of_a_thousand_in_the_sky(size):
     parts = []
     for index in range(60):
@@ -225,13 +224,6 @@ def test_a_pair_with_equal_counts_would_give_its_classes_away():
     assert ks_2samp(dark.mean(1), light.mean(1)).pvalue < 0.01
 
 
-def test_appearance_shifts_from_image_to_image():
-    skies = np.array([image[label == 0].mean(0) for image, label in many_scenes()[:200]])
-    assert skies.sum(1).std() / skies.sum(1).mean() > 0.08
-    hues = skies / skies.sum(1, keepdims=True)
-    assert hues.std(0).min() > 0.01
-
-
 def test_classes_that_only_occur_together():
     both = {(TENT, CAMPFIRE): 0, (POLE, WIRE): 0}
     for _, label in many_scenes():
@@ -268,12 +260,6 @@ def test_poles_and_wires_are_one_to_three_pixels_wide():
         assert set(lengths) == {1, 2, 3}
 
 
-def test_some_objects_have_an_ignored_border():
-    ignored = np.array([(label == IGNORED).any() for _, label in many_scenes()])
-    assert 0.5 < ignored.mean() < 0.99
-    assert np.mean([(label == IGNORED).mean() for _, label in many_scenes()]) < 0.03
-
-
 @cache
 def many_varied_scenes():
     return [render_scene(7, index, SIDE, SIDE, varied_objects=True) for index in range(COUNT)]
@@ -293,13 +279,6 @@ def test_varied_scenes_have_half_of_the_objects():
         assert abs(varied[:, labels[0]].sum() - half) < 4 * deviation
     others = sorted(set(range(len(scenes.CLASSES))) - set(sum(OBJECTS, ())))
     assert np.array_equal(varied[:, others], all_objects[:, others])
-
-
-def test_kinds_of_objects_vary_independently():
-    """Of pairs of kinds, the scenes that have both are as many as chance says."""
-    varied = occurrence(many_varied_scenes())[:, [labels[0] for labels in OBJECTS]]
-    correlation = np.corrcoef(varied.T) - np.eye(len(OBJECTS))
-    assert abs(correlation).max() < 4 / COUNT**0.5
 
 
 def test_which_classes_occur_varies_much_more():

@@ -1,6 +1,6 @@
 """The toy data sets through MMSegmentation's own data set classes and our data configs."""
 
-import runpy
+import hashlib
 
 import numpy as np
 import pytest
@@ -12,8 +12,6 @@ from PIL import Image
 
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 from mmseg_ctx.evaluation.voc_results import voc_palette
-from mmseg_ctx.utils.commandline import run
-from mmseg_ctx.utils.errors import one_line
 from tests.helpers import ROOT, full_disk
 
 CLASSES = {
@@ -121,98 +119,53 @@ def test_voc_labels_have_the_palette_of_the_development_kit(tmp_path):
 
 def test_cityscapes_label_ids_are_of_the_same_pixels(tmp_path):
     root = make_toy_dataset('cityscapes', tmp_path / 'toy', num_images=1)
-    ids = next(root.glob('gtFine/train/aachen/*_labelIds.png'))
-    train_ids = np.array(Image.open(str(ids).replace('labelIds', 'labelTrainIds')))
-    ids = np.array(Image.open(ids))
-    road, bicycle, ignored = ids[train_ids == 0], ids[train_ids == 18], ids[train_ids == 255]
-    assert (road == 7).all()
-    assert (bicycle == 33).all()
-    assert (ignored == 0).all()
+    path = next(root.glob('gtFine/train/aachen/*_labelIds.png'))
+    train_ids = np.array(Image.open(str(path).replace('labelIds', 'labelTrainIds')))
+    ids = np.array(Image.open(path))
+    for train_id, label_id in {0: 7, 18: 33, 255: 0}.items():
+        assert (ids[train_ids == train_id] == label_id).all()
 
 
 def test_same_seed_gives_the_same_files(tmp_path):
-    first, second, other = (
-        make_toy_dataset('ade20k', tmp_path / str(number), num_images=2, seed=seed)
-        for number, seed in enumerate((5, 5, 6))
-    )
-    for path in first.rglob('*.png'):
-        assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
-        assert path.read_bytes() != (other / path.relative_to(first)).read_bytes()
+    """The digest is of labels drawn before the file was last rewritten."""
+    root = make_toy_dataset('ade20k', tmp_path / 'toy', num_images=2, seed=3)
+    labels = [np.array(Image.open(path)) for path in sorted(root.rglob('*.png'))]
+    assert hashlib.sha256(np.stack(labels)).hexdigest()[:16] == 'ed9559cc2b441c4e'
 
 
-def test_existing_data_are_left_alone(tmp_path):
+def test_existing_data_are_left_alone(tmp_path, monkeypatch):
     (tmp_path / 'photo.jpg').write_text('mine')
-    with pytest.raises(FileExistsError, match='not an empty folder'):
-        make_toy_dataset('ade20k', tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ['photo.jpg']
-
-
-def test_empty_folder_is_filled(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'disk').mkdir()
-    (tmp_path / 'link').symlink_to('disk')
-    make_toy_dataset('ade20k', 'link', num_images=1)
-    assert (tmp_path / 'link').is_symlink()
-    assert (tmp_path / 'disk/images/training/ADE_train_00000001.jpg').exists()
-    (tmp_path / 'empty').mkdir()
-    make_toy_dataset('ade20k', tmp_path / 'empty', num_images=1)
-    assert (tmp_path / 'empty/images').is_dir()
-    # A link to a place where nothing is yet.
-    (tmp_path / 'dangling').symlink_to('later')
-    make_toy_dataset('ade20k', 'dangling', num_images=1)
-    assert (tmp_path / 'later/images').is_dir()
-
-
-@pytest.mark.parametrize('out', ['.', '../here', ''])
-def test_working_directory_is_refused(out, tmp_path, monkeypatch):
     (tmp_path / 'here').mkdir()
     monkeypatch.chdir(tmp_path / 'here')
-    with pytest.raises(FileExistsError, match='is the working directory; name a new folder'):
-        make_toy_dataset('ade20k', out)
-    assert [path.name for path in tmp_path.iterdir()] == ['here']
+    for out in (tmp_path, tmp_path / 'photo.jpg', '.'):
+        with pytest.raises(FileExistsError, match='not an empty folder'):
+            make_toy_dataset('ade20k', out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['here', 'photo.jpg']
+
+
+def test_empty_folder_or_a_link_to_it_is_filled(tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'link').symlink_to('disk')
+    make_toy_dataset('ade20k', tmp_path / 'link', num_images=1)
+    assert (tmp_path / 'link').is_symlink()
+    assert (tmp_path / 'disk/images/training/ADE_train_00000001.jpg').exists()
 
 
 def test_nothing_is_left_of_a_failed_write(tmp_path):
-    out = tmp_path / 'toy'
-    with full_disk(), pytest.raises(OSError, match='File too large') as error:
-        make_toy_dataset('ade20k', out, size=(400, 400))
-    assert one_line(error.value) == f'{out}: File too large'
+    with full_disk(), pytest.raises(OSError, match='File too large'):
+        make_toy_dataset('camvid', tmp_path / 'toy', size=(400, 400))
     assert not list(tmp_path.iterdir())
-
-
-def test_an_output_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'loop').symlink_to('loop')
-    with pytest.raises(OSError, match=r'^loop cannot be a folder'):
-        make_toy_dataset('ade20k', 'loop')
-    with full_disk(100), pytest.raises(OSError, match='File too large') as error:
-        make_toy_dataset('ade20k', 'toy')
-    assert one_line(error.value) == 'toy: File too large'
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'layout': 'imagenet'}, "layout must be one of .*'ade20k'.*got 'imagenet'"),
-        ({'num_images': 0}, 'num_images must be an integer >= 1, got 0'),
-        ({'size': (64,)}, r'size must be a height and a width, got \(64,\)'),
-        ({'seed': -1}, 'seed must be an integer >= 0, got -1'),
+        ({'layout': 'imagenet'}, "'ade20k'.*got 'imagenet'"),
+        ({'num_images': 0}, 'num_images .* got 0'),
+        ({'size': (64,)}, r'size .* got \(64,\)'),
+        ({'seed': -1}, 'seed .* got -1'),
     ],
 )
 def test_bad_arguments(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         make_toy_dataset(**{'layout': 'ade20k', 'out': tmp_path / 'toy', **arguments})
-
-
-def test_tool(tmp_path, capsys):
-    main = runpy.run_path(str(ROOT / 'tools/make_toy_dataset.py'))['main']
-    out = tmp_path / 'toy'
-    main(['cityscapes', str(out), '--images', '1', '--size', '32', '48'])
-    with Image.open(next(out.glob('leftImg8bit/val/*/*.png'))) as image:
-        assert image.size == (48, 32)
-    with pytest.raises(SystemExit) as end:
-        run(main, ['cityscapes', str(out)])
-    assert end.value.code == 2
-    assert capsys.readouterr().err == (
-        f'error: {out} exists and is not an empty folder; name a new one\n'
-    )

@@ -55,15 +55,7 @@ def build(name, kind='MemoryEfficientEncoderDecoder', **arguments):
 
 def build_random(name, device='cpu', **arguments):
     """Return such a segmentor with weights and statistics that are not the trivial ones."""
-    model = build(name, **arguments)
-    randomize(model)
-    return model.to(device)
-
-
-def last_head(model):
-    """Return the head whose logits are the model's."""
-    heads = model.decode_head
-    return heads[-1] if isinstance(heads, nn.ModuleList) else heads
+    return randomize(build(name, **arguments)).to(device)
 
 
 def freeze_norms(model):

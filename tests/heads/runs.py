@@ -8,10 +8,14 @@ from unittest import mock
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, runner
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from mmseg_ctx.checkpoints.loading import PARALLEL_PREFIX
 from mmseg_ctx.hooks import ExactResumeHook
-from tests.heads.models import HEADS, changed
+from tests.heads.models import HEADS, build_random, changed, features, labels, total
+from tests.helpers import data_samples
 from tests.models import model_config, scenes_loader
 
 
@@ -113,3 +117,36 @@ def train_alike(rank, folder, batch=1, options=DISTRIBUTED):
         )
         for head in HEADS
     }
+
+
+def train_sharded(rank):
+    """Train every head for two steps, as it is, and with FSDP2 around each layer with weights.
+
+    ``conv_seg`` is sharded with the model: FSDP must see a layer's output, which the segmentor
+    replaces, and CAC reads the layer's weight without a call.
+
+    Returns:
+        tuple[dict, dict]: By head, the pair of the losses, and of the weights afterwards.
+    """
+    mesh = init_device_mesh('cpu', (2,))
+    losses, weights = {}, {}
+    for head in HEADS:
+        alone, sharded = build_random(head), build_random(head)
+        for name, module in reversed(list(sharded.named_modules())):
+            if list(module.parameters(recurse=False)) and not name.endswith('conv_seg'):
+                fully_shard(module, mesh=mesh)
+        fully_shard(sharded, mesh=mesh)
+        losses[head], weights[head] = zip(*map(_two_steps, (sharded, alone)), strict=True)
+    return losses, weights
+
+
+def _two_steps(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        losses = model(features('cpu'), data_samples(labels('cpu')), mode='loss')
+        optimizer.zero_grad()
+        total(losses).backward()
+        optimizer.step()
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    weights = {n: w.full_tensor() if isinstance(w, DTensor) else w for n, w in weights.items()}
+    return {name: value.detach() for name, value in losses.items()}, weights

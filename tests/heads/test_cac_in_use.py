@@ -1,6 +1,8 @@
 """The context-aware classifier in use: processes, test loops, memory and cost."""
 
 import itertools
+import operator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace as Namespace
 
 import pytest
@@ -11,10 +13,15 @@ from mmengine.config import ConfigDict
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
+from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from torch.distributed._composable.fsdp import fully_shard
+from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_ctx.analysis.benchmark import peak_memory
@@ -223,12 +230,11 @@ class TestEvaluatedClassifier:
         f = torch.randn(1, 8, 8, 8)
         label = torch.randint(0, 5, (1, 20, 24))
         original = label.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-        meta = dict(
-            img_shape=(20, 24), pad_shape=(32, 32), evaluated_classifier=('oracle', original)
-        )
+        meta = dict(img_shape=(20, 24), pad_shape=(32, 32))
         padded = F.pad(label, (0, 8, 0, 12), value=255)
         small = F.interpolate(padded[None].float(), (8, 8))[0].long()
-        expected = head.oracle_logits(f, small, 'image')
+        expected = head.conv_seg.oracle_logits(f, small.masked_fill(small == 255, -1), 'image')
+        head.conv_seg.evaluated, head.conv_seg.evaluated_label = 'oracle', [original]
         actual = head.predict([f], [meta], ConfigDict(mode='whole'))
         torch.testing.assert_close(actual, F.interpolate(expected, (32, 32), mode='bilinear'))
 
@@ -258,10 +264,8 @@ class TestCost:
         fcn = dict(FCN, in_channels=self.d, channels=self.d, num_convs=0, num_classes=self.N)
         wrapped, plain = wrap(fcn), MODELS.build(fcn)
         gradient = torch.randn(self.B, self.N, h, h)
-        wrapped.classifier_losses = lambda name, logits, *_: {
-            f'loss_{name}': (logits * gradient).sum()
-        }
-        for head in (wrapped, plain):
+        wrapped._losses_of_logits = lambda logits, _: dict(loss=(logits * gradient).sum())
+        for head in (wrapped.head, plain):
             head.loss_by_feat = lambda logits, _: dict(loss=(logits * gradient).sum())
         return wrapped, plain
 
@@ -342,3 +346,137 @@ class TestCost:
             count(build(model), image).multiply_adds for model in (with_cac(baseline), baseline)
         )
         assert without < with_ <= 1.02 * without
+
+
+class Step(torch.nn.Module):
+    """A training step as data parallelism and compilers see it: called through ``forward``."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, x, label):
+        return total(self.head.loss([x], data_samples(label), ConfigDict()))
+
+
+class TestActivationCheckpointing:
+    @pytest.mark.parametrize('reentrant', [False, True])
+    @pytest.mark.parametrize('place', ['head', 'head.convs', 'head.conv_seg', 'head.head'])
+    def test_trains_as_without_or_is_refused(self, place, reentrant):
+        x, label = make_batch(ignored=False)
+        x.requires_grad_()
+        model = Step(wrap())
+        expected = torch.autograd.grad(model(x, label), list(model.parameters()))
+        module = operator.attrgetter(place)(model)
+        forward = module.forward
+        module.forward = lambda *args: checkpoint(forward, *args, use_reentrant=reentrant)
+        if reentrant and place in ('head.conv_seg', 'head.head'):
+            with pytest.raises(RuntimeError, match=r'without gradients.*use_reentrant=False'):
+                model(x, label)
+        else:
+            model(x, label).backward()
+            actual = [parameter.grad for parameter in model.parameters()]
+            torch.testing.assert_close(actual, list(expected))
+
+    def test_of_mmengine(self):
+        model = Step(wrap())
+        turn_on_activation_checkpointing(model, ['head'])
+        x, label = make_batch(ignored=False)
+        model(x.requires_grad_(), label).backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_threads_do_not_meet():
+    """Predictions of several threads, with a validation that asks for the oracle in another."""
+    head = wrap().eval()
+    inputs = [torch.randn(1, 8, 6, 7) for _ in range(4)]
+    metas = [dict(img_shape=(24, 28))]
+
+    @torch.no_grad()
+    def predict(index):
+        return head.predict([inputs[index]], metas, ConfigDict(mode='whole'))
+
+    expected = [predict(index) for index in range(4)]
+    with ThreadPoolExecutor(4) as executor:
+        found = list(executor.map(lambda step: predict(step % 4), range(200)))
+    for step, logits in enumerate(found):
+        assert torch.equal(logits, expected[step % 4])
+
+
+def test_a_step_compiled_for_any_size():
+    model = Step(wrap())
+    compiled = torch.compile(model, dynamic=True, fullgraph=True)
+    for height in (6, 9):
+        x, label = torch.randn(2, 8, height, 7), torch.randint(0, 5, (2, 4 * height, 28))
+        torch.testing.assert_close(compiled(x, label), model(x, label))
+
+
+def test_replicas_of_data_parallelism():
+    """The steps of ``nn.parallel.replicate``, which itself needs CUDA devices."""
+    model = Step(wrap(dict(FCN, type='ParameterHead')))
+    modules = list(model.modules())
+    replicas = [module._replicate_for_data_parallel() for module in modules]
+    for module, replica in zip(modules, replicas, strict=True):
+        for name, child in module._modules.items():
+            setattr(replica, name, child and replicas[modules.index(child)])
+        for name, parameter in module._parameters.items():
+            setattr(replica, name, None if parameter is None else 1 * parameter)
+    x, label = make_batch(ignored=False)
+    loss = replicas[0](x, label)
+    torch.testing.assert_close(loss, model(x, label))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@MODELS.register_module(force=True)
+class ParameterHead(FCNHead):
+    """A head that has a parameter itself, not only its layers."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def _forward_feature(self, inputs):
+        return self.scale * super()._forward_feature(inputs)
+
+
+def shard(rank):
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    model = Step(wrap())
+    mesh = init_device_mesh('cpu', (2,))
+    for part in (model.head.conv_seg, model.head.estimate_projector, model):
+        fully_shard(part, mesh=mesh)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, label = make_batch(ignored=False)
+    losses = []
+    for _ in range(2):
+        loss = model(x, label)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def test_two_processes_that_shard_the_weights(tmp_path):
+    model = Step(wrap())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.manual_seed(0)
+    model.load_state_dict(Step(wrap()).state_dict())
+    expected = []
+    for _ in range(2):
+        loss = model(*make_batch(ignored=False))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        expected.append(loss.item())
+    for losses in run_processes(shard, folder=tmp_path):
+        assert losses == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('ratio', [-1, 0, 0.3])
+def test_any_dropout_that_mmsegmentation_accepts(ratio):
+    head = wrap(dict(FCN, dropout_ratio=ratio))
+    assert (head.conv_seg.dropout is None) == (ratio <= 0)
+    assert 'loss_kl' in head.loss([make_batch(False)[0]], data_samples(make_batch(False)[1]), {})

@@ -1,7 +1,4 @@
-"""The contract that every head keeps: a test for each condition, for each row of ``HEADS``.
-
-A docstring's first sentences stand in ``docs/reliability.md``, which has the table of all cells.
-"""
+"""The contract that every head keeps: a test for each condition, for each row of ``HEADS``."""
 
 import copy
 import pickle
@@ -14,6 +11,7 @@ from torch import nn
 from torch._inductor import config as inductor
 
 from mmseg_ctx.export import export_onnx
+from mmseg_ctx.utils.models import last_head
 from tests.export.test_onnx import expected_logits, run
 from tests.heads.models import (
     CLASSES,
@@ -25,14 +23,13 @@ from tests.heads.models import (
     flat,
     freeze_norms,
     labels,
-    last_head,
     losses_and_gradients,
     losses_of,
     total,
 )
-from tests.heads.runs import train, train_alike
+from tests.heads.runs import train, train_alike, train_sharded
 from tests.helpers import Uploads, assert_relative, data_samples, run_in_process, run_processes
-from tests.models import build_segmentor
+from tests.models import METHODS, build_segmentor
 
 pytestmark = pytest.mark.parametrize('head', HEADS)
 
@@ -318,9 +315,10 @@ def test_killed_and_resumed(head, tmp_path):
 
 
 def test_compile(head, device):
-    """``torch.compile(fullgraph=True)`` by inductor: logits, losses and gradients are eager's.
+    """``torch.compile(fullgraph=True)``: logits, losses and gradients are eager's.
 
-    The heads have no norms here, since compiling takes most of the time of this file.
+    Inductor compiles each head once, alone; in CAC the graph is what is tested. The heads have no
+    norms here, since compiling takes most of the time of this file.
     """
     model = build(head, norm_cfg=None).to(device)
     inputs, label = features(device), labels(device)
@@ -331,10 +329,24 @@ def test_compile(head, device):
 
     results = []
     torch.compiler.reset()  # Each head compiles this function; PyTorch stops at the eighth time.
+    backend = 'inductor' if head in (*METHODS, 'CAC on FCN') else 'aot_eager'
     # Not optimised, in this process: half the time, and the same code otherwise.
     with inductor.patch({'aot_inductor.debug_compile': True, 'compile_threads': 1}):
-        for function in (step, torch.compile(step, fullgraph=True)):
+        for function in (step, torch.compile(step, fullgraph=True, backend=backend)):
             logits, losses = function(inputs, label)
             gradients = torch.autograd.grad(total(losses), list(model.parameters()))
             results.append((logits, losses, gradients))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_sharded_by_two(head, sharded_by_two):
+    """FSDP2 on two processes trains as one process does, with every layer a shard of its own."""
+    for losses, weights in sharded_by_two:
+        for actual, expected in (losses[head], weights[head]):
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def sharded_by_two(tmp_path_factory):
+    """What two processes return of every head, with and without FSDP2."""
+    return run_processes(train_sharded, folder=tmp_path_factory.mktemp('sharded'))

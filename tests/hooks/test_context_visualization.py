@@ -67,11 +67,6 @@ def test_the_documented_line_keeps_the_hooks_of_an_inherited_config(tmp_path):
     assert "type='ExactResumeHook'" in mine.pretty_text
 
 
-def test_a_model_without_context_is_refused_at_the_start(tmp_path):
-    with pytest.raises(ValueError, match=r'decode head must be one of .* got FCNHead'):
-        validate(build_segmentor('FCN'), tmp_path, interval=1)
-
-
 @pytest.mark.parametrize(('interval', 'error'), [(0, ValueError), (2.5, TypeError)])
 def test_bad_interval(interval, error):
     with pytest.raises(error, match=r'^interval '):

@@ -1,96 +1,207 @@
-"""Runs survive: killed and resumed with the same losses, a checkpoint cut short, a full disk."""
+"""Runs survive: resumed with the losses of an unbroken run, past damaged checkpoints."""
 
+import contextlib
 import errno
-import json
+import itertools
 import os
+import random
 import re
-import signal
-import subprocess
-import sys
+from inspect import signature
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
-from mmengine import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-from mmengine.utils import get_installed_path
+from mmengine.model import BaseModel
+from mmengine.registry import DATA_SAMPLERS
+from mmengine.runner import FlexibleRunner, IterBasedTrainLoop, runner
+from mmseg.registry import TRANSFORMS
+from torch.utils.data import BatchSampler, RandomSampler
 
+from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.hooks.exact_resume import choose_whole_checkpoint, is_whole
 from tests.helpers import ROOT
 
-CONFIG = f"""
-_base_ = '{ROOT}/configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-# A list of the user's own, which takes the place of any list in the bases.
-custom_hooks = [dict(type='ContextVisualizationHook')]
-train_dataloader = dict(batch_size=2, dataset=dict(num_images=50, image_size=32))
-val_dataloader = dict(dataset=dict(num_images=1, image_size=32))
-train_cfg = dict(max_iters=8, val_interval=8)
-# As most configs have it: MMEngine draws a seed.
-randomness = dict(seed=None)
-default_hooks = dict(
-    logger=dict(interval=1),
-    checkpoint=dict(_delete_=True, type='CheckpointHook', by_epoch=False, interval=3),
-)
-log_processor = dict(window_size=1)
-"""
-KILLER = """
-import os, signal
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 
-@HOOKS.register_module()
-class KillHook(Hook):
+class Model(BaseModel):
+    """One weight; its loss tells every image and every random number."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs, data_samples, mode):
+        means = torch.stack([image.float().mean() for image in inputs])
+        noise = torch.rand(()) + np.random.rand() + random.random()
+        return dict(loss=self.weight * (means * torch.arange(1, len(means) + 1)).sum() + noise)
+
+
+@TRANSFORMS.register_module(force=True)
+class DrawNumbers:
+    """Adds numbers of all three generators to an image."""
+
+    def __call__(self, results):
+        numbers = torch.rand(3).numpy() + np.random.rand(3) + random.random()
+        return {**results, 'img': (results['img'] + 40 * numbers).astype(np.float32)}
+
+
+@DATA_SAMPLERS.register_module(force=True)
+class DrawingSampler(RandomSampler):
+    """Draws from the global generator."""
+
+    def __init__(self, dataset, seed):
+        super().__init__(dataset)
+
+
+@DATA_SAMPLERS.register_module(force=True)
+class RotatingSampler:
+    """Has a state of its own."""
+
+    def __init__(self, dataset, seed):
+        self.indices = list(range(len(dataset)))
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __iter__(self):
+        self.indices.append(self.indices.pop(0))
+        yield from self.indices
+
+
+@DATA_SAMPLERS.register_module(force=True)
+class Threes(BatchSampler):
+    def __init__(self, sampler, batch_size):
+        super().__init__(sampler, 3, drop_last=False)
+
+
+class Losses(Hook):
+    """Keeps the losses by iteration, and raises an error after one of them."""
+
+    def __init__(self, stop):
+        self.stop = stop
+        self.losses = {}
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter == 4 and not runner.cfg.resume:
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
+        self.losses[runner.iter + 1] = outputs['loss'].item()
+        if runner.iter + 1 == self.stop:
+            raise KeyboardInterrupt
 
 
-def train(folder, config, *options):
-    """Train as ``mim train mmseg`` does, and return the losses by iteration."""
-    (folder / 'config.py').write_text(config)
-    script = get_installed_path('mmseg') + '/.mim/tools/train.py'
-    command = [sys.executable, script, 'config.py', '--work-dir', 'run', *options]
-    environment = {**os.environ, 'PYTHONPATH': f'{ROOT}:{folder}', 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    [log] = sorted(folder.glob('run/*/vis_data/scalars.json'))[-1:]
-    lines = map(json.loads, log.read_text().splitlines())
-    return done, {line['step']: line['loss'] for line in lines if 'loss' in line}
+STEPS = [dict(type='RenderContextScene'), dict(type='DrawNumbers'), dict(type='PackSegInputs')]
+SCENES = dict(type='ContextScenesDataset', num_images=7, image_size=32, pipeline=STEPS)
+MOSAIC = dict(
+    type='MultiImageMixDataset',
+    dataset=dict(SCENES, pipeline=STEPS[:2]),
+    pipeline=[dict(type='RandomMosaic', prob=0.7, img_scale=(32, 32)), *STEPS[1:]],
+)
+BY_ITERATION = dict(type='IterBasedTrainLoop', max_iters=11, val_interval=100)
+BY_EPOCH = dict(type='EpochBasedTrainLoop', max_epochs=3)
+RUN = itertools.count()
 
 
-def test_killed_run_of_the_program_goes_on_with_the_same_losses(tmp_path):
-    """MMEngine draws a seed for the run, and another one when the run is resumed."""
-    loading = """
-train_dataloader['num_workers'] = 2
-train_dataloader['persistent_workers'] = True
-"""
-    unbroken, killed = tmp_path / 'unbroken', tmp_path / 'killed'
-    unbroken.mkdir()
-    killed.mkdir()
-    (killed / 'killer.py').write_text(KILLER)
-    imports = "custom_imports = dict(imports=['mmseg_ctx', 'killer'])\n"
-    hooks = "custom_hooks.append(dict(type='KillHook'))\n"
-    config = CONFIG + loading + imports + hooks
-    done, before = train(killed, config)
-    assert done.returncode == -signal.SIGKILL
-    assert max(before) in (4, 5)
-    done, after = train(killed, config, '--resume')
-    assert done.returncode == 0, done.stderr
-    # The checkpoint before the kill is that of iteration 3.
-    assert sorted(after) == [4, 5, 6, 7, 8]
+def train(folder, stop=None, loop=BY_ITERATION, loader={}, hook={}, counts=1, **options):
+    """Train on seven scenes, two in a batch; return the losses by iteration."""
+    sampler = dict(type='DefaultSampler')
+    loader = {**dict(batch_size=2, num_workers=0, sampler=sampler, dataset=SCENES), **loader}
+    hook = {**dict(type='CheckpointHook', by_epoch=False, interval=5), **hook}
+    with mock.patch.object(runner, 'collect_env', dict), mock.patch('time.sleep'):
+        run = options.pop('cls', runner.Runner)(
+            model=Model(),
+            work_dir=str(folder),
+            train_dataloader=loader,
+            train_cfg=loop,
+            optim_wrapper=dict(
+                optimizer=dict(type='SGD', lr=1e-5, momentum=0.9), accumulative_counts=counts
+            ),
+            default_hooks=dict(checkpoint=hook, exact_resume=dict(type='ExactResumeHook')),
+            custom_hooks=[losses := Losses(stop)],
+            default_scope='mmseg',
+            log_level='WARNING',
+            experiment_name=f'{folder.name} {next(RUN)}',
+            **{**dict(randomness=dict(seed=0)), **options},
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            run.train()
+    return losses.losses
 
-    seed = torch.load(killed / 'run/iter_3.pth', weights_only=True)['meta']['seed']
-    assert torch.load(killed / 'run/iter_8.pth', weights_only=True)['meta']['seed'] == seed
-    done, expected = train(unbroken, CONFIG + loading, '--cfg-options', f'randomness.seed={seed}')
-    assert done.returncode == 0, done.stderr
-    assert sorted(expected) == list(range(1, 9))
-    assert len(set(expected.values())) == 8
-    assert before == {step: expected[step] for step in before}
-    assert after == {step: expected[step] for step in after}
+
+# What a loader has beside the defaults.
+LOADERS = {
+    'plain': dict(),
+    'infinite': dict(sampler=dict(type='InfiniteSampler')),
+    'drawing': dict(sampler=dict(type='DrawingSampler')),
+    'rotating': dict(sampler=dict(type='RotatingSampler')),
+    'batch sampler': dict(batch_sampler=dict(type='Threes')),
+    'repeated': dict(dataset=dict(type='RepeatDataset', dataset=SCENES, times=2)),
+    'concatenated': dict(dataset=dict(type='ConcatDataset', datasets=[SCENES, SCENES])),
+    'mosaic': dict(dataset=MOSAIC),
+}
+SETUPS = [
+    # Upstream's loop by iterations draws from a sampler before any hook, and so moves its state.
+    *((BY_ITERATION, loader, 2) for loader in LOADERS if loader != 'rotating'),
+    # An infinite epoch has no end.
+    *((BY_EPOCH, loader, 2) for loader in LOADERS if loader != 'infinite'),
+    *((loop, loader, 0) for loop in (BY_ITERATION, BY_EPOCH) for loader in ('drawing', 'mosaic')),
+]
+
+
+@pytest.fixture(autouse=True)
+def _workers_end_at_once(monkeypatch):
+    """PyTorch waits five seconds for each when it deletes a loader."""
+    monkeypatch.setattr(torch.utils.data._utils, 'MP_STATUS_CHECK_INTERVAL', 0.1)
+    monkeypatch.setattr('gc.collect', lambda: None)  # a data set calls it
+
+
+@pytest.mark.parametrize(('loop', 'loader', 'workers'), SETUPS)
+def test_resumed_losses_are_those_of_an_unbroken_run(loop, loader, workers, tmp_path):
+    """The checkpoint, of iteration 5, is within an epoch. The unbroken run has no workers."""
+    loader = LOADERS[loader]
+    unbroken = train(tmp_path, loop=loop, loader=loader)
+    assert len(set(unbroken.values())) == len(unbroken) > 8
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_5.pth'))
+    loader = dict(loader, num_workers=workers, persistent_workers=workers > 0)
+    resumed = train(tmp_path, loop=loop, loader=loader, resume=True)
+    assert resumed == dict(list(unbroken.items())[5:])
+
+
+def test_epochs_with_checkpoints_of_epochs(tmp_path):
+    options = dict(loop=BY_EPOCH, hook=dict(by_epoch=True, interval=1))
+    unbroken = train(tmp_path / 'unbroken', **options)
+    train(tmp_path / 'run', 7, **options)
+    assert train(tmp_path / 'run', resume=True, **options) == dict(list(unbroken.items())[4:])
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_seed_that_mmengine_drew(workers, tmp_path):
+    loader = dict(sampler=dict(type='InfiniteSampler'), num_workers=workers)
+    train(tmp_path / 'run', 7, loader=loader, randomness=dict(seed=None))
+    resumed = train(tmp_path / 'run', loader=loader, randomness=dict(seed=None), resume=True)
+    seed = load_checkpoint(tmp_path / 'run/iter_11.pth')[1]['seed']
+    unbroken = train(tmp_path / 'unbroken', loader=loader, randomness=dict(seed=seed))
+    assert resumed == dict(list(unbroken.items())[5:])
+
+
+@pytest.mark.parametrize(
+    ('options', 'reason'),
+    [
+        (dict(), None),
+        (dict(hook=dict(save_optimizer=False)), 'the state of the optimizer'),
+        (dict(loader=dict(batch_size=None)), 'no indices in batches'),
+        (dict(counts=2), 'gradients of 2 iterations'),
+        (dict(loop=dict(BY_ITERATION, fast_forward_on_resume=True)), 'fast_forward_on_resume'),
+    ][: 5 if 'fast_forward_on_resume' in signature(IterBasedTrainLoop).parameters else 4],
+)
+def test_a_run_that_is_not_exact_says_why(options, reason, tmp_path):
+    # A GPU would be one more reason; images without a batch end in an error.
+    with mock.patch('torch.cuda.is_available', bool), contextlib.suppress(KeyError):
+        train(tmp_path, 1, **options)
+    [log] = tmp_path.glob('*/*.log')
+    lines = [line for line in log.read_text().splitlines() if 'after a resume' in line]
+    assert len(lines) == (reason is not None)
+    assert all(reason in line for line in lines)
 
 
 @pytest.fixture
@@ -102,17 +213,11 @@ def run(tmp_path):
     return tmp_path
 
 
-def current(run):
-    return (run / 'last_checkpoint').read_text()
-
-
-def test_whole_checkpoint_is_left_alone(run):
+def chosen(run):
+    """Return the name of the checkpoint that a run is resumed from, and the number of warnings."""
     warnings = []
     choose_whole_checkpoint(run, warnings.append)
-    assert current(run) == str(run / 'iter_10.pth')
-    assert warnings == []
-    choose_whole_checkpoint(run / 'nowhere', warnings.append)
-    assert warnings == []
+    return Path((run / 'last_checkpoint').read_text()).name, len(warnings)
 
 
 def cut_short(path):
@@ -125,39 +230,30 @@ def change_a_byte(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    'damage', [cut_short, change_a_byte, os.unlink, lambda path: path.write_text('')]
-)
+def empty(path):
+    path.write_text('')
+
+
+@pytest.mark.parametrize('damage', [cut_short, change_a_byte, os.unlink, empty])
 def test_checkpoint_before_a_damaged_one_is_used(damage, run):
-    damage(run / 'iter_10.pth')
-    assert not is_whole(run / 'iter_10.pth')
-    warnings = []
-    choose_whole_checkpoint(run, warnings.append)
-    assert current(run) == str(run / 'iter_9.pth')
-    assert warnings == [
-        f'{run}/iter_10.pth is missing or cut short; resuming from {run}/iter_9.pth'
-    ]
-
-
-def test_copies_with_names_of_their_own_are_passed_over(run):
-    for name in ('iter_11_backup.pth', 'iter_.pth', 'iter_12.pth.tmp', 'best_mIoU_iter_9.pth'):
+    assert chosen(run) == ('iter_10.pth', 0)
+    for name in ('iter_11_backup.pth', 'iter_.pth', 'iter_12.pth.tmp', 'best_mIoU_iter_10.pth'):
         torch.save({}, run / name)
-    os.unlink(run / 'iter_10.pth')
-    choose_whole_checkpoint(run, lambda warning: None)
-    assert current(run) == str(run / 'iter_9.pth')
-
-
-def test_kill_while_the_name_of_the_last_is_written(run):
-    (run / 'last_checkpoint').write_text('')
-    choose_whole_checkpoint(run, lambda warning: None)
-    assert current(run) == str(run / 'iter_10.pth')
-
-
-def test_no_whole_checkpoint(run):
-    cut_short(run / 'iter_9.pth')
-    cut_short(run / 'iter_10.pth')
-    with pytest.raises(RuntimeError, match=r'iter_10\.pth, which is missing .* without --resume'):
+    damage(run / 'iter_10.pth')
+    assert chosen(run) == ('iter_9.pth', 1)
+    damage(run / 'iter_9.pth')
+    assert chosen(run) == ('best_mIoU_iter_10.pth', 1)
+    damage(run / 'best_mIoU_iter_10.pth')
+    with pytest.raises(RuntimeError, match=r'best_mIoU_iter_10\.pth, which is missing'):
         choose_whole_checkpoint(run)
+
+
+@pytest.mark.parametrize('template', ['epoch_{}.pth', 'my_step_{}.pth'])
+def test_other_names_of_checkpoints(template, run):
+    for number in (9, 10):
+        (run / f'iter_{number}.pth').rename(run / template.format(number))
+    empty(run / 'last_checkpoint')  # killed while the name was written
+    assert chosen(run) == (template.format(10), 1)
 
 
 def test_the_command_of_the_readme(run):
@@ -165,83 +261,47 @@ def test_the_command_of_the_readme(run):
     [code] = re.findall(r'^python -c "(.+ choose_whole_checkpoint .+)"$', text, re.MULTILINE)
     cut_short(run / 'iter_10.pth')
     exec(code.replace('WORK_DIR', str(run)), {})
-    assert current(run) == str(run / 'iter_9.pth')
+    assert chosen(run) == ('iter_9.pth', 0)
 
 
-def test_sharded_checkpoint_is_whole(tmp_path):
-    assert is_whole(tmp_path)
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    """The config, which runs in this process and saves every iteration."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'config.py').write_text(CONFIG)
-    config = Config.fromfile('config.py')
-    config.merge_from_dict(
-        {
-            'work_dir': 'run',
-            'experiment_name': tmp_path.name,
-            'train_dataloader.num_workers': 0,
-            'train_dataloader.persistent_workers': False,
-            'val_dataloader.num_workers': 0,
-            'val_dataloader.persistent_workers': False,
-            'default_hooks.checkpoint.max_keep_ckpts': 2,
-            'default_hooks.checkpoint.interval': 1,
-        }
-    )
-    return config
-
-
-def test_full_disk_leaves_the_earlier_checkpoint_whole(config):
+def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
     put = LocalBackend.put
 
     def fill_up(self, content, path):
-        if not str(path).endswith('iter_4.pth'):
+        if not str(path).endswith('iter_10.pth'):
             return put(self, content, path)
         put(self, content[: len(content) // 2], path)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with mock.patch.object(LocalBackend, 'put', fill_up), pytest.raises(OSError, match='No space'):
-        Runner.from_cfg(config).train()
-    assert torch.load('run/iter_3.pth', weights_only=True)['meta']['iter'] == 3
-    # With space again the run goes on from there.
-    config.merge_from_dict({'resume': True, 'experiment_name': 'space_again'})
-    runner = Runner.from_cfg(config)
-    runner.train()
-    assert runner.iter == 8
-    assert is_whole('run/iter_8.pth')
+        train(tmp_path)
+    assert list(train(tmp_path, resume=True)) == list(range(6, 12))
+    assert is_whole(tmp_path / 'iter_10.pth')
 
 
-def test_runner_that_loads_before_hooks_is_told_beforehand(config):
-    """FSDP's runner, here on one device: as the readme of CAC says."""
-    config.merge_from_dict(
-        {
-            'runner_type': 'FlexibleRunner',
-            'strategy': dict(type='SingleDeviceStrategy'),
-            'train_cfg.max_iters': 3,
-        }
-    )
-    RUNNERS.build(config).train()
-    cut_short(Path('run/iter_3.pth'))
-    config.merge_from_dict({'resume': True, 'experiment_name': f'{config.experiment_name}-2'})
+def test_runner_that_loads_before_hooks_is_told_beforehand(tmp_path):
+    """FSDP's runner, here on one device, as the README of CAC says; there is no sharded folder."""
+    options = dict(cls=FlexibleRunner, strategy=dict(type='SingleDeviceStrategy'))
+    unbroken = train(tmp_path, **options)
+    cut_short(tmp_path / 'iter_11.pth')
     with pytest.raises((RuntimeError, OSError, EOFError)):
-        RUNNERS.build(config).train()
-    choose_whole_checkpoint('run')
-    config.experiment_name += '-3'
-    runner = RUNNERS.build(config)
-    starts = []
-    runner.register_hook(Start(starts))
-    runner.train()
-    assert (starts, runner.iter) == ([2], 3)
-    assert is_whole('run/iter_3.pth')
+        train(tmp_path, resume=True, **options)
+    choose_whole_checkpoint(tmp_path)
+    assert train(tmp_path, resume=True, **options) == {11: unbroken[11]}
 
 
-class Start(Hook):
-    """Notes the iterations that trainings start with."""
-
-    def __init__(self, starts):
-        self.starts = starts
-
-    def before_train(self, runner):
-        self.starts.append(runner.iter)
+def test_fine_tuning_resumes_from_its_own_checkpoint(tmp_path):
+    first, folder = tmp_path / 'first/iter_11.pth', tmp_path / 'second'
+    train(tmp_path / 'first')
+    # It has no checkpoint yet: it starts with the weights of the other.
+    start = train(folder, 3, load_from=str(first), resume=True)
+    assert min(start) == 1
+    assert start == train(tmp_path / 'third', 3, load_from=str(first))
+    train(folder, 7, load_from=str(first))
+    assert min(train(folder, load_from=str(first), resume=True)) == 6
+    # One of its own can be named.
+    assert min(train(folder, load_from=str(folder / 'iter_5.pth'), resume=True)) == 6
+    assert (
+        min(train(folder, load_from=str(first), loop=dict(BY_ITERATION, max_iters=12), resume=True))
+        == 12
+    )

@@ -1,7 +1,11 @@
+"""CAC's loss L_KL against the paper's equations."""
+
 import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmseg_ctx.losses import ClassEntropyKLLoss
@@ -92,17 +96,18 @@ def test_equals_equation_11(batch):
     torch.testing.assert_close(actual.item(), expected, rtol=1e-10, atol=0)
 
 
-@pytest.mark.parametrize('scope', ['image', 'batch'])
-@pytest.mark.parametrize('entropy_source', ['oracle', 'estimate', 'prior'])
-@pytest.mark.parametrize('class_wise', [False, True])
-@pytest.mark.parametrize('entropy_weighting', [False, True])
-@pytest.mark.parametrize('soft_target_ratio', [0.0, 0.5, 1.0])
-def test_equals_equations(
-    soft_target_ratio, entropy_weighting, class_wise, entropy_source, scope, device
-):
+@settings(max_examples=20, deadline=None)
+@given(
+    soft_target_ratio=st.sampled_from([0.0, 0.5, 1.0]),
+    entropy_weighting=st.booleans(),
+    class_wise=st.booleans(),
+    entropy_source=st.sampled_from(['oracle', 'estimate', 'prior']),
+    scope=st.sampled_from(['image', 'batch']),
+)
+def test_equals_equations(soft_target_ratio, entropy_weighting, class_wise, entropy_source, scope):
     inputs = case(labels=3)  # classes 3 and 4 are absent
     loss = ClassEntropyKLLoss(2.0, entropy_weighting, class_wise, soft_target_ratio, entropy_source)
-    actual = loss(*(each.to(device) for each in inputs), scope=scope)
+    actual = loss(*inputs, scope=scope)
     found = pixels(*inputs, soft_target_ratio, entropy_source)
     expected = 2 * naive(found, 2, scope, entropy_weighting, class_wise)
     torch.testing.assert_close(actual.item(), expected, rtol=1e-10, atol=0)
@@ -191,18 +196,3 @@ def test_reads_no_value():
         loss = ClassEntropyKLLoss()(*logits, torch.empty(2, 8, 8, dtype=torch.long))
         loss.backward()
     assert logits.grad.shape == logits.shape
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'error', 'words'),
-    [
-        (dict(loss_weight=-1), ValueError, 'loss_weight'),
-        (dict(entropy_weighting='yes'), TypeError, 'entropy_weighting'),
-        (dict(class_wise=1), TypeError, 'class_wise'),
-        (dict(soft_target_ratio=1.5), ValueError, 'soft_target_ratio.*1.5'),
-        (dict(entropy_source='label'), ValueError, "entropy_source.*'oracle'.*'label'"),
-    ],
-)
-def test_refuses_bad_arguments(arguments, error, words):
-    with pytest.raises(error, match=words):
-        ClassEntropyKLLoss(**arguments)

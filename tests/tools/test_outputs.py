@@ -18,6 +18,7 @@ TOOLS = {
     'convert_checkpoint': ('ctnet', 'missing.pdparams', '{out}.pth'),
     'export_onnx': ('missing.py', 'missing.pth', '{out}.onnx', '--shape', 32, 32),
     'make_toy_dataset': ('ade20k', '{out}'),
+    'new_config': ('missing', '--out', '{out}.py'),
     'study': ('--configs', 'missing.py', '--out', '{out}'),
     'visualize_context': ('missing.py', 'missing.pth', 'missing.png', '--out', '{out}'),
 }

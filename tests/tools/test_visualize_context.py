@@ -7,10 +7,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmseg_ctx.datasets.scenes import render_scene
+from mmseg_ctx.checkpoints.segmentor import load_segmentor
+from mmseg_ctx.datasets.scenes import CLASSES, render_scene
 from mmseg_ctx.visualization.files import item_readers
 from tests.helpers import ROOT, exit_status
 from tests.models import write_model
@@ -26,16 +28,26 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def files(tmp_path):
-    image, label = render_scene(1, 1, 48, 64)
-    paths = tmp_path / 'street.png', tmp_path / 'label.png'
-    for path, array in zip(paths, (image, label), strict=True):
+    """An image and its label, in folders of images and labels."""
+    paths = tmp_path / 'images/street.png', tmp_path / 'labels/street.png'
+    for path, array in zip(paths, render_scene(1, 1, 48, 64), strict=True):
+        path.parent.mkdir()
         Image.fromarray(array).save(path)
     return paths
 
 
+def error_line(capsys, *arguments):
+    """Return the one line of standard error with which a call ends."""
+    assert run_tool(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ')
+    return line
+
+
 def test_sheets(model, files, tmp_path, capsys):
+    image, label = files
     out = tmp_path / 'new' / 'folder'
-    assert run_tool(*model, files[0], 'test:2', '--out', out) == 0
+    assert run_tool(*model, image, 'test:2', '--out', out) == 0
     printed = capsys.readouterr()
     assert '2/2' in printed.err
     assert printed.out.split() == [str(out / 'street.png'), str(out / 'test-2.png')]
@@ -43,38 +55,37 @@ def test_sheets(model, files, tmp_path, capsys):
     for path in out.iterdir():
         assert Image.open(path).size[0] == 1440
     before = (out / 'street.png').read_bytes()
-    assert run_tool(*model, files[0], '--out', out) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == f'error: {out / "street.png"} exists; --force overwrites it'
+    line = error_line(capsys, *model, image, '--out', out)
+    assert f'{out / "street.png"} exists; --force' in line
     # With the ground truth there is another picture.
-    assert run_tool(*model, files[0], '--labels', files[1], '--out', out, '--force') == 0
+    assert run_tool(*model, image, '--labels', label, '--out', out, '--force') == 0
     assert (out / 'street.png').read_bytes() != before
     capsys.readouterr()
     # Not even with --force: it is for sheets.
-    assert run_tool(*model, files[0], '--out', tmp_path, '--force') == 2
-    assert 'street.png is read and would be overwritten' in capsys.readouterr().err
-    image = (out / 'street.png').rename(out / 'label.png')
-    labels = ('--labels', files[1], '--out', tmp_path, '--force')
-    assert run_tool(*model, image, *labels) == 2
-    assert f'{files[1]} is read and would be overwritten' in capsys.readouterr().err
+    for read in files:
+        options = ('--labels', label, '--out', read.parent, '--force')
+        assert f'{read} is read and would be' in error_line(capsys, *model, image, *options)
     (out / 'test-0.png').mkdir()
-    assert run_tool('missing.py', 'missing.pth', 'test:0', '--out', out, '--force') == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == f'error: {out / "test-0.png"} is a folder; name a file'
+    line = error_line(capsys, 'missing.py', 'missing.pth', 'test:0', '--out', out, '--force')
+    assert 'test-0.png is a folder' in line
+
+
+def check_item(item, files):
+    image, label = (np.array(Image.open(path)) for path in files)
+    np.testing.assert_array_equal(item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1], image)
+    np.testing.assert_array_equal(item['data_samples'].gt_sem_seg.data[0].numpy(), label)
 
 
 def test_items(model, files):
     config = Config.fromfile(model[0])
-    image, label = (np.array(Image.open(path)) for path in files)
-    (read,) = item_readers(config, [str(files[0])], [str(files[1])])
-    item = read()
-    np.testing.assert_array_equal(item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1], image)
-    np.testing.assert_array_equal(item['data_samples'].gt_sem_seg.data[0].numpy(), label)
-    (read,) = item_readers(config, [str(files[0])])
+    image, label = map(str, files)
+    (read,) = item_readers(config, [image], [label])
+    check_item(read(), files)
+    (read,) = item_readers(config, [image])
     assert 'gt_sem_seg' not in read()['data_samples']
     (read,) = item_readers(config, ['test:1'])
-    image, label = render_scene(1, 1, 40, 64)
-    np.testing.assert_array_equal(read()['data_samples'].gt_sem_seg.data[0].numpy(), label)
+    expected = render_scene(1, 1, 40, 64)[1]
+    np.testing.assert_array_equal(read()['data_samples'].gt_sem_seg.data[0].numpy(), expected)
 
 
 def test_items_of_a_data_set_without_its_files(files, tmp_path):
@@ -95,9 +106,52 @@ def test_items_of_a_data_set_without_its_files(files, tmp_path):
     np.testing.assert_array_equal(item['data_samples'].gt_sem_seg.data[0].numpy(), expected)
 
 
-def test_help_has_an_example(capsys):
-    assert run_tool('--help') == 0
-    assert 'python tools/visualize_context.py CONFIG CHECKPOINT' in capsys.readouterr().out
+SCOPED = """
+pipeline = [dict(type='mmcv.LoadImageFromFile'), dict(type='mmseg.LoadAnnotations'),
+            dict(type='mmseg.PackSegInputs')]
+test_dataloader = dict(dataset=dict(
+    _delete_=True, type='mmseg.BaseSegDataset', pipeline=pipeline, **{data}))
+"""
+CLASSES_AS_TYPES = """
+from mmcv.transforms import LoadImageFromFile
+from mmengine.dataset import ConcatDataset
+from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations, PackSegInputs
+pipeline = [dict(type=LoadImageFromFile), dict(type=LoadAnnotations), dict(type=PackSegInputs)]
+dataset = dict(type=BaseSegDataset, pipeline=pipeline, **{data})
+test_dataloader = dict(dataset=dict(type=ConcatDataset, datasets=[dataset, dataset]))
+model = {model}
+"""
+
+
+@pytest.mark.parametrize('text', [SCOPED, CLASSES_AS_TYPES], ids=['scoped', 'classes'])
+def test_types_with_a_scope_or_as_classes(text, model, files, tmp_path, capsys):
+    """As in other projects' configs, and in pure Python configs, here around two data sets."""
+    data = dict(
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path='images', seg_map_path='labels'),
+        img_suffix='.png',
+        metainfo=dict(classes=CLASSES),
+    )
+    config = tmp_path / 'own.py'
+    base = '' if text is CLASSES_AS_TYPES else f'_base_ = {str(model[0])!r}\n'
+    config.write_text(
+        base + text.format(data=data, model=Config.fromfile(model[0]).model.to_dict())
+    )
+    # Weights alone, as from other tools: the classes are the data set's, which has no colours.
+    checkpoint = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=torch.load(model[1])['state_dict']), checkpoint)
+    images = [*files[:1], 'test:0', *['test:1'] * (text is CLASSES_AS_TYPES)]
+    assert run_tool(config, checkpoint, *images, '--out', tmp_path / 'out') == 0
+    assert len(list((tmp_path / 'out').iterdir())) == len(images)
+    segmentor = load_segmentor(config, checkpoint)
+    assert segmentor.dataset_meta['classes'] == CLASSES
+    assert len(segmentor.dataset_meta['palette']) == len(CLASSES)
+    (read,) = item_readers(segmentor.cfg, [str(files[0])], [str(files[1])])
+    check_item(read(), files)
+    capsys.readouterr()
+    line = error_line(capsys, config, checkpoint, 'test:2', '--out', tmp_path / 'out')
+    assert "got 'test:2'" in line
 
 
 def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
@@ -107,69 +161,55 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
     twin.parent.mkdir()
     twin.hardlink_to(image)
     out = '--out', tmp_path / 'out'
-    cut, small = tmp_path / 'cut.png', tmp_path / 'small.png'
+    cut, small, strange = (tmp_path / f'{name}.png' for name in ('cut', 'small', 'strange'))
     cut.write_bytes(image.read_bytes()[:200])
     Image.new('L', (8, 8)).save(small)
-    strange = tmp_path / 'strange.png'
     Image.new('L', (64, 48), 77).save(strange)
     untested = '--cfg-options', 'test_dataloader=None'
-    broken = tmp_path / 'broken.py'
-    broken.write_text('model = dict(')
+    empty = '--cfg-options', 'test_dataloader.dataset.pipeline=[]'
     cases = [
-        ((config, checkpoint, image), '--out'),
-        ((config, checkpoint, *out), 'IMAGE'),
-        ((config, checkpoint, 'absent.jpg', *out), 'absent.jpg is neither a file nor test:N'),
-        ((config, checkpoint, config, *out), 'config.py is not an image'),
-        ((config, checkpoint, 'test:3', *out), "must be test:0 to test:2, got 'test:3'"),
-        ((config, checkpoint, 'test:x', *out), "got 'test:x'"),
-        ((config, checkpoint, image, '--labels', label, label, *out), 'of the 1 images, got 2'),
-        ((config, checkpoint, image, '--labels', 'no.png', *out), 'no.png is neither a file'),
-        ((config, checkpoint, image, twin, *out), 'images must differ in their names'),
-        ((config, checkpoint, image, '--device', 'tpu', *out), "got 'tpu'"),
-        ((config, tmp_path / 'no.pth', image, *out), 'no.pth'),
-        ((broken, checkpoint, image, *out), 'broken.py cannot be read as a config: SyntaxError'),
-        ((config, checkpoint, cut, *out), 'cut.png cannot be read: '),
-        ((config, checkpoint, image, '--labels', cut, *out), 'cut.png cannot be read: '),
-        ((config, checkpoint, image, *untested, *out), 'has no test_dataloader.dataset.pipeline'),
-        ((config, checkpoint, image, '--labels', small, *out), 'must be of the size of the image'),
-        ((config, checkpoint, image, '--labels', strange, *out), '0 to 13, or 255 where it'),
-        (
-            (config, checkpoint, 'test:1', '--labels', label, *out),
-            'labels must be for image files, but test:1 is',
-        ),
-        ((config, checkpoint, image, '--out', label), 'label.png is not a folder'),
-        ((config, checkpoint, image, '--out', label / 'new'), 'label.png is not a folder'),
+        ((image,), '--out'),
+        ((*out,), 'IMAGE'),
+        (('absent.jpg', *out), 'absent.jpg is neither a file nor test:N'),
+        ((config, *out), 'config.py is not an image'),
+        (('test:3', *out), "must be test:0 to test:2, got 'test:3'"),
+        (('test:x', *out), "got 'test:x'"),
+        ((image, '--labels', label, label, *out), 'of the 1 images, got 2'),
+        ((image, '--labels', 'no.png', *out), 'no.png is neither a file'),
+        ((image, twin, *out), 'images must differ in their names'),
+        ((image, '--device', 'tpu', *out), "got 'tpu'"),
+        ((cut, *out), 'cut.png cannot be read: '),
+        ((image, '--labels', cut, *out), 'cut.png cannot be read: '),
+        ((image, *untested, *out), 'has no test_dataloader.dataset'),
+        ((image, *empty, *out), 'no pipeline'),
+        ((image, '--labels', small, *out), 'must be of the size of the image'),
+        ((image, '--labels', strange, *out), '0 to 13, or 255 where it'),
+        (('test:1', '--labels', label, *out), 'labels must be for image files, but test:1 is'),
+        ((image, '--out', label), 'street.png is not a folder'),
+        ((image, '--out', label / 'new'), 'street.png is not a folder'),
     ]
     for arguments, message in cases:
-        assert run_tool(*arguments) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith('error: ')
-        assert message in line
+        assert message in error_line(capsys, config, checkpoint, *arguments)
+    assert 'no.pth' in error_line(capsys, config, tmp_path / 'no.pth', image, *out)
     assert not (tmp_path / 'out').exists()
 
 
 def test_the_line_stands_alone_in_a_process_of_its_own(files, tmp_path):
-    config, checkpoint = write_model('CTNet', tmp_path)
+    """A missing package is named with the extra that installs it."""
+    config, checkpoint = write_model('CAC', tmp_path)
     with open(config, 'a') as file:
         file.write("custom_imports = dict(imports=['tests.models'])\n")
-    image, label = files
-    Image.new('L', (8, 8)).save(label)
-    options = '--labels', label, '--out', tmp_path / 'out'
+    (tmp_path / 'sklearn.py').write_text("raise ModuleNotFoundError('gone', name='sklearn')\n")
+    arguments = config, checkpoint, files[0], '--out', tmp_path / 'out'
     result = subprocess.run(
-        [sys.executable, 'tools/visualize_context.py', config, checkpoint, image, *options],
+        [sys.executable, 'tools/visualize_context.py', *arguments],
         cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        env=dict(os.environ, PYTHONPATH=f'{tmp_path}:{ROOT}'),
         capture_output=True,
         text=True,
     )
     assert result.returncode == 2
-    message = 'error: the label must be of the size of the image, (48, 64), got (8, 8)\n'
-    assert result.stderr == message
+    (line,) = result.stderr.splitlines()
+    assert line.startswith('error: sklearn')
+    assert "pip install 'mmseg-ctx[visualize]'" in line
     assert result.stdout == ''
-
-
-def test_head_without_context(tmp_path, capsys):
-    config, checkpoint = write_model('FCN', tmp_path)
-    assert run_tool(config, checkpoint, 'test:0', '--out', tmp_path / 'out') == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('error: the decode head must be one of ContextAdaptiveConvHead')

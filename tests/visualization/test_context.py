@@ -1,15 +1,21 @@
 """What sheets show is read off the figure and compared with the model's own functions."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mmseg_ctx.heads.base import ContextHead
+from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
 from mmseg_ctx.visualization.panels import CHANGES
-from tests.models import HEADS, build_segmentor
+from tests.models import FCN, HEADS, METHODS, build_segmentor, with_cac
 
 HEIGHT, WIDTH = 40, 64
 
@@ -56,47 +62,44 @@ def shown(axes):
 
 def features(segmentor, item):
     """What the decode head reads."""
-    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples'].clone()])
-    data = segmentor.data_preprocessor(data, False)
-    return segmentor.extract_feat(data['inputs'])
+    return segmentor.extract_feat(inputs_of(segmentor, item)[0])
 
 
 @pytest.mark.parametrize('with_label', [True, False])
 @pytest.mark.parametrize('head', HEADS)
 def test_sheet(head, with_label):
-    segmentor = build_segmentor(head)
+    """It shows image, prediction and label, from one forward pass, and names all their classes."""
+    segmentor, passes = build_segmentor(head), []
     item = make_item(with_label)
+    segmentor.backbone.register_forward_hook(lambda *_: passes.append(1))
     figure = draw(segmentor, item)
+    assert passes == [1]
     axes = all_axes(figure)
     image = item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1]
     np.testing.assert_array_equal(shown(axes['image']), image)
-    assert ('ground truth' in axes) == with_label
     (result,) = segmentor.test_step(
         dict(inputs=[item['inputs']], data_samples=[make_item()['data_samples']])
     )
     prediction = result.pred_sem_seg.data[0].numpy()
     palette = np.array(segmentor.dataset_meta['palette'])
     np.testing.assert_array_equal(shown(axes['prediction']), palette[prediction])
+    assert ('ground truth' in axes) == with_label
     if with_label:
         label = item['data_samples'].gt_sem_seg.data[0].numpy()
         colours = np.vstack([palette, np.full((256 - len(palette), 3), 255)])
         np.testing.assert_array_equal(shown(axes['ground truth']), colours[label])
-    # Hooks and what the sheet asked of the model are gone.
-    assert not any(module._forward_hooks for module in segmentor.modules())
     assert segmentor.test_cfg == dict(mode='whole')
+    check_legend(figure, segmentor.dataset_meta, 2 + with_label if 'CAC' in head else 0)
 
 
-@pytest.mark.parametrize('with_label', [True, False])
-@pytest.mark.parametrize('head', HEADS)
-def test_the_legend_names_every_class_that_a_picture_shows(head, with_label):
-    segmentor = build_segmentor(head)
-    figure = draw(segmentor, make_item(with_label))
-    palette = [tuple(colour) for colour in segmentor.dataset_meta['palette']] + [(255,) * 3]
-    names = [*segmentor.dataset_meta['classes'], 'ignored']
-    labels = 'ground truth', 'prediction', 'prior', 'refined', 'oracle'
-    axes = [axes for title, axes in all_axes(figure).items() if title.split(',')[0] in labels]
-    classifiers = 2 + with_label if head in ('CAC', 'CAC on DMNet') else 0
-    assert len(axes) == 1 + with_label + classifiers
+def check_legend(figure, meta, classifiers):
+    """Assert that the legend has the colour and name of every class that a picture shows."""
+    palette = [tuple(colour) for colour in meta['palette']] + [(255,) * 3]
+    names = [*meta['classes'], 'ignored']
+    axes = all_axes(figure)
+    labels = 'prior', 'refined', 'oracle', 'ground truth', 'prediction'
+    axes = [each for title, each in axes.items() if title.split(',')[0] in labels]
+    assert len(axes) == 1 + ('ground truth' in all_axes(figure)) + classifiers
     expected = {
         names[palette.index(tuple(colour))]
         for each in axes
@@ -201,6 +204,11 @@ def test_gates():
         module.register_forward_hook(lambda module, inputs, output: gates.append(output[1]))
     with torch.no_grad():
         head(features(segmentor, item))
+    # At the sizes of the finer stages; the model of these tests has align_corners.
+    finer = [
+        F.interpolate(gate, size, mode='bilinear', align_corners=True)
+        for gate, size in zip(gates, ((5, 8), (10, 16)), strict=False)
+    ]
     for block, (gate, scale) in enumerate(zip(gates, (8, 8, 4), strict=True), start=1):
         gate = gate[0, 0].numpy()
         above = axes[f'block {block} at 1/{scale}: global gate w']
@@ -210,7 +218,7 @@ def test_gates():
         # The last block has no local context.
         assert (local in axes) == (block < 3)
         if local in axes:
-            np.testing.assert_allclose(shown(axes[local]), 1 - gate, atol=1e-6)
+            np.testing.assert_allclose(shown(axes[local]), 1 - finer[block - 1][0, 0], atol=1e-6)
             assert axes[local].images[-1].get_clim() == (0, 1)
 
 
@@ -332,6 +340,18 @@ def test_channel_context_alone():
     assert any('not trained' in text for text in texts)
 
 
+def predicted_by(classifier, segmentor, item):
+    """Return what a segmentor predicts with another classifier of its head."""
+    hook = EvaluatedClassifierHook('oracle')
+    hook.classifier = classifier
+    runner = SimpleNamespace(model=segmentor)
+    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples'].clone()])
+    hook.before_test_iter(runner, 0, data)
+    (result,) = segmentor.test_step(data)
+    hook.after_test_iter(runner, 0)
+    return result
+
+
 def test_context_aware_classifier():
     segmentor, item = build_segmentor('CAC'), make_item()
     axes = all_axes(draw(segmentor, item))
@@ -340,10 +360,7 @@ def test_context_aware_classifier():
     label = item['data_samples'].gt_sem_seg.data[0].numpy()
     predictions = {}
     for classifier in ('prior', 'oracle', 'refined'):
-        data = make_item()
-        meta = (classifier, data['data_samples'].gt_sem_seg.data)
-        data['data_samples'].set_metainfo(dict(evaluated_classifier=meta))
-        (result,) = segmentor.test_step({name: [value] for name, value in data.items()})
+        result = predicted_by(classifier, segmentor, item)
         predictions[classifier] = result.pred_sem_seg.data[0].numpy()
         right = (predictions[classifier] == label)[label != 255].mean()
         picture = shown(axes[f'{classifier}, {right:.1%} right'])
@@ -383,20 +400,11 @@ def test_context_aware_classifier():
         ('ACNet', dict(block_channels=(6,), in_channels=(16,), in_index=(2,)), 'block 1 at 1/8'),
         ('CAC', dict(prior_logits='cosine', context_logits='dot'), 'how far'),
         ('CAC', dict(projector_input='none', residual='classifier'), 'how far'),
-        ('CAC', dict(head=dict(HEADS['CAC']['head'], dropout_ratio=0)), 'features and weights'),
-        (
-            'CAC',
-            dict(head=dict(HEADS['CAC']['head'], dropout_ratio=0), prior_logits='cosine'),
-            'features and weights',
-        ),
     ],
 )
 def test_other_settings_of_the_heads(base, changes, title):
     segmentor = build_segmentor(base, **changes)
-    dropout = segmentor.decode_head.dropout
-    axes = all_axes(draw(segmentor, make_item()))
-    assert any(name.startswith(title) for name in axes)
-    assert segmentor.decode_head.dropout is dropout
+    assert any(name.startswith(title) for name in all_axes(draw(segmentor, make_item())))
 
 
 def test_windows_are_not_shown():
@@ -416,10 +424,10 @@ def test_maps_lie_over_the_image_and_not_over_its_padding():
     assert shown(axes).shape == (16, 16)
     assert axes.images[-1].get_extent() == [-0.5, 63.5, 63.5, -0.5]
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 63.5), (39.5, -0.5))
-    scene, _ = read_context(segmentor, item, segmentor.dataset_meta)
-    assert scene.cell(39, 63, (16, 16)) == (9, 15)
-    assert scene.cell(0, 0, (16, 16)) == (0, 0)
-    assert scene.frame.inside(torch.zeros(3, 16, 16)).shape == (3, 10, 16)
+    prediction, _ = read_context(segmentor, item, segmentor.dataset_meta)
+    assert prediction.cell(39, 63, (16, 16)) == (9, 15)
+    assert prediction.cell(0, 0, (16, 16)) == (0, 0)
+    assert prediction.frame.inside(torch.zeros(3, 16, 16)).shape == (3, 10, 16)
 
 
 @pytest.mark.parametrize('size_divisor', [1, 48])
@@ -434,26 +442,56 @@ def test_classifiers_of_a_padded_and_resized_image(size_divisor):
     _, [(_, context)] = read_context(segmentor, item, segmentor.dataset_meta)
     assert set(context.predictions) == {'prior', 'refined', 'oracle'}
     for classifier, prediction in context.predictions.items():
-        asked = sample.clone()
-        asked.set_metainfo(dict(evaluated_classifier=(classifier, sample.gt_sem_seg.data)))
-        (result,) = segmentor.test_step(dict(inputs=[item['inputs']], data_samples=[asked]))
+        result = predicted_by(classifier, segmentor, item)
         assert prediction.shape == (20, 32)
         np.testing.assert_array_equal(prediction, result.pred_sem_seg.data[0])
 
 
-@pytest.mark.parametrize('head', HEADS)
-def test_one_forward_pass_an_image(head):
-    segmentor = build_segmentor(head)
-    passes = []
-    segmentor.backbone.register_forward_hook(lambda *_: passes.append(1))
-    draw(segmentor, make_item())
-    assert passes == [1]
+class ToyHead(ContextHead):
+    """A head as a sixth method would have it, without a sheet of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.reduce = ConvModule(self.in_channels, self.channels, 1, **self.layers)
+
+    def forward(self, inputs):
+        x = self.reduce(self._transform_inputs(inputs))
+        self.show(features=x, mask=x.mean(dim=1, keepdim=True).sigmoid(), classes=x.mean((2, 3)))
+        return self.cls_seg(x)
 
 
-def test_head_without_context():
-    segmentor = build_segmentor('FCN')
-    with pytest.raises(ValueError, match=r'must be one of ContextAdaptiveConvHead.* got FCNHead$'):
-        draw_context(segmentor, make_item(), {})
+@torch.no_grad()
+@pytest.mark.parametrize('kind', [ToyHead, 'FCNHead'])
+def test_a_head_without_a_sheet_of_its_own(kind):
+    """It has a plain one: confidence, and of what it shows the maps."""
+    segmentor, item = build_segmentor(dict(FCN, type=kind)), make_item()
+    head, maps = segmentor.decode_head, []
+    if kind is ToyHead:
+        head.reduce.register_forward_hook(lambda _, __, output: maps.append(output[0]))
+    axes = all_axes(draw(segmentor, item))
+    probabilities = segmentor.encode_decode(*inputs_of(segmentor, item)).softmax(dim=1)
+    np.testing.assert_allclose(shown(axes['confidence']), probabilities.amax(1)[0], atol=1e-6)
+    assert set(axes) - {'image', 'ground truth', 'prediction', 'confidence'} == (
+        {'features', 'mask'} if maps else set()
+    )
+    if maps:
+        mean = maps[0].mean(dim=0)
+        np.testing.assert_allclose(shown(axes['features']), mean, atol=1e-6)
+        np.testing.assert_allclose(shown(axes['mask']), mean.sigmoid(), atol=1e-6)
+
+
+def test_a_head_in_cac_shows_its_own_context_too():
+    toy = build_segmentor(with_cac(dict(FCN, type=ToyHead)))
+    assert {'confidence', 'mask', 'prior → refined'} <= set(all_axes(draw(toy, make_item())))
+    tandem = build_segmentor(with_cac(METHODS['CTNet']))
+    axes = all_axes(draw(tandem, make_item()))
+    assert {'class probabilities', 'prior → refined'} <= set(axes)
+
+
+def inputs_of(segmentor, item):
+    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples'].clone()])
+    data = segmentor.data_preprocessor(data, False)
+    return data['inputs'], [sample.metainfo for sample in data['data_samples']]
 
 
 @pytest.mark.filterwarnings('error::RuntimeWarning')

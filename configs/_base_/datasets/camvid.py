@@ -18,11 +18,12 @@ test_pipeline = [
 ]
 dataset = dict(type='CamVidDataset', data_root='data/camvid')
 train_dataloader = dict(
+    batch_size=8,
     dataset=dict(
         **dataset,
         data_prefix=dict(img_path='train', seg_map_path='trainannot'),
         pipeline=train_pipeline,
-    )
+    ),
 )
 val_dataloader = dict(
     dataset=dict(

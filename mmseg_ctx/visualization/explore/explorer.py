@@ -1,22 +1,27 @@
-"""Answer the page: let one model predict images, and read its results at a pixel."""
+"""What the page shows of a model: its predictions for images, and its results at a pixel."""
 
-import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from mmseg.registry import DATASETS
-from torch import Tensor
+from mmseg.structures import SegDataSample
+from PIL import Image, ImageOps
 
-from mmseg_ctx.utils.configs import require
+from mmseg_ctx.utils.datasets import type_name
 from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.images import read_image
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.visualization.context import find_methods, read_context
-from mmseg_ctx.visualization.explore.images import ImageFolder, read_image
-from mmseg_ctx.visualization.files import build_transform
+from mmseg_ctx.visualization.files import build_transform, test_dataset
 from mmseg_ctx.visualization.labels import class_name
-from mmseg_ctx.visualization.scene import Scene
+from mmseg_ctx.visualization.prediction import Prediction, predict
 
-MOST_PROBABLE = 5
+MAX_SIDE = 1024
+"""A user's image with a longer side is made smaller: the logits of all its pixels take memory."""
+SUFFIXES = ('.bmp', '.jpg', '.jpeg', '.png', '.tif', '.tiff', '.webp')
 
 
 class Inspection(NamedTuple):
@@ -24,67 +29,56 @@ class Inspection(NamedTuple):
 
     Attributes:
         name (str): The image's name on the page.
-        scene (Scene): The image and the prediction.
+        prediction (Prediction): The image and what the model predicts for it, without the logits.
         methods (list[tuple[module, object]]): See :class:`mmseg_ctx.visualization.context.Context`.
-        probable (Tensor): The most probable classes of each pixel, most probable first,
+        probable (np.ndarray): The most probable classes of each pixel, most probable first,
             ``[k, H, W]``.
-        probabilities (Tensor): Their probabilities, ``[k, H, W]``.
+        probabilities (np.ndarray): Their probabilities, ``[k, H, W]``.
+        alone (np.ndarray | None): The classes ``[H, W]`` that the model predicts where it sees a
+            quarter of the image at a time; None for a model that takes no smaller image.
     """
 
     name: str
-    scene: Scene
+    prediction: Prediction
     methods: list
-    probable: Tensor
-    probabilities: Tensor
+    probable: np.ndarray
+    probabilities: np.ndarray
+    alone: np.ndarray | None
 
+    def probable_at(self, row, column):
+        """Return the probability of each of the most probable classes at a pixel, by name."""
+        names = [self.prediction.classes[index] for index in self.probable[:, row, column]]
+        return dict(zip(names, self.probabilities[:, row, column].tolist(), strict=True))
 
-class PixelPrediction(NamedTuple):
-    """What the model predicts at a pixel.
+    def describe(self, row, column):
+        """Return in words what the model predicts at a pixel, and what is right."""
 
-    Attributes:
-        predicted (str): The predicted class.
-        label (str | None): The class of the ground truth, or ``'ignored'``; None if the image has
-            no ground truth.
-        probabilities (dict[str, float]): Probabilities by class, most probable first.
-    """
+        def name(label):
+            return class_name(label[row, column], self.prediction.classes)
 
-    predicted: str
-    label: str | None
-    probabilities: dict
+        text = f'Column {column}, row {row}: predicted {name(self.prediction.predicted)}'
+        if self.prediction.label is not None:
+            text += f', labelled {name(self.prediction.label)}'
+        if self.alone is not None:
+            text += f'; predicted from this quarter of the image alone: {name(self.alone)}'
+        return text
 
+    def telling_pixel(self):
+        """Return row and column of a pixel that shows what context is for.
 
-def most_probable(logits, count=MOST_PROBABLE):
-    """Return the most probable classes of each pixel, and their probabilities.
-
-    Args:
-        logits (Tensor): ``[N, H, W]``; where N is 1, the probability of class 1.
-        count (int): How many classes, if there are as many. Default: 5.
-
-    Returns:
-        tuple[Tensor, Tensor]: Classes and probabilities, ``[k, H, W]``.
-    """
-    classes, probabilities = [], []
-    # Row by row, since the memory may not hold a second copy of an image's logits.
-    for row in logits.unbind(1):  # [N, W]
-        binary = row.size(0) == 1
-        every = torch.cat([1 - row, row]) if binary else row.float().softmax(dim=0)
-        best = every.topk(min(count, every.size(0)), dim=0)
-        classes.append(best.indices.to(torch.int16).cpu())
-        probabilities.append(best.values.cpu())
-    return torch.stack(classes, dim=1), torch.stack(probabilities, dim=1)
-
-
-def read_prediction(inspection, row, column):
-    """Return the :class:`PixelPrediction` at a pixel of the original image."""
-    scene = inspection.scene
-    label = None
-    if scene.label is not None:
-        label = class_name(scene.label[row, column], scene.classes)
-    probable = inspection.probable[:, row, column].tolist()
-    names = [scene.classes[index] for index in probable]
-    values = inspection.probabilities[:, row, column].tolist()
-    predicted = scene.classes[int(scene.prediction[row, column])]
-    return PixelPrediction(predicted, label, dict(zip(names, values, strict=True)))
+        There the model is right, as far as one knows, and would predict another class from the
+        quarter of the image alone. Of these pixels it is the one that the model is most sure of.
+        Without such a pixel, it is the surest that is right.
+        """
+        predicted, label = self.prediction.predicted, self.prediction.label
+        right = predicted == (predicted if label is None else label)
+        score = self.probabilities[0] + right
+        if self.alone is not None:
+            # Close to the edge of a quarter, even a pixel's neighbours may be missing.
+            places = ((np.arange(size) + 0.5) * 4 / size % 2 - 1 for size in right.shape)
+            inner = np.ix_(*(abs(place) < 0.5 for place in places))  # -1 and 1 are the edges
+            score[inner] += (right & (predicted != self.alone))[inner]
+        return tuple(map(int, np.unravel_index(score.argmax(), score.shape)))
 
 
 class Explorer:
@@ -93,7 +87,6 @@ class Explorer:
     Args:
         segmentor (BaseSegmentor): A model from
             :func:`mmseg_ctx.checkpoints.segmentor.load_segmentor`.
-        folder (str | Path | None): A folder of images. Default: None.
 
     Attributes:
         test_count (int): Number of images in the config's test data; 0 if it cannot be read.
@@ -101,71 +94,113 @@ class Explorer:
         methods (list[module]): The files of the context methods in the decode head; may be empty.
         head_name (str): Name of the decode head's class.
         draws_scenes (bool): Whether the test data are context scenes; then new ones can be drawn.
-        folder (ImageFolder | None): The folder of images.
 
     Raises:
-        NotADirectoryError: ``folder`` is no folder.
         ValueError: The config has no test pipeline.
     """
 
-    def __init__(self, segmentor, folder=None):
-        self.folder = None if folder is None else ImageFolder(folder)
+    def __init__(self, segmentor):
         self._segmentor = segmentor
-        self._lock = threading.Lock()
-        require(segmentor.cfg, 'test_dataloader.dataset.pipeline')
-        self._config = segmentor.cfg.test_dataloader.dataset
-        self._transform = build_transform(self._config.pipeline, 'LoadImageFromNDArray')
+        self._config = test_dataset(segmentor.cfg)
+        self._transform = build_transform(self._config.pipeline, array=True)
         head = last_head(segmentor)
         self.methods, self.head_name = find_methods(head), type(head).__name__
-        self.draws_scenes = self._config.type == 'ContextScenesDataset'
-        self._dataset, self.test_problem = None, None
+        self.draws_scenes = type_name(self._config) == 'ContextScenesDataset'
+        self._dataset, self.test_problem = (), None
         try:
             with value_errors('the test data of the config cannot be read'):
-                self._dataset = DATASETS.build(self._config)
+                self._dataset = DATASETS.build(segmentor.cfg.test_dataloader.dataset)
         except ValueError as error:
             self.test_problem = str(error)
-        self.test_count = 0 if self._dataset is None else len(self._dataset)
+        self.test_count = len(self._dataset)
 
-    def inspect_test_image(self, index):
+    def test_image(self, index):
         """Return the :class:`Inspection` of an image of the test data, counted from 0."""
-        if not 0 <= index < self.test_count:
-            raise ValueError(
-                f'the test data has the images 0 to {self.test_count - 1}, got {index}'
-            )
         with value_errors(f'image {index} of the test data cannot be read'):
             item = self._dataset[index]
         return self._inspect(item, f'test image {index}')
 
-    def inspect_scene(self, seed):
+    def scene(self, seed):
         """Return the :class:`Inspection` of a new context scene, drawn from a seed."""
-        if not self.draws_scenes:
-            raise ValueError('this model is not tested on context scenes')
         with value_errors(f'the scene of seed {seed} cannot be drawn'):
-            dataset = DATASETS.build({**self._config, 'num_images': 1, 'seed': seed})
-            item = dataset[0]
+            item = DATASETS.build({**self._config, 'num_images': 1, 'seed': seed})[0]
         return self._inspect(item, f'scene of seed {seed}')
 
-    def inspect_folder_image(self, name):
-        """Return the :class:`Inspection` of an image of the folder."""
-        if self.folder is None:
-            raise ValueError('no folder of images was given')
-        return self._inspect_array(*self.folder.read(name), name)
-
-    def inspect_upload(self, path):
-        """Return the :class:`Inspection` of an uploaded file."""
-        return self._inspect_array(*read_image(path, 'the uploaded file'), 'uploaded image')
-
-    def _inspect_array(self, image, size, name):
-        if image.shape[:2] != size:
-            name = f'{name} (made smaller from {size[1]}×{size[0]})'
-        results = dict(img=image[..., ::-1].copy(), seg_fields=[])  # BGR, as OpenCV reads files
+    def file(self, path):
+        """Return the :class:`Inspection` of an image file."""
+        name = Path(path).name
+        with value_errors(f'{name} cannot be read as an image'):
+            image = ImageOps.exif_transpose(read_image(path))
+            if image.mode.startswith('I'):  # Pillow would cut 16 bits off, not scale them.
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            width, height = image.size
+            if max(width, height) > MAX_SIDE:
+                image.thumbnail((MAX_SIDE, MAX_SIDE))
+                name = f'{name} (made smaller from {width}×{height})'
+            array = np.asarray(image.convert('RGB'))[..., ::-1].copy()  # BGR, as OpenCV reads
         with value_errors(f'{name} cannot be prepared for the model'):
-            item = self._transform(results)
+            item = self._transform(dict(img=array, seg_fields=[]))
         return self._inspect(item, name)
 
     def _inspect(self, item, name):
-        # The recording hooks are on the model, so it must predict one image at a time.
-        with self._lock, value_errors(f'the model cannot predict {name}'):
-            scene, methods = read_context(self._segmentor, item, self._segmentor.dataset_meta)
-        probable = most_probable(scene.logits)
-        return Inspection(name, scene._replace(logits=None), methods, *probable)
+        segmentor = self._segmentor
+        with value_errors(f'the model cannot predict {name}'):
+            prediction, methods = read_context(segmentor, item, segmentor.dataset_meta)
+        probable = most_probable(prediction.logits)
+        alone = None
+        with suppress(Exception):  # Some models have a smallest size, or a fixed one.
+            alone = predict_quarters(segmentor, item, prediction.predicted.shape)
+        return Inspection(name, prediction._replace(logits=None), methods, *probable, alone)
+
+
+def find_images(folder):
+    """Return the paths of the images in a folder and its subfolders, sorted.
+
+    Raises:
+        NotADirectoryError: ``folder`` is no folder.
+        ValueError: It has no images.
+    """
+    if not folder or not Path(folder).is_dir():  # Path('') is the current folder
+        raise NotADirectoryError(f'{folder!r} is not a folder')
+    paths = [path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES]
+    # No page can show a name that is not UTF-8.
+    paths = sorted(path for path in paths if path.is_file() and str(path).isprintable())
+    if not paths:
+        raise ValueError(f'{folder} has no image: no file ends in {", ".join(SUFFIXES)}')
+    return paths
+
+
+def most_probable(logits, count=5):
+    """Return the most probable classes of each pixel, and their probabilities: ``[k, H, W]``.
+
+    Args:
+        logits (Tensor): ``[N, H, W]``; where N is 1, the probability of class 1.
+        count (int): How many classes, if there are as many. Default: 5.
+    """
+    best = []
+    # Row by row, since the memory may not hold a second copy of an image's logits.
+    for row in logits.unbind(1):  # [N, W]
+        values = torch.cat([1 - row, row]) if len(row) == 1 else row.float().softmax(dim=0)
+        best.append(values.topk(min(count, len(values)), dim=0))
+    values, classes = (torch.stack(each, dim=1).cpu().numpy() for each in zip(*best, strict=True))
+    return classes, values
+
+
+def predict_quarters(segmentor, item, size):
+    """Return the classes ``[H, W]`` that a segmentor predicts from quarters of an image alone.
+
+    Args:
+        segmentor (BaseSegmentor): In evaluation mode.
+        item (dict): An item of a test data set.
+        size (tuple[int, int]): H and W.
+    """
+
+    def classes(quarter):
+        shape = tuple(quarter.shape[1:])
+        sample = SegDataSample(metainfo=dict(img_shape=shape, ori_shape=shape))
+        quarter = dict(inputs=quarter, data_samples=sample)
+        return predict(segmentor, quarter, segmentor.dataset_meta).predicted
+
+    halves = item['inputs'].tensor_split(2, dim=1)
+    quarters = [[classes(part) for part in half.tensor_split(2, dim=2)] for half in halves]
+    return np.asarray(Image.fromarray(np.block(quarters).astype(np.uint8)).resize(size[::-1], 0))

@@ -1,46 +1,33 @@
 """The page: its Gradio components, and the functions that answer their events."""
 
 import functools
-import re
 from html import escape
-from pathlib import Path
 
 import gradio as gr
-from gradio_client.utils import is_http_url_like
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 
+from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.errors import one_line
-from mmseg_ctx.visualization.explore.explorer import read_prediction
-from mmseg_ctx.visualization.explore.images import MAX_FILE_BYTES, SUFFIXES
-from mmseg_ctx.visualization.explore.pictures import (
-    ERRORS,
-    NOTHING,
-    PREDICTION,
-    TRUTH,
-    cover_image,
-    data_url,
-    draw_pixel,
-    legend,
-    magnification,
-    show_place,
-)
+from mmseg_ctx.visualization.explore.explorer import SUFFIXES
+from mmseg_ctx.visualization.labels import class_name, classes_in, colour_label
+from mmseg_ctx.visualization.panels import PIXEL_WIDTH
 
-PROGRESS = gr.Progress()
-MAX_SEED = 9999
+PREDICTION, TRUTH, ERRORS, NOTHING = 'prediction', 'ground truth', 'errors', 'nothing'
+WRONG = (215, 48, 39)
+SMALLEST_SIDE = 512
 CSS = """
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; }
 .entry { display: inline-flex; align-items: center; gap: 5px; overflow-wrap: anywhere; }
 .patch { width: 14px; height: 14px; border: 1px solid #888; border-radius: 2px; }
-/* A tall picture is as high as the window. */
+/* Pixels that are ignored have no colour: the label map does not cover the image there. */
+.ignored { background: repeating-linear-gradient(45deg, #fff 0 3px, #888 3px 6px); }
+.table td, .table th { padding: 2px 12px 2px 0; text-align: left; }
 #picture img { cursor: crosshair; max-height: 85vh; }
 /* An error is shown as a message; the picture stays. */
 #picture [data-testid="status-tracker"]:has(.error) { display: none; }
-@media (max-width: 600px) {
-  /* On a phone, all tabs and all columns of a table stay side by side; margins are reduced. */
-  #sides { margin: 0 -20px; width: calc(100% + 40px); }
-  [role=tab] { padding: 0 8px !important; }
-  [id$="-table"] * { font-size: 11px !important; }
-  [id$="-table"] .cell-wrap { padding: 2px !important; }
-}
 @media (min-width: 900px) { #image-side { position: sticky; top: 8px; align-self: flex-start; } }
 """
 
@@ -58,84 +45,75 @@ def one_message(function):
     return guarded
 
 
-def plain(text):
-    """Escape a text, so that Markdown and HTML show it as it is."""
-    return re.sub(r'([\\`*_{}\[\]()#+!|~$.-])', r'\\\1', escape(str(text), quote=False))
-
-
 class Page:
     """The page about one model.
 
     Args:
-        explorer (Explorer): The model and its images.
+        explorer (Explorer): The model.
         model_name (str): Name of the model on the page.
+        images (Sequence[Path]): Images to choose from, beside the test data. Default: none.
 
     Attributes:
-        blocks (gradio.Blocks): The page for
-            :func:`mmseg_ctx.visualization.explore.server.serving` to serve.
+        blocks (gradio.Blocks): The page, whose ``launch`` serves it.
     """
 
-    def __init__(self, explorer, model_name):
+    def __init__(self, explorer, model_name, images=()):
         self.explorer = explorer
+        # Pictures are deleted after some minutes; there is one of each click.
         with gr.Blocks(
-            title=f'{model_name} · mmseg-ctx',
-            analytics_enabled=False,
-            fill_width=True,
+            title=model_name, analytics_enabled=False, fill_width=True, delete_cache=(600, 600)
         ) as self.blocks:
             gr.Markdown(
                 '## What did the model do with this pixel?\n'
                 'Choose an image, then **click a pixel** in it. Beside or below the image, the '
-                'page shows what the model predicts there and the context that it used.\n\n'
-                f'Model: `{model_name}`'
+                'page shows what the model predicts there and the context that it used. It opens '
+                'on a pixel that the model gets right from the whole image and not from a quarter '
+                f'of it, if there is one.\n\nModel: `{model_name}`'
             )
             self.inspection = gr.State(None, time_to_live=3600)
-            with gr.Row(elem_id='sides'):
+            with gr.Row():
                 with gr.Column(scale=5, min_width=340, elem_id='image-side'):
-                    self._build_sources()
+                    sources = list(self._build_sources(images))
                     self._build_view()
                 with gr.Column(scale=6, min_width=340):
                     self._build_answer()
-            self._connect()
+            self._connect(sources)
 
-    def _build_sources(self):
-        """Add a tab for each source of images; the first one is open."""
+    def _build_sources(self, images):
+        """Add a tab for each source of images; yield its function, its input and its events."""
         explorer = self.explorer
         with gr.Tabs():
             if explorer.test_count:
                 with gr.Tab('Test data'):
                     last = max(explorer.test_count - 1, 1)
-                    self.test_index = gr.Slider(0, last, 0, step=1, label='Image of the test data')
-                    self.show_test = gr.Button('Show this image')
+                    index = gr.Slider(0, last, 0, step=1, label='Image of the test data')
+                    button = gr.Button('Show this image')
+                yield explorer.test_image, index, [index.release, button.click, self.blocks.load]
             if explorer.draws_scenes:
                 with gr.Tab('Scene'):
-                    label = 'Seed of a new context scene'
-                    self.seed = gr.Slider(2, MAX_SEED, 2, step=1, label=label)
-                    self.show_scene = gr.Button('Show this scene')
-            if explorer.folder is not None:
+                    seed = gr.Slider(2, 9999, 2, step=1, label='Seed of a new context scene')
+                    button = gr.Button('Show this scene')
+                yield explorer.scene, seed, [seed.release, button.click]
+            if images:
                 with gr.Tab('Folder'):
-                    self.file_name = gr.Dropdown(
-                        explorer.folder.names(), value=None, label='Image of the folder'
-                    )
+                    paths = [str(path) for path in images]
+                    path = gr.Dropdown(paths, value=None, label='Image of the folder')
+                yield explorer.file, path, [path.select]
             with gr.Tab('Upload'):
-                text = f'Upload an image (at most {MAX_FILE_BYTES // 1024**2} MB)'
-                self.upload = upload_button(text)
-                gr.Markdown('It is read once and kept nowhere.')
+                upload = gr.UploadButton('Upload an image', file_types=list(SUFFIXES))
+            yield explorer.file, upload, [upload.upload]
         if explorer.test_problem:
-            gr.Markdown(plain(explorer.test_problem))
+            gr.HTML(escape(explorer.test_problem))
 
     def _build_view(self):
-        self.caption = gr.Markdown(elem_id='caption')
-        self.picture = inline_image(elem_id='picture', show_label=False, buttons=[])
-        self.legend = gr.HTML()
+        self.caption = gr.HTML(padding=False, elem_id='caption')
+        options = dict(interactive=False, show_label=False, buttons=[])
+        self.picture = gr.Image(format='png', elem_id='picture', **options)
+        self.legend = gr.HTML(padding=False)
         with gr.Row():
-            self.cover = gr.Radio(
-                # An image without a label has fewer. But a browser whose session has expired may
-                # send any of these, and gets a message then.
-                [PREDICTION, TRUTH, ERRORS, NOTHING],
-                value=PREDICTION,
-                label='Over the image (errors are red)',
-                min_width=200,
-            )
+            label = 'Over the image (errors are red)'
+            covers = [PREDICTION, TRUTH, ERRORS, NOTHING]
+            self.cover = gr.Radio(covers, value=PREDICTION, label=label, min_width=200)
             self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label='Opacity', min_width=160)
         with gr.Row():
             self.column = gr.Number(label='Column, from 0', precision=0, min_width=100)
@@ -143,252 +121,147 @@ class Page:
             self.go = gr.Button('Show this pixel', min_width=120)
 
     def _build_answer(self):
-        self.place = gr.Markdown(elem_id='place')
+        self.place = gr.HTML(padding=False, elem_id='place')
         self.probable = gr.Label(label='Most probable classes', elem_id='probable')
         self.panels = []
         for method in self.explorer.methods:
             name = method.__name__.rsplit('.', 1)[-1]
             gr.Markdown(f'### {method.TITLE}\n{method.EXPLANATION}')
             self.panels += [
-                gr.Markdown(elem_id=f'{name}-sentence'),
-                inline_image(elem_id=f'{name}-figure', show_label=False, buttons=[]),
-                gr.Dataframe(
-                    elem_id=f'{name}-table',
-                    interactive=False,
-                    max_height=320,
-                    wrap=True,
-                    buttons=[],
-                ),
+                gr.HTML(padding=False, elem_id=f'{name}-sentence'),
+                gr.Plot(elem_id=f'{name}-figure', show_label=False, format='png'),
+                gr.HTML(padding=False, elem_id=f'{name}-table', elem_classes='table'),
             ]
         if not self.explorer.methods:
-            gr.Markdown(
-                f'{plain(self.explorer.head_name)} is none of the five context methods: '
-                'there is no context to show.'
-            )
+            gr.HTML(f'There is no context to show of {escape(self.explorer.head_name)}.')
 
-    def _connect(self):
+    def _connect(self, sources):
         """Connect events of components to the functions that answer them."""
-        image = [self.inspection, self.caption, self.picture, self.legend]
-        image += [self.cover, self.column, self.row]
-        pixel = [self.place, self.probable, *self.panels]
         view = [self.cover, self.opacity]
-        slow = dict(
-            outputs=[*image, *pixel],
-            concurrency_id='model',
-            concurrency_limit=1,
-            show_progress='full',
-            show_progress_on=[self.picture],
-            # A choice that is made while the model predicts counts, too.
-            trigger_mode='always_last',
-        )
-        place = [self.inspection, self.column, self.row, *view]
+        pixel = [self.picture, self.column, self.row, self.place, self.probable, *self.panels]
+        for inspect, source, events in sources:
+            gr.on(
+                events,
+                self._shows(inspect),
+                [source, *view],
+                [self.inspection, self.caption, self.legend, self.cover, *pixel],
+                api_name=inspect.__name__,
+                concurrency_id='model',
+                concurrency_limit=1,
+                show_progress_on=[self.picture],
+                # A choice that is made while the model predicts counts, too.
+                trigger_mode='always_last',
+            )
         quick = dict(show_progress='hidden', trigger_mode='always_last')
-        if self.explorer.test_count:
-            gr.on(
-                [self.test_index.release, self.show_test.click],
-                self.show_test_image,
-                [self.test_index, *view],
-                api_name='test_image',
-                **slow,
-            )
-        if self.explorer.draws_scenes:
-            gr.on(
-                [self.seed.release, self.show_scene.click],
-                self.show_new_scene,
-                [self.seed, *view],
-                api_name='scene',
-                **slow,
-            )
-        if self.explorer.folder is not None:
-            # Gradio sends the event `input` twice for each choice.
-            self.file_name.select(
-                self.show_file, [self.file_name, *view], api_name='folder_image', **slow
-            )
-            self.blocks.load(self.list_folder, None, self.file_name, api_name='folder')
-        self.upload.upload(self.show_upload, [self.upload, *view], api_name='upload', **slow)
-        if self.explorer.test_count:
-            self.blocks.load(
-                self.show_test_image, [self.test_index, *view], api_visibility='private', **slow
-            )
-        self.picture.select(
-            self.show_clicked,
-            [self.inspection, *view],
-            [self.column, self.row, self.picture, *pixel],
-            api_visibility='private',
-            **quick,
-        )
-        gr.on(
-            [self.go.click, self.column.submit, self.row.submit],
-            self.show_pixel,
-            place,
-            [self.picture, *pixel],
-            api_name='pixel',
-            **quick,
-        )
-        gr.on(
-            [self.cover.input, self.opacity.input],
-            self.draw_picture,
-            place,
-            self.picture,
-            api_name='picture',
-            **quick,
-        )
+        clicked = [self.inspection, *view]
+        self.picture.select(self.show_clicked, clicked, pixel, api_visibility='private', **quick)
+        events = [self.go.click, self.column.submit, self.row.submit]
+        events += [self.cover.input, self.opacity.release]
+        place = [self.inspection, self.column, self.row, *view]
+        gr.on(events, self.show_pixel, place, pixel, api_name='pixel', **quick)
 
-    @one_message
-    def list_folder(self):
-        """Return the names of the folder's images as choices."""
-        return gr.Dropdown(choices=self.explorer.folder.names())
+    def _shows(self, inspect):
+        """Return a function that shows the image that ``inspect`` reads."""
 
-    @one_message
-    def show_test_image(self, index, cover, opacity, progress=PROGRESS):
-        """Show an image of the test data."""
-        progress(0.2, desc='The model reads the image')
-        return self._show(self.explorer.inspect_test_image(int(index)), cover, opacity, progress)
+        @one_message
+        def show(value, cover, opacity):
+            inspection = inspect(value)
+            prediction = inspection.prediction
+            covers = [PREDICTION, NOTHING]
+            if prediction.label is not None:
+                covers[1:1] = [TRUTH, ERRORS]
+            cover = cover if cover in covers else PREDICTION
+            height, width = prediction.predicted.shape
+            return [
+                inspection,
+                f'{escape(inspection.name)}, {width}×{height} pixels',
+                legend(prediction),
+                gr.Radio(covers, value=cover),
+                *self._answer(inspection, *inspection.telling_pixel(), cover, opacity),
+            ]
 
-    @one_message
-    def show_new_scene(self, seed, cover, opacity, progress=PROGRESS):
-        """Draw a new context scene and show it."""
-        progress(0.2, desc='The model reads the scene')
-        return self._show(self.explorer.inspect_scene(int(seed)), cover, opacity, progress)
+        return show
 
-    @one_message
-    def show_file(self, name, cover, opacity, progress=PROGRESS):
-        """Show an image of the folder."""
-        progress(0.2, desc='The model reads the image')
-        return self._show(self.explorer.inspect_folder_image(str(name)), cover, opacity, progress)
-
-    @one_message
-    def show_upload(self, path, cover, opacity, progress=PROGRESS):
-        """Show an uploaded image, and delete its file."""
-        if path is None:
-            raise ValueError('no file was uploaded')
-        progress(0.2, desc='The model reads the image')
-        try:
-            inspection = self.explorer.inspect_upload(Path(path))
-        finally:
-            Path(path).unlink(missing_ok=True)
-        return self._show(inspection, cover, opacity, progress)
-
-    def _show(self, inspection, cover, opacity, progress):
-        progress(0.9, desc='The page is drawn')
-        scene = inspection.scene
-        covers = [PREDICTION, NOTHING]
-        if scene.label is not None:
-            covers[1:1] = [TRUTH, ERRORS]
-        cover = cover if cover in covers else PREDICTION
-        height, width = scene.prediction.shape
-        row, column = height // 2, width // 2
-        return [
-            inspection,
-            f'{plain(inspection.name)}, {width}×{height} pixels',
-            self._picture(inspection, column, row, cover, opacity),
-            legend(scene),
-            gr.Radio(covers, value=cover),
-            gr.Number(column, maximum=width - 1, minimum=0),
-            gr.Number(row, maximum=height - 1, minimum=0),
-            *self._answer(inspection, column, row),
-        ]
-
-    @one_message
     def show_clicked(self, inspection, cover, opacity, event: gr.SelectData):
         """Show the results at the pixel that was clicked."""
-        _require_image(inspection)
-        factor = magnification(inspection.scene)
+        factor = magnification(inspection.prediction)
         column, row = (int(place) // factor for place in event.index)
-        return [column, row, *self._pixel(inspection, column, row, cover, opacity)]
+        return self.show_pixel(inspection, column, row, cover, opacity)
 
     @one_message
     def show_pixel(self, inspection, column, row, cover, opacity):
-        """Show the results at a pixel."""
-        _require_image(inspection)
-        return self._pixel(inspection, column, row, cover, opacity)
+        """Show the results at a pixel; for a place outside the image, at the nearest pixel."""
+        if inspection is None:
+            raise ValueError('choose an image first')
+        last_row, last_column = (size - 1 for size in inspection.prediction.predicted.shape)
+        row, column = min(max(row or 0, 0), last_row), min(max(column or 0, 0), last_column)
+        return self._answer(inspection, row, column, cover, opacity)
 
-    @one_message
-    def draw_picture(self, inspection, column, row, cover, opacity):
-        """Show the image with another label map over it, or with another opacity."""
-        _require_image(inspection)
-        column, row = _check_place(inspection, column, row)
-        return self._picture(inspection, column, row, cover, opacity)
-
-    def _pixel(self, inspection, column, row, cover, opacity):
-        column, row = _check_place(inspection, column, row)
-        return [
-            self._picture(inspection, column, row, cover, opacity),
-            *self._answer(inspection, column, row),
-        ]
-
-    def _picture(self, inspection, column, row, cover, opacity):
-        scene = inspection.scene
-        if cover in (TRUTH, ERRORS) and scene.label is None:
-            raise ValueError('this image has no ground truth')
-        if not 0 <= opacity <= 1:
-            raise ValueError(f'the opacity must be 0 to 1, got {opacity}')
-        return show_place(cover_image(scene, cover, opacity), magnification(scene), row, column)
-
-    def _answer(self, inspection, column, row):
-        """Return the components beside the image: text, bars, and a panel for each method."""
-        scene = inspection.scene
-        prediction = read_prediction(inspection, row, column)
-        text = f'### Column {column}, row {row}: predicted {plain(prediction.predicted)}'
-        if prediction.label is not None:
-            text += f', labelled {plain(prediction.label)}'
-        answer = [text, prediction.probabilities]
+    def _answer(self, inspection, row, column, cover, opacity):
+        """Return picture, place, text, bars, and the panel of each method."""
+        prediction = inspection.prediction
+        picture = draw_picture(prediction, row, column, cover, opacity)
+        text = f'<h3>{escape(inspection.describe(row, column))}</h3>'
+        answer = [picture, column, row, text, inspection.probable_at(row, column)]
         for method, context in inspection.methods:
-            here = method.read_pixel(context, scene, row, column)
-            sentence, columns, rows = method.describe_pixel(here, scene)
-            answer += [
-                plain(sentence),
-                draw_pixel(method, here, scene, row, column),
-                dict(headers=list(columns), data=[list(map(_rounded, row)) for row in rows]),
-            ]
+            here = method.read_pixel(context, prediction, row, column)
+            size = PIXEL_WIDTH, method.pixel_height(here)
+            figure = Figure(size, dpi=150, layout='constrained')
+            method.draw_pixel(figure, here, prediction, row, column)
+            sentence, columns, rows = method.describe_pixel(here, prediction)
+            table = pd.DataFrame(rows, columns=columns, dtype=object)
+            numbers = dict(float_format='{:.4f}'.format, na_rep='', index=False, border=0)
+            answer += [escape(sentence), figure, table.to_html(**numbers)]
         return answer
 
 
-def inline_image(**options):
-    """Return an image component that sends its pictures within the answer.
+def magnification(prediction):
+    """Return the factor by which the page enlarges the original image, an integer."""
+    return max(1, -(-SMALLEST_SIDE // max(prediction.predicted.shape)))
 
-    Gradio's component writes each picture to a file and serves the file.
-    """
-    image = gr.Image(interactive=False, **options)
 
-    def postprocess(value):
-        return None if value is None else gr.components.image.ImageData(url=data_url(value))
-
-    image.postprocess = postprocess
+def draw_picture(prediction, row, column, cover, opacity):
+    """Return the image, enlarged, with a label map over it and a cross around a pixel."""
+    image = Image.fromarray(cover_image(prediction, cover, opacity))
+    factor = magnification(prediction)
+    image = image.resize((factor * image.width, factor * image.height), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(image)
+    x, y = ((place + 0.5) * factor for place in (column, row))
+    near, far = factor / 2 + 4, factor / 2 + 4 + max(image.size) / 40
+    for colour, width in (('black', 5), ('white', 2)):
+        for right, down in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            ends = [(x + length * right, y + length * down) for length in (near, far)]
+            draw.line(ends, colour, width)
     return image
 
 
-def upload_button(text):
-    """Return a button that passes the path of the uploaded file to its function.
+def cover_image(prediction, cover, opacity):
+    """Return the image ``[H, W, 3]``, of the original size, with a label map over it.
 
-    Gradio's button also fetches files from any address that a request names, and leaves an empty
-    file behind.
+    Where ``cover`` is ``'errors'``, the pixels whose prediction differs from the label are red.
     """
-    button = gr.UploadButton(text, file_types=list(SUFFIXES))
-    move = button.async_move_resource_to_block_cache
-
-    async def move_file(path):
-        if is_http_url_like(str(path)):
-            raise gr.Error('Upload a file.', print_exception=False)
-        return await move(path)
-
-    button.async_move_resource_to_block_cache = move_file
-    button.preprocess = lambda file: None if file is None else file.path
-    return button
-
-
-def _require_image(inspection):
-    if inspection is None:
-        raise ValueError('choose an image first')
+    predicted, label = prediction.predicted, prediction.label
+    image = Image.fromarray(np.ascontiguousarray(prediction.image)).resize(predicted.shape[::-1])
+    image = np.asarray(image)
+    if cover == NOTHING:
+        return image
+    shown = predicted if cover == PREDICTION else label
+    colours, covered = colour_label(shown, prediction.palette), shown != IGNORED
+    if cover == ERRORS:
+        colours, covered = np.uint8(WRONG), covered & (predicted != label)
+    mixed = (1 - opacity) * image + opacity * colours
+    return np.where(covered[..., None], (mixed + 0.5).astype(np.uint8), image)
 
 
-def _check_place(inspection, column, row):
-    height, width = inspection.scene.prediction.shape
-    for name, value, count in (('column', column, width), ('row', row, height)):
-        if value is None or not 0 <= value < count:
-            raise ValueError(f'the {name} must be 0 to {count - 1}, got {value}')
-    return int(column), int(row)
-
-
-def _rounded(value):
-    return '' if value is None else round(value, 4) if isinstance(value, float) else value
+def legend(prediction):
+    """Return the classes of prediction and label as HTML, each with a patch of its colour."""
+    entries = []
+    for index in classes_in([prediction.predicted, prediction.label]).tolist():
+        patch = '<span class="patch ignored"></span>'
+        if index < len(prediction.classes):
+            colour = '#{:02x}{:02x}{:02x}'.format(*prediction.palette[index])
+            patch = f'<span class="patch" style="background:{colour}"></span>'
+        # Names come from the checkpoint, which may be malicious.
+        name = escape(class_name(index, prediction.classes))
+        entries.append(f'<span class="entry">{patch}{name}</span>')
+    return f'<div class="legend">{"".join(entries)}</div>'

@@ -81,3 +81,13 @@ def paddle_pickles():
     pickles = [pickle.dumps(content, protocol) for protocol in (2, 3, 4, 5)]
     one, two = b'cnumpy.core.multiarray\n', b'cnumpy._core.multiarray\n'
     return [*pickles, pickles[0].replace(two, one), pickles[0].replace(one, two)]
+
+
+def ctnet_arrays():
+    """Return some arrays by the names that CTNet's authors have."""
+    scale = np.ones((4, 1), 'float32')
+    names = ('_mean', '_variance', 'weight', 'bias')
+    norm = {f'head.ccm.fc1.0._batch_norm.{name}': np.ones(2, 'float32') for name in names}
+    layer = {'weight': np.ones((2, 3, 1, 1), 'float32'), 'bias': np.ones(2, 'float32')}
+    conv = {f'head.ccm.fc1.0._conv.{name}': array for name, array in layer.items()}
+    return {'head.ccm.ccm_layer.line.weight': scale, **norm, **conv}

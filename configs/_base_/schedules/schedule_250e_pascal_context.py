@@ -1,8 +1,0 @@
-# CTNet: 250 epochs × 4,998 images / 16 images an iteration = 78,093.75.
-_base_ = './schedule_20k.py'
-iterations = 78_094
-# A tenth, rounded up: the last interval ends where the training ends.
-interval = 7_810
-param_scheduler = [dict(_base_.param_scheduler[0], end=iterations)]
-train_cfg = dict(max_iters=iterations, val_interval=interval)
-default_hooks = dict(checkpoint=dict(interval=interval))

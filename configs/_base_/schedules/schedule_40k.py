@@ -1,5 +1,0 @@
-_base_ = './schedule_20k.py'
-iterations = 40_000
-param_scheduler = [dict(_base_.param_scheduler[0], end=iterations)]
-train_cfg = dict(max_iters=iterations, val_interval=iterations // 10)
-default_hooks = dict(checkpoint=dict(interval=iterations // 10))

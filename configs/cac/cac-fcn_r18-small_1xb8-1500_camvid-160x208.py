@@ -1,7 +1,0 @@
-# CAC around FCN in small on CamVid: no paper's figures, runs on a CPU.
-_base_ = '../fcn/fcn_r18-small_1xb8-1500_camvid-160x208.py'
-model = dict(
-    decode_head=dict(
-        _delete_=True, type='ContextAwareClassifierHead', head=_base_.model.decode_head
-    )
-)

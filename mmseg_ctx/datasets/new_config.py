@@ -1,0 +1,299 @@
+"""Write one whole config for a folder of images and a folder of labels.
+
+Head, encoder, optimiser and pipelines are those of the configs for CamVid; sizes and the schedule
+are made for the images. The config has no base, and its data set is MMSegmentation's own.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+
+from mmseg_ctx.datasets.folders import Pair
+from mmseg_ctx.utils.configs import config_path
+from mmseg_ctx.utils.methods import HEAD_METHODS
+
+METHODS = ('fcn', *HEAD_METHODS, 'cac-fcn', *(f'cac-{name}' for name in HEAD_METHODS))
+"""Names of methods; ``cac-`` stands for the context-aware classifier around a head."""
+BACKBONES = dict(lite0='lite0-d16', resnet50='r50')
+"""Beginnings of the endings of ``configs/_base_/models/METHOD_*.py``."""
+
+
+@dataclass
+class Plan:
+    """Sizes and schedule.
+
+    Attributes:
+        scale (tuple[int, int]): Width and height that images are resized to fit into.
+        crop_size (tuple[int, int]): Height and width of the parts that training sees.
+        batch_size (int): Images in an iteration.
+        iterations (int): Length of the training.
+        for_cpu (bool): Whether images are made small enough for a CPU.
+    """
+
+    scale: tuple
+    crop_size: tuple
+    batch_size: int
+    iterations: int
+    for_cpu: bool
+
+
+def make_plan(sizes, number, for_cpu, batch_size=8, iterations=None):
+    """Choose sizes and schedule as for CamVid, where they were tried.
+
+    Args:
+        sizes (list[tuple[int, int]]): Width and height of each image.
+        number (int): Images for training.
+        for_cpu (bool): Whether to make images as small as CamVid's at half size, 240×180 pixels.
+        batch_size (int): Images in an iteration. Default: 8.
+        iterations (int | None): Length of the training. By default training sees each image 26
+            times on a CPU, in 800 to 2,000 iterations, and otherwise 80 times, in 2,000 to 80,000.
+
+    Returns:
+        Plan: The plan.
+    """
+    width, height = np.median(sizes, axis=0)
+    largest = 256 * 192 if for_cpu else 2048 * 1024
+    factor = min(1, (largest / (width * height)) ** 0.5)
+    scale = max(round(factor * width), 32), max(round(factor * height), 32)
+    if for_cpu:  # seven eighths of a side, for the network in steps of 16
+        crop_size = tuple(max(round(0.875 * side / 16) * 16, 32) for side in reversed(scale))
+    else:
+        crop_size = tuple(min(side, 512) for side in reversed(scale))
+    if iterations is None:
+        times, shortest, longest = (26, 800, 2_000) if for_cpu else (80, 2_000, 80_000)
+        iterations = round(times * number / batch_size, -2)
+        iterations = int(min(max(iterations, shortest), longest))
+    return Plan(scale, crop_size, batch_size, iterations, for_cpu)
+
+
+def list_files(split, out):
+    """Return the parts of a split, with a file of names where a folder has other files, too.
+
+    Args:
+        split (Split): Folders and pairs.
+        out (str): Beginning of the path of a file with names, such as ``'my_cac_train'``.
+
+    Returns:
+        list[tuple[Pair, str | None, list[str]]]: A part for each pair of suffixes: one of its
+        pairs, the path of its file, or None, and the names of its images.
+    """
+    parts = defaultdict(list)
+    for pair in split.pairs:
+        parts[pair.image_suffix, pair.label_suffix].append(pair.name)
+    result = []
+    for number, (suffixes, names) in enumerate(parts.items()):
+        others = {path.as_posix() for path in split.images.rglob(f'*{suffixes[0]}')}
+        listed = len(others) != len(names)
+        path = f'{out}{f"_{number}" if number else ""}.txt' if listed else None
+        result.append((Pair('', *suffixes), path, sorted(names)))
+    return result
+
+
+class Name(str):
+    """The name of a variable of the config, in the place of its value."""
+
+    __repr__ = str.__str__
+
+
+def config_text(method, backbone, pretrained, splits, encoding, palette, shares, plan, title):
+    """Return the text of a config.
+
+    Args:
+        method (str): One of ``METHODS``.
+        backbone (str): A key of ``BACKBONES``.
+        pretrained (bool): Whether the encoder begins with ImageNet weights.
+        splits (dict[str, tuple[Split, list]]): The splits train, val and perhaps test, and what
+            :func:`list_files` says of each.
+        encoding (Encoding): Classes and settings.
+        palette (list): A colour for each class.
+        shares (ndarray): Share of each class among the labelled pixels.
+        plan (Plan): Sizes and schedule.
+        title (str): First line, a comment.
+
+    Returns:
+        str: Python code.
+    """
+    base = Config.fromfile(
+        config_path(f'_base_/datasets/camvid{"_160x208" if plan.for_cpu else ""}.py')
+    )
+    runtime = Config.fromfile(config_path('_base_/default_runtime.py')).to_dict()
+    pipelines = {
+        name: _with(base[name], _VARIABLES)
+        for name in ('train_pipeline', 'test_pipeline', 'tta_pipeline')
+    }
+    loaders = {}
+    for split in ('train', 'val', 'test'):
+        name = f'{split}_dataloader'
+        if split not in splits:
+            loaders[name] = Name('val_dataloader')
+            continue
+        pipeline = Name('train_pipeline' if split == 'train' else 'test_pipeline')
+        loaders[name] = base[name].to_dict() | dict(dataset=_dataset(*splits[split], pipeline))
+    loaders['train_dataloader']['batch_size'] = plan.batch_size
+    metric = dict(type='IoUMetric', iou_metrics=['mIoU'], ignore_index=Name('ignore_index'))
+    sections = {
+        'The data': dict(
+            classes=tuple(encoding.classes),
+            palette=[list(map(int, colour)) for colour in palette],
+            num_classes=len(encoding.classes),
+            ignore_index=encoding.ignore_index,
+            scale=plan.scale,
+            crop_size=plan.crop_size,
+            dataset=dict(
+                type='BaseSegDataset',
+                metainfo=dict(classes=Name('classes'), palette=Name('palette')),
+                reduce_zero_label=encoding.reduce_zero_label,
+                ignore_index=Name('ignore_index'),
+            ),
+            **pipelines,
+            **loaders,
+            val_evaluator=metric,
+            test_evaluator=Name('val_evaluator'),
+        ),
+        'The model': dict(model=model_config(method, backbone, pretrained)),
+        'The schedule': schedule(backbone, pretrained, plan),
+        'What MMEngine needs': dict(runtime, randomness=dict(seed=0)),
+    }
+    lines = [f'# {title}', '# It inherits nothing: change what you like.']
+    for heading, settings in sections.items():
+        lines += ['', f'# --- {heading}']
+        for name, value in settings.items():
+            lines += _COMMENTS.get(name, [])
+            lines += [f'{name} = {code(value)}']
+        if heading == 'The model':
+            lines += _frequency_comment(encoding.classes, shares)
+    return '\n'.join(lines) + '\n'
+
+
+_VARIABLES = {
+    name: Name(name) for name in ('scale', 'crop_size', 'num_classes', 'ignore_index')
+} | dict(seg_pad_val=Name('ignore_index'))
+_COMMENTS = dict(
+    scale=['# Width and height that images are resized to fit into.'],
+    crop_size=['# Height and width of the parts that training sees.'],
+    ignore_index=['# The label of pixels without a class.'],
+)
+
+
+def _with(part, values):
+    """Return a copy of a part of a config with other values of these keys, wherever they are."""
+    if isinstance(part, dict):
+        changed = {key: values.get(key, _with(value, values)) for key, value in part.items()}
+        if part.get('type') == 'RandomCrop':
+            changed['ignore_index'] = values['ignore_index']
+        return changed
+    return [_with(each, values) for each in part] if isinstance(part, list) else part
+
+
+def _dataset(split, parts, pipeline):
+    """Return the config of a data set, or of several if files have several suffixes."""
+    datasets = []
+    for pair, path, _ in parts:
+        settings = dict(
+            data_prefix=dict(img_path=str(split.images), seg_map_path=str(split.labels)),
+            img_suffix=pair.image_suffix,
+            seg_map_suffix=pair.label_suffix,
+            pipeline=pipeline,
+        )
+        listed = dict(ann_file=path) if path else {}
+        datasets.append({'**': Name('dataset'), **listed, **settings})
+    return datasets[0] if len(datasets) == 1 else dict(type='ConcatDataset', datasets=datasets)
+
+
+def model_config(method, backbone, pretrained):
+    """Return the config of a model, with ``num_classes`` and ``ignore_index`` as variables."""
+    name = method.removeprefix('cac-')
+    pattern = f'{name}_{BACKBONES[backbone]}*.py'
+    path = min(Path(config_path('_base_/models/fcn_r50-d8.py')).parent.glob(pattern))
+    model = Config.fromfile(path).model.to_dict()
+    if not pretrained:
+        model['pretrained'] = None
+        for name in ('init_cfg', 'frozen_stages'):
+            model['backbone'].pop(name, None)
+    model['data_preprocessor'] |= dict(size=Name('crop_size'), seg_pad_val=Name('ignore_index'))
+    for key in ('decode_head', 'auxiliary_head'):
+        if key in model:
+            model[key] |= dict(num_classes=Name('num_classes'), ignore_index=Name('ignore_index'))
+    if method != name:
+        model['decode_head'] = dict(type='ContextAwareClassifierHead', head=model['decode_head'])
+    return model
+
+
+def schedule(backbone, pretrained, plan):
+    """Return optimiser, rates, loops and hooks for a plan."""
+    name = 'schedule_camvid' if backbone == 'lite0' else 'schedule_20k'
+    base = Config.fromfile(config_path(f'_base_/schedules/{name}.py')).to_dict()
+    optimizer = base['optim_wrapper']['optimizer']
+    if backbone != 'lite0':
+        optimizer['lr'] *= plan.batch_size / 16  # the papers' rate is for 16 images
+    elif not pretrained:
+        base['optim_wrapper'].pop('paramwise_cfg', None)
+        optimizer['lr'] = 3e-3  # as CamVid's models from scratch
+    warm_up = max(min(50, plan.iterations // 10), 1)
+    scheduler = [
+        dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=warm_up),
+        dict(base['param_scheduler'][-1], begin=0, end=Name('iterations')),
+    ]
+    interval = max(plan.iterations // 5, 1)
+    hooks = base['default_hooks']
+    hooks['checkpoint'] |= dict(interval=interval, max_keep_ckpts=1, save_best='mIoU')
+    hooks['validation_loss'] = dict(type='ValidationLossHook')
+    loop = dict(type='IterBasedTrainLoop', max_iters=Name('iterations'), val_interval=interval)
+    return dict(
+        iterations=plan.iterations,
+        optim_wrapper=base['optim_wrapper'],
+        param_scheduler=scheduler,
+        train_cfg=loop,
+        val_cfg=dict(type='ValLoop'),
+        test_cfg=dict(type='TestLoop'),
+        default_hooks=hooks,
+    )
+
+
+def code(value, indent=0):
+    """Return Python code for a value, on several lines if it is long."""
+    kinds = {dict: '()', list: '[]', tuple: '()'}
+    if not value or type(value) not in kinds:
+        return repr(value)
+    (start, end), margin = kinds[type(value)], ' ' * (indent + 4)
+    if isinstance(value, dict):
+        start = f'dict{start}'
+        if not all(key == '**' or key.isidentifier() for key in value):
+            start, end = '{', '}'
+    items = [_item(key, each, start, indent + 4) for key, each in _items(value)]
+    flat = f'{start}{", ".join(items)}{"," if start == "(" and len(items) == 1 else ""}{end}'
+    if len(flat) + indent < 92 and '\n' not in flat:
+        return flat
+    return f'{start}\n' + ''.join(f'{margin}{item},\n' for item in items) + ' ' * indent + end
+
+
+def _items(value):
+    return value.items() if isinstance(value, dict) else ((None, each) for each in value)
+
+
+def _item(key, value, start, indent):
+    if key is None:
+        return code(value, indent)
+    if key == '**':
+        return f'**{value}'
+    return f'{key!r}: {code(value, indent)}' if start == '{' else f'{key}={code(value, indent)}'
+
+
+def _frequency_comment(classes, shares):
+    """Return comment lines with the frequency of each class, and weights to try."""
+    known = shares[shares > 0]
+    weights = [round(float(np.median(known) / share), 2) if share else 1.0 for share in shares]
+    width = max(map(len, classes))
+    rows = [
+        f'# {name:{width}} {100 * share:7.3f} {weight:8.2f}'
+        for name, share, weight in zip(classes, shares, weights, strict=True)
+    ]
+    return [
+        '# Frequency of each class among the labelled pixels in percent, and its weight by median',
+        '# frequency balancing (Eigen, Fergus, ICCV 2015). Rare classes gain by weights and others',
+        '# lose; for a try, add class_weight=[…] with these numbers to each loss_decode.',
+        *rows,
+    ]

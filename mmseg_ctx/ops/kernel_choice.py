@@ -1,0 +1,79 @@
+"""Choose between the Triton kernels and PyTorch's operations."""
+
+import logging
+import os
+from functools import cache, partial
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+
+from mmseg_ctx.ops.interpolation import Interpolation
+
+_TYPES = torch.float16, torch.bfloat16, torch.float32
+# A fake tensor, for instance, has no memory that a kernel could read.
+_PLAIN = torch.Tensor, torch.nn.Parameter
+
+
+def triton_kernels_for(*logits):
+    """Return the module of the kernels, or None where PyTorch's operations are to be used.
+
+    Kernels serve float16, bfloat16 and float32 on a CUDA or ROCm device for which Triton has a
+    driver. At the first use of a device in a process, their results on a small input are compared
+    with PyTorch's; if they differ or do not compile, a line in the log says so and the answer is
+    None from then on. The environment variable ``MMSEG_CTX_TRITON=0`` turns the kernels off.
+
+    Args:
+        *logits (Tensor): The logits that the kernels are to read, of one type and device.
+
+    Returns:
+        ModuleType | None: :mod:`mmseg_ctx.ops.triton_kernels` or None.
+    """
+    first = logits[0]
+    plain = all(type(each) in _PLAIN for each in logits)
+    if first.device.type != 'cuda' or not plain or os.environ.get('MMSEG_CTX_TRITON') == '0':
+        return None
+    if first.dtype not in _TYPES or any(each.dtype != first.dtype for each in logits):
+        return None
+    return _checked_kernels(first.device, first.dtype)
+
+
+@cache
+def _checked_kernels(device, dtype):
+    try:
+        from mmseg_ctx.ops import triton_kernels
+
+        _compare(triton_kernels, device, dtype)
+    except Exception as error:  # Triton, its compiler and its driver have many types of errors
+        reason = str(error).strip().split('\n')[0] or type(error).__name__
+        message = f'Triton kernels are not used for {dtype} on {device}, since: {reason}'
+        print_log(message, logger='current', level=logging.WARNING)
+        return None
+    return triton_kernels
+
+
+def _compare(kernels, device, dtype):
+    """Raise an error if results of the kernels differ from those of PyTorch."""
+    # Not by autograd, since this may run inside of an operation, where autograd is off.
+    logits = torch.linspace(-9, 9, 2 * 7 * 4 * 5).sin().reshape(2, 7, 4, 5).to(device, dtype)
+    label = (torch.arange(2 * 9 * 13).reshape(2, 9, 13) % 8 - 1).to(device)
+    losses, log_normaliser, best = kernels.pixel_losses(logits, label, False)
+    gradient = kernels.pixel_losses_backward(losses, logits, label, log_normaliser, False)
+    size = label.shape[1:]
+    full = F.interpolate(logits.double(), size, mode='bilinear')
+    labelled = (label >= 0)[:, None]
+    target = torch.zeros_like(full).scatter_(1, label.clamp(min=0)[:, None], 1.0)
+    full_gradient = (full.softmax(1) - target) * labelled * losses[:, None]
+    expected = torch.ops.aten.upsample_bilinear2d_backward(
+        full_gradient, size, logits.shape, False, None, None
+    )
+    close = partial(torch.testing.assert_close, check_dtype=False, rtol=1e-2, atol=1e-2)
+    close(log_normaliser, full.logsumexp(1), rtol=1e-5, atol=1e-5)
+    close(losses, F.cross_entropy(full, label, ignore_index=-1, reduction='none'))
+    close(gradient, expected)
+    sides = [
+        [Interpolation.identity(cells, log_normaliser).resize(length, False)]
+        for cells, length in zip(logits.shape[2:], size, strict=True)
+    ]
+    close(best, full.argmax(1), rtol=0, atol=0)
+    close(kernels.label_map([logits[0]], *sides)[0], best[0], rtol=0, atol=0)

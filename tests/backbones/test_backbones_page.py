@@ -1,0 +1,90 @@
+"""The snippets of the page "Backbones", with narrow random models, trained for two iterations."""
+
+import re
+
+import pytest
+import torch
+from mmengine import ConfigDict
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from tests.helpers import ROOT, data_samples
+
+PAGE = (ROOT / 'docs/backbones.md').read_text()
+SNIPPETS = re.findall(r'```python\n(.+?)```', PAGE, re.DOTALL)
+# What makes each backbone narrow, and the widths of its four outputs then.
+WIDTHS = (8, 16, 32, 64)
+ONCE = (1, 1, 1, 1)
+NARROW = {
+    'ResNetV1c': (dict(depth=18, base_channels=8, stem_channels=8), WIDTHS),
+    'SwinTransformer': (dict(embed_dims=8, depths=ONCE, num_heads=(1, 2, 2, 4)), WIDTHS),
+    'mmpretrain.ConvNeXt': (dict(arch=dict(depths=ONCE, channels=WIDTHS)), WIDTHS),
+    'MixVisionTransformer': (dict(embed_dims=4, num_layers=ONCE), (4, 8, 20, 32)),
+    'VisionTransformer': (
+        dict(embed_dims=16, num_layers=4, num_heads=2, out_indices=(0, 1, 2, 3)),
+        (16, 16, 16, 16),
+    ),
+    'EfficientNetLite': ({}, (24, 40, 112, 320)),
+    'TIMMBackbone': (dict(pretrained=False), (24, 40, 112, 960)),
+}
+PACKAGES = {'mmpretrain.ConvNeXt': 'mmpretrain.models', 'TIMMBackbone': 'timm'}
+
+
+def snippet_model(snippet):
+    variables = {}
+    exec(snippet, variables)
+    return ConfigDict(variables['model'])
+
+
+def narrow(model):
+    """Change a snippet's model to few channels and random weights."""
+    changes, widths = NARROW[model.backbone.type]
+    model.backbone.update(changes, init_cfg=None)
+    head = model.decode_head.get('head', model.decode_head)
+    several = not isinstance(head.in_index, int)
+    head.in_channels = [widths[i] for i in head.in_index] if several else widths[head.in_index]
+    if head.type == 'AdaptiveContextHead':
+        head.block_channels = (16, 12, 8)
+    else:
+        head.channels = 40
+    if head.type == 'ContextTandemHead':
+        head.key_channels = 8
+
+
+def kind(snippet):
+    return snippet_model(snippet).backbone.type
+
+
+def test_the_page_has_each_backbone():
+    assert [kind(snippet) for snippet in SNIPPETS] == list(NARROW)
+
+
+@pytest.mark.parametrize('snippet', SNIPPETS, ids=kind)
+def test_a_snippet_trains(snippet):
+    model = snippet_model(snippet)
+    if package := PACKAGES.get(model.backbone.type):
+        pytest.importorskip(package, exc_type=ImportError)
+    init_default_scope('mmseg')
+    narrow(model)
+    for part in (model.backbone, model.decode_head):
+        assert part.pop('_delete_')
+    model.update(
+        type='MemoryEfficientEncoderDecoder',
+        data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 64)),
+        train_cfg=dict(),
+        test_cfg=dict(mode='whole'),
+    )
+    segmentor = revert_sync_batchnorm(MODELS.build(model))
+    segmentor.init_weights()
+    optimizer = torch.optim.SGD(segmentor.parameters(), lr=0.01)
+    samples = data_samples(torch.randint(0, 19, (2, 64, 64)))
+    for _ in range(2):
+        losses = segmentor(torch.rand(2, 3, 64, 64), samples, mode='loss')
+        loss, _ = segmentor.parse_losses(losses)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert torch.isfinite(loss)
+    first = next(segmentor.backbone.parameters())
+    assert first.grad.abs().sum() > 0

@@ -1,0 +1,306 @@
+"""Losses of pixels, beside PyTorch's operations at full size."""
+
+import sys
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.func import grad, jvp, vmap
+
+from mmseg_ctx.analysis.benchmark import peak_memory
+from mmseg_ctx.ops import ResizableLogits, pixel_losses, upsampled_cross_entropy
+from tests.helpers import Uploads, assert_relative
+
+MODULE = sys.modules[pixel_losses.__module__]  # the package has a function of its name
+SIDE = st.integers(1, 23)
+
+
+def example(batch=2, classes=5, small=(6, 7), size=(20, 21), dtype=torch.float64):
+    """Return logits, and labels of which some are ignored."""
+    logits = torch.randn(batch, classes, *small, dtype=dtype)
+    label = torch.randint(classes, (batch, *size))
+    label.view(-1)[:: max(label.numel() // 3, 1)] = 255
+    return logits, label
+
+
+def naive(logits, label, align_corners=False, **options):
+    """PyTorch's resizing and cross-entropy."""
+    full = F.interpolate(logits, label.shape[1:], mode='bilinear', align_corners=align_corners)
+    return F.cross_entropy(full, label, ignore_index=255, **options)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batch=st.integers(0, 3),
+    classes=st.integers(1, 150),
+    small=st.tuples(SIDE, SIDE),
+    size=st.tuples(st.integers(1, 150), SIDE),
+    align_corners=st.booleans(),
+    channels_last=st.booleans(),
+)
+def test_losses_and_gradients(batch, classes, small, size, align_corners, channels_last):
+    logits, label = example(batch, classes, small, size)
+    if channels_last:
+        logits = logits.contiguous(memory_format=torch.channels_last)
+    results = []
+    for function in (naive, lambda *args, **_: pixel_losses(*args)[0]):
+        logits = logits.detach().requires_grad_()
+        options = dict(reduction='none') if function is naive else {}
+        losses = function(logits, label, align_corners, **options)
+        weight = torch.arange(losses.numel()).view_as(losses) / 100
+        results.append((losses, *torch.autograd.grad((losses * weight).sum(), logits)))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-8, atol=1e-8)
+
+
+def test_best_class():
+    logits, label = example()
+    full = F.interpolate(logits, label.shape[1:], mode='bilinear')
+    assert torch.equal(pixel_losses(logits, label)[1].long(), full.argmax(1))
+
+
+@pytest.mark.parametrize('reduction', ['mean', 'sum', 'none'])
+def test_reductions_with_weights(reduction):
+    logits, label = example()
+    class_weight = torch.rand(5, dtype=torch.float64, requires_grad=True)
+    pixel_weight = torch.rand(label.shape, dtype=torch.float64, requires_grad=True)
+    leaves = [logits.requires_grad_(), class_weight, pixel_weight]
+    weights = class_weight[label.clamp(max=4)] * (label < 255)
+    expected = naive(logits, label, reduction='none') * weights * pixel_weight
+    if reduction == 'mean':
+        expected = expected.sum() / weights.sum()
+    expected = expected.sum() if reduction != 'none' else expected
+    actual, accuracy = upsampled_cross_entropy(
+        logits,
+        label,
+        class_weight,
+        pixel_weight=pixel_weight,
+        reduction=reduction,
+        with_accuracy=True,
+    )
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
+    gradients = [torch.autograd.grad(each.sum(), leaves) for each in (actual, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-6)
+    full = F.interpolate(logits, label.shape[1:], mode='bilinear')
+    right = (full.argmax(1) == label)[label < 255].double().mean()
+    assert_relative(accuracy, 100 * right[None], 1e-6)
+
+
+def test_gradcheck():
+    logits, label = example(1, 3, (2, 3), (5, 4))
+    function = lambda x: pixel_losses(x, label)[0]  # noqa: E731
+    assert torch.autograd.gradcheck(function, logits.requires_grad_(), check_forward_ad=True)
+
+
+def test_function_transforms():
+    logits, label = example()
+    others = torch.randn(3, *logits.shape, dtype=logits.dtype)
+    mine = lambda x: upsampled_cross_entropy(x, label, avg_non_ignore=True)[0]  # noqa: E731
+    theirs = lambda x: naive(x, label)  # noqa: E731
+    for transformed in (
+        lambda f: grad(f)(logits),
+        lambda f: vmap(f)(others),
+        lambda f: vmap(grad(f))(others),
+        lambda f: jvp(f, (logits,), (others[0],)),
+    ):
+        torch.testing.assert_close(transformed(mine), transformed(theirs), rtol=1e-6, atol=1e-6)
+
+
+def test_a_second_derivative_is_refused():
+    logits, label = example()
+    losses, _ = pixel_losses(logits.requires_grad_(), label)
+    (gradient,) = torch.autograd.grad(losses.sum(), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match='once'):
+        gradient.sum().backward()
+
+
+def test_minus_infinity_leaves_a_class_out():
+    logits, label = example(small=(4, 4), size=(16, 16))
+    label = label.masked_fill(label == 1, 0)
+    finite = logits.index_fill(1, torch.tensor(1), -1e30).requires_grad_()
+    logits = logits.index_fill(1, torch.tensor(1), -torch.inf).requires_grad_()
+    losses = pixel_losses(logits, label)[0], naive(finite, label, reduction='none')
+    torch.testing.assert_close(*losses)
+    gradients = (
+        torch.autograd.grad(*each)[0]
+        for each in zip([each.sum() for each in losses], (logits, finite), strict=True)
+    )
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize('value', [torch.inf, torch.nan])
+def test_what_skips_a_step_of_training_stays(value):
+    logits, label = example()
+    logits[0, 3, 4, 4] = value
+    loss, _ = upsampled_cross_entropy(logits.requires_grad_(), label)
+    assert not loss.isfinite()
+    assert not torch.autograd.grad(loss, logits)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'words'),
+    [
+        (dict(label=torch.full((2, 8, 8), -1)), ValueError, 'got -1'),
+        (dict(label=torch.full((2, 8, 8), 5)), ValueError, r'\[0, 5\).*got 5'),
+        (dict(label=torch.zeros(2, 8, 8)), TypeError, 'integers, got torch.float32'),
+        (dict(label=torch.zeros(3, 8, 8).long()), ValueError, r'\[3, 8, 8\]'),
+        (dict(reduction='bogus'), ValueError, "'mean', 'sum' or 'none', got 'bogus'"),
+        (dict(class_weight=[1.0, 2.0]), ValueError, 'each of 5 classes, got 2'),
+    ],
+)
+def test_wrong_values(changes, error, words):
+    arguments = dict(logits=torch.randn(2, 5, 4, 4), label=torch.zeros(2, 8, 8).long())
+    with pytest.raises(error, match=words):
+        upsampled_cross_entropy(**arguments | changes)
+
+
+def test_labels_of_another_type_and_an_empty_batch():
+    logits, label = example()
+    expected = upsampled_cross_entropy(logits, label)
+    assert upsampled_cross_entropy(logits, label.byte()) == expected
+    assert upsampled_cross_entropy(logits[:0], label[:0])[0] == 0
+
+
+def test_custom_operations():
+    logits, label = example(dtype=torch.float32)
+    label = label.masked_fill(label == 255, -1)
+    operations = torch.ops.mmseg_ctx
+    torch.library.opcheck(operations.pixel_losses.default, (logits, label, False))
+    losses, normaliser, _ = operations.pixel_losses(logits, label, False)
+    arguments = (torch.ones_like(losses), logits, label, normaliser, False)
+    torch.library.opcheck(operations.pixel_losses_backward.default, arguments)
+
+
+def test_resizable_logits_are_for_whom_that_calls_pytorch():
+    logits, label = example()
+    resized = F.interpolate(ResizableLogits(logits), label.shape[1:], mode='bilinear')
+    actual = F.cross_entropy(resized, label, ignore_index=255)
+    torch.testing.assert_close(actual, naive(logits, label))
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+def test_on_a_device(align_corners, device):
+    logits, label = (
+        each.to(device) for each in example(2, 150, (16, 16), (96, 131), torch.float32)
+    )
+    logits.requires_grad_()
+    losses, best = pixel_losses(logits, label, align_corners)
+    full = F.interpolate(logits, label.shape[1:], mode='bilinear', align_corners=align_corners)
+    expected = F.cross_entropy(full, label, ignore_index=255, reduction='none')
+    assert_relative(losses.detach(), expected.detach(), 1e-5)
+    assert (best != full.argmax(1)).float().mean() < 1e-4
+    gradients = (torch.autograd.grad(each.mean(), logits)[0] for each in (losses, expected))
+    assert_relative(*gradients, 1e-4)
+
+
+@pytest.mark.parametrize('tile', [(1, 1), (61, 67), (100, 5)])
+@pytest.mark.parametrize('threads', [1, 3])
+def test_neither_tiles_nor_threads_matter(tile, threads, monkeypatch):
+    logits, label = example(small=(8, 8), size=(61, 67))
+    logits.requires_grad_()
+    losses, best = pixel_losses(logits, label)
+    gradient = torch.autograd.grad(losses.sum(), logits)[0]
+    monkeypatch.setattr(MODULE, 'tile_size', lambda *_: tile)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        actual, actual_best = pixel_losses(logits, label)
+        first, second = (
+            torch.autograd.grad(actual.sum(), logits, retain_graph=True)[0] for _ in '12'
+        )
+        assert torch.get_num_threads() == threads
+        news = []
+        thread = threading.Thread(target=lambda: news.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert news == [threads]  # as before, where a thread starts later
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(actual, losses)
+    assert torch.equal(actual_best, best)
+    torch.testing.assert_close(first, gradient)
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
+def test_threads_work_in_the_callers_mode(mode, monkeypatch):
+    logits, label = example()
+    logits.requires_grad_()
+    expected = pixel_losses(logits, label)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+    with mode():
+        actual = pixel_losses(logits, label)
+    monkeypatch.undo()
+    torch.testing.assert_close(actual[0], expected[0].detach())
+    assert not actual[0].requires_grad
+
+
+def test_fast_matrix_products_are_not_used():
+    logits, label = example(1, 64, (32, 32), (64, 64), torch.float32)
+    expected = pixel_losses(logits, label)[0]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('medium')  # bfloat16, on a CPU that has it
+    try:
+        actual = pixel_losses(logits, label)[0]
+        assert torch.get_float32_matmul_precision() == 'medium'
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    logits, label = example(dtype=dtype)
+    logits.requires_grad_()
+    with torch.autocast('cpu', dtype):
+        loss, _ = upsampled_cross_entropy(logits, label)
+    loss.backward()
+    expected = naive(logits.double(), label, reduction='sum') / label.numel()
+    assert loss.dtype == torch.float32
+    assert logits.grad.dtype == dtype
+    assert_relative(loss.detach(), expected.detach(), 1e-6)
+
+
+def test_holds_no_full_size_tensor():
+    logits, label = example(2, 64, (32, 32), (256, 256), torch.float32)
+    logits.requires_grad_()
+    full = 4 * 2 * 64 * 256 * 256
+
+    def steps(loss):
+        def step():
+            loss(logits, label).backward()
+            logits.grad = None
+
+        return step
+
+    assert peak_memory(steps(naive)) > 2 * full
+    assert peak_memory(steps(lambda *args: pixel_losses(*args)[0].mean())) < full / 4
+
+
+def test_compiles_into_one_graph():
+    logits, label = example(dtype=torch.float32)
+    logits.requires_grad_()
+    compiled = torch.compile(upsampled_cross_entropy, fullgraph=True, backend='aot_eager')
+    loss, share = compiled(logits, label, with_accuracy=True)
+    gradient = torch.autograd.grad(loss, logits)[0]
+    expected, expected_share = upsampled_cross_entropy(logits, label, with_accuracy=True)
+    torch.testing.assert_close((loss, share), (expected, expected_share))
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
+
+
+def test_waits_for_no_device_and_copies_nothing_to_it():
+    # What the operations do inside is hidden from a graph, so they are called here undecorated.
+    logits = torch.empty(2, 5, 8, 8, device='meta')  # a device of which no value can be read
+    label = torch.empty(2, 61, 67, dtype=torch.long, device='meta')
+    with Uploads() as uploads:
+        loss, share = upsampled_cross_entropy(
+            logits, label, label.new_empty(5, dtype=torch.float), with_accuracy=True
+        )
+        losses, normaliser, best = MODULE._forward._init_fn(logits, label, False)
+        gradient = MODULE._backward._init_fn(losses, logits, label, normaliser, False)
+    assert uploads.found == []
+    assert (loss.shape, share.shape) == ((), (1,))
+    assert losses.shape == normaliser.shape == best.shape == label.shape
+    assert gradient.shape == logits.shape

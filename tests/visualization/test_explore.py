@@ -1,0 +1,398 @@
+"""The page of ``tools/explore.py``: what it shows of a model, and how Gradio's client gets it."""
+
+import http.client
+import io
+import json
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from mmengine.config import ConfigDict
+from mmseg.structures import SegDataSample
+from PIL import Image
+
+from mmseg_ctx.checkpoints.segmentor import load_segmentor
+from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
+from mmseg_ctx.visualization.explore.explorer import (
+    Explorer,
+    Inspection,
+    find_images,
+    most_probable,
+)
+from mmseg_ctx.visualization.explore.server import serving
+from mmseg_ctx.visualization.prediction import Frame, Prediction
+from tests.models import build_segmentor, write_model
+
+HEAD = 'CAC on DMNet'
+
+
+@pytest.fixture(scope='module')
+def make_explorer(tmp_path_factory):
+    """A function that gives the explorer of a small model with one of the heads."""
+
+    def make(head):
+        return Explorer(load_segmentor(*write_model(head, tmp_path_factory.mktemp('model'))))
+
+    return make
+
+
+@pytest.fixture(scope='module')
+def explorer(make_explorer):
+    return make_explorer(HEAD)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """The file of a picture of 50×90 pixels, and its array."""
+    array = np.random.default_rng(2).integers(0, 256, (50, 90, 3), np.uint8)
+    Image.fromarray(array).save(tmp_path / 'my street.png')
+    return tmp_path / 'my street.png', array
+
+
+def predict(image):
+    """The logits ``[N, H, W]`` of an RGB image, by a test step of its own."""
+    data = torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())
+    shape = image.shape[:2]
+    sample = SegDataSample(metainfo=dict(img_shape=shape, ori_shape=shape))
+    with torch.no_grad():
+        (result,) = build_segmentor(HEAD).test_step(dict(inputs=[data], data_samples=[sample]))
+    return result.seg_logits.data
+
+
+def check(inspection, image, label=None):
+    """Compare what is said about an image with a forward pass of its own."""
+    logits = predict(image)
+    np.testing.assert_array_equal(inspection.prediction.image, image)
+    np.testing.assert_array_equal(inspection.prediction.predicted, logits.argmax(0))
+    for row, column in ((0, 0), (17, 23)):
+        expected = logits.softmax(0)[:, row, column].sort(descending=True)
+        said = inspection.probable_at(row, column)
+        assert list(said) == [CLASSES[index] for index in expected.indices[:5]]
+        assert list(said.values()) == pytest.approx(expected.values[:5].tolist(), abs=1e-5)
+        text = inspection.describe(row, column)
+        name = CLASSES[expected.indices[0]]
+        assert text.startswith(f'Column {column}, row {row}: predicted {name}')
+        labelled = label is not None and [*CLASSES, 'ignored'][min(label[row, column], 14)]
+        assert (f'labelled {labelled};' in text) == (label is not None)
+    # Each quarter of the image as an image of its own.
+    height, width = (-(-size // 2) for size in image.shape[:2])
+    quarters = np.zeros(image.shape[:2], int)
+    for rows in (slice(height), slice(height, None)):
+        for columns in (slice(width), slice(width, None)):
+            quarters[rows, columns] = predict(image[rows, columns]).argmax(0)
+    np.testing.assert_array_equal(inspection.alone, quarters)
+    name = CLASSES[quarters[3, 4]]
+    assert inspection.describe(3, 4).endswith(f'from this quarter of the image alone: {name}')
+
+
+def test_every_source_of_images(explorer, picture):
+    path, image = picture
+    assert explorer.test_count == 3
+    check(explorer.test_image(2), *render_scene(1, 2, 40, 64))
+    assert explorer.draws_scenes
+    check(explorer.scene(77), *render_scene(77, 0, 40, 64))
+    inspection = explorer.file(path)
+    check(inspection, image)
+    assert inspection.name == 'my street.png'
+
+
+def inspection_of(predicted, alone, probabilities, label=None):
+    prediction = Prediction(
+        None, Frame((8, 8), (8, 8)), predicted, label, CLASSES, PALETTE, 0, False
+    )
+    return Inspection('', prediction, [], None, probabilities[None], alone)
+
+
+def test_it_opens_on_a_pixel_that_needs_the_whole_image():
+    predicted, alone, label = np.zeros((3, 8, 8), int)
+    probabilities = np.full((8, 8), 0.5)
+    probabilities[3, 3] = 0.9  # sure, and right from its quarter alone
+    probabilities[6, 2] = 0.8  # wrong
+    label[6, 2] = alone[6, 2] = 1
+    assert inspection_of(predicted, alone, probabilities, label).telling_pixel() == (3, 3)
+    assert inspection_of(predicted, None, probabilities, label).telling_pixel() == (3, 3)
+    alone[:, 4:] = 1
+    probabilities[4, 4] = 0.7  # at the edge of a quarter
+    probabilities[1, 6] = 0.6
+    assert inspection_of(predicted, alone, probabilities, label).telling_pixel() == (1, 6)
+    # Without a ground truth, any change counts.
+    assert inspection_of(predicted, alone, probabilities).telling_pixel() == (6, 2)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (3, 200), (301, 5)])
+def test_an_image_of_any_size(size, explorer, tmp_path):
+    image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / 'odd.png')
+    inspection = explorer.file(tmp_path / 'odd.png')
+    np.testing.assert_array_equal(inspection.prediction.predicted, predict(image).argmax(0))
+    row, column = inspection.telling_pixel()
+    assert 0 <= row < size[0]
+    assert 0 <= column < size[1]
+    for method, context in inspection.methods:
+        here = method.read_pixel(context, inspection.prediction, size[0] - 1, size[1] - 1)
+        assert method.describe_pixel(here, inspection.prediction).rows
+
+
+def test_photographs_of_cameras(explorer, tmp_path, monkeypatch):
+    """They are large, turned, of 16 bits, or without colours."""
+    grey = np.random.default_rng(0).integers(0, 256, (12, 20), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    path = tmp_path / 'image.png'
+    expected = np.repeat(np.rot90(grey, -1)[..., None], 3, axis=2)
+    for image in (Image.fromarray(grey), Image.fromarray(grey.astype(np.uint16) * 256 + 7)):
+        image.save(path, exif=exif)
+        np.testing.assert_array_equal(explorer.file(path).prediction.image, expected)
+    monkeypatch.setattr('mmseg_ctx.visualization.explore.explorer.MAX_SIDE', 40)
+    Image.new('RGB', (80, 50)).save(path)
+    inspection = explorer.file(path)
+    assert inspection.name == 'image.png (made smaller from 80×50)'
+    assert inspection.prediction.predicted.shape == (25, 40)
+
+
+def test_one_forward_pass_an_image_and_its_quarters_and_none_a_pixel(make_explorer):
+    explorer, passes = make_explorer('ACNet'), []
+    explorer._segmentor.backbone.register_forward_hook(lambda *_: passes.append(1))
+    inspection = explorer.test_image(0)
+    assert len(passes) == 5
+    (method, context), prediction = inspection.methods[0], inspection.prediction
+    method.describe_pixel(method.read_pixel(context, prediction, 3, 3), prediction)
+    assert len(passes) == 5
+
+
+def test_a_model_that_takes_no_quarters(make_explorer):
+    explorer = make_explorer('DMNet')
+
+    def refuse(_, inputs):
+        if inputs[0].shape[2:] != (40, 64):
+            raise RuntimeError
+
+    explorer._segmentor.backbone.register_forward_pre_hook(refuse)
+    inspection = explorer.test_image(0)
+    assert inspection.alone is None
+    assert 'alone' not in inspection.describe(*inspection.telling_pixel())
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_test_data_that_is_not_here(wrapped, make_explorer, picture):
+    segmentor = make_explorer('CTNet')._segmentor
+    dataset = dict(
+        type='mmseg.ADE20KDataset',
+        data_root='absent',
+        data_prefix=dict(img_path='images'),
+        pipeline=[
+            dict(type='mmseg.LoadImageFromFile'),
+            dict(type='mmseg.Resize', scale=(128, 32), keep_ratio=True),
+            dict(type='mmseg.LoadAnnotations', reduce_zero_label=True),
+            dict(type='mmseg.PackSegInputs'),
+        ],
+    )
+    dataset = dict(type='ConcatDataset', datasets=[dataset, dataset]) if wrapped else dataset
+    segmentor.cfg.test_dataloader.dataset = ConfigDict(dataset)
+    explorer = Explorer(segmentor)
+    assert explorer.test_count == 0
+    assert 'the test data of the config cannot be read' in explorer.test_problem
+    assert not explorer.draws_scenes
+    # The image is resized for the model, and the prediction is of the image's own size.
+    prediction = explorer.file(picture[0]).prediction
+    assert prediction.image.shape == (32, 58, 3)
+    assert prediction.predicted.shape == (50, 90)
+
+
+def test_the_most_probable_of_one_output_channel():
+    classes, probabilities = most_probable(torch.tensor([[[0.2, 0.9]]]))
+    assert classes[:, 0].tolist() == [[0, 1], [1, 0]]
+    np.testing.assert_allclose(probabilities[:, 0], [[0.8, 0.9], [0.2, 0.1]], atol=1e-6)
+
+
+def test_the_images_of_a_folder(tmp_path):
+    names = ('b.png', 'city/a.JPG', 'note.txt', os.fsdecode(b'no \xff utf-8.png'))
+    (tmp_path / 'city').mkdir()
+    (tmp_path / 'folder.png').mkdir()
+    for name in names:
+        (tmp_path / name).write_bytes(b'')
+    assert find_images(tmp_path) == [tmp_path / 'b.png', tmp_path / 'city/a.JPG']
+    for folder in (tmp_path / 'note.txt', ''):  # Path('') would be the current folder
+        with pytest.raises(NotADirectoryError, match='is not a folder'):
+            find_images(folder)
+    (tmp_path / 'city/a.JPG').unlink()
+    with pytest.raises(ValueError, match=r'city has no image: no file ends in \.bmp'):
+        find_images(tmp_path / 'city')
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope='module')
+def page(explorer):
+    """The address of a page, and the folder of its files."""
+    with serving(explorer, 'a model', port=free_port()) as address:
+        yield address, Path(os.environ['GRADIO_TEMP_DIR'])
+
+
+@pytest.fixture
+def client(page):
+    return Client(page[0], verbose=False, download_files=False)
+
+
+def get(address, path):
+    connection = http.client.HTTPConnection(address.split('/')[2], timeout=30)
+    connection.request('GET', path)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def check_answer(answer, address, inspection, row, column):
+    """Check picture, place, bars, and sentence, figure and table of each method."""
+    picture, shown_column, shown_row, text, bars, *panels = answer
+    assert (shown_column, shown_row) == (column, row)
+    assert inspection.describe(row, column) in text
+    confidences = {each['label']: each['confidence'] for each in bars['confidences']}
+    assert confidences == pytest.approx(inspection.probable_at(row, column))
+    status, content = get(address, '/gradio_api/file=' + picture['path'])
+    assert status == 200
+    height, width = inspection.prediction.predicted.shape
+    factor = -(-512 // max(height, width))
+    assert Image.open(io.BytesIO(content)).size == (factor * width, factor * height)
+    assert len(panels) == 3 * len(inspection.methods)
+    for index, (method, context) in enumerate(inspection.methods):
+        sentence, figure, table = panels[3 * index : 3 * index + 3]
+        here = method.read_pixel(context, inspection.prediction, row, column)
+        expected = method.describe_pixel(here, inspection.prediction)
+        assert sentence == expected.sentence
+        assert figure['plot'].startswith('data:image/png;base64,')
+        assert table.count('<tr') == len(expected.rows) + 1
+        numbers = [f'{cell:.4f}' for cell in expected.rows[-1] if isinstance(cell, float)]
+        assert numbers
+        assert all(f'<td>{number}</td>' in table for number in numbers)
+
+
+def test_the_page_shows_what_the_model_says(page, client, explorer, picture):
+    path, _ = picture
+    sources = {
+        'test_image': (1, explorer.test_image(1)),
+        'scene': (5, explorer.scene(5)),
+        'file': (handle_file(path), explorer.file(path)),
+    }
+    for name, (value, inspection) in sources.items():
+        caption, legend, covers, *answer = client.predict(
+            value, 'prediction', 0.5, api_name=f'/{name}'
+        )
+        height, width = inspection.prediction.predicted.shape
+        assert caption == f'{inspection.name}, {width}×{height} pixels'
+        assert CLASSES[inspection.prediction.predicted[0, 0]] in legend
+        check_answer(answer, page[0], inspection, *inspection.telling_pixel())
+        assert len(covers['choices']) == (4 if name != 'file' else 2)  # it has no ground truth
+        # A place outside the image means the nearest pixel.
+        for column, row in ((7, 31), (10**6, -1)):
+            answer = client.predict(column, row, 'nothing', 0.5, api_name='/pixel')
+            row, column = max(row, 0), min(column, width - 1)
+            check_answer(answer, page[0], inspection, row, column)
+
+
+def test_a_click_outside_the_picture_means_the_nearest_pixel(page, client, capfd):
+    client.predict(0, 'prediction', 0.5, api_name='/test_image')
+    functions = {each['api_name']: each['id'] for each in client.config['dependencies']}
+    body = dict(
+        data=[None, 'prediction', 0.5],
+        event_data=dict(index=[-40, 10**9], value=None),
+        fn_index=functions['show_clicked'],
+        session_hash=client.session_hash,
+    )
+    connection = http.client.HTTPConnection(page[0].split('/')[2])
+    headers = {'Content-Type': 'application/json'}
+    connection.request('POST', '/gradio_api/queue/join', json.dumps(body), headers)
+    assert connection.getresponse().status == 200
+    _, events = get(page[0], f'/gradio_api/queue/data?session_hash={client.session_hash}')
+    assert b'Column 0, row 39: predicted' in events
+    assert 'Traceback' not in capfd.readouterr().err
+
+
+def test_wrong_requests_are_one_message_and_the_page_lives_on(client, tmp_path, capfd):
+    (tmp_path / 'text.png').write_text('<svg onload="alert(1)"/>')
+    Image.new('RGB', (300, 300)).save(tmp_path / 'cut.png')
+    (tmp_path / 'cut.png').write_bytes((tmp_path / 'cut.png').read_bytes()[:60])
+    view = 'prediction', 0.5
+    cases = [
+        (('/pixel', 1, 1, *view), 'choose an image first'),
+        (('/file', handle_file(tmp_path / 'text.png'), *view), 'text.png cannot be read as an im'),
+        (('/file', handle_file(tmp_path / 'cut.png'), *view), 'cut.png cannot be read as an im'),
+    ]
+    for (name, *values), message in cases:
+        with pytest.raises(AppError) as caught:
+            client.predict(*values, api_name=name)
+        assert message in str(caught.value)
+        assert '\n' not in str(caught.value)
+    client.predict(0, *view, api_name='/test_image')
+    assert 'Traceback' not in capfd.readouterr().err
+
+
+def test_files_of_this_machine_are_not_served(page, picture):
+    address, _ = page
+    for path in (picture[0], Path(__file__), '/etc/passwd', '../../../../etc/passwd'):
+        assert get(address, f'/gradio_api/file={str(path).replace(" ", "%20")}')[0] in (403, 404)
+
+
+def test_the_folder_of_pictures_and_uploads_goes_with_the_page(make_explorer):
+    before = os.environ.get('GRADIO_TEMP_DIR')
+    with serving(make_explorer('FCN'), 'a model', port=free_port()) as address:
+        folder = Path(os.environ['GRADIO_TEMP_DIR'])
+        assert folder.stat().st_mode & 0o77 == 0
+        texts = json.dumps(Client(address, verbose=False).config['components'])
+        assert 'no context to show of FCNHead' in texts
+    assert not folder.exists()
+    assert os.environ.get('GRADIO_TEMP_DIR') == before
+
+
+def test_a_proxy_of_the_network_is_not_asked_for_this_machine(explorer, monkeypatch):
+    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
+        monkeypatch.setenv(name, f'http://127.0.0.1:{free_port()}')
+    with serving(explorer, 'a model', host='localhost', port=free_port()) as address:
+        assert get(address, '/')[0] == 200
+
+
+def test_covers_and_the_mark_of_the_pixel(explorer):
+    from mmseg_ctx.visualization.explore.page import cover_image, draw_picture
+
+    prediction = explorer.test_image(0).prediction
+    palette = np.vstack([prediction.palette, np.full((242, 3), 255)])
+    image, label = prediction.image.astype(float), prediction.label
+    for cover, shown in (('prediction', prediction.predicted), ('ground truth', label)):
+        mixed = np.floor(0.75 * image + 0.25 * palette[shown] + 0.5)
+        expected = np.where((shown == 255)[..., None], image, mixed)
+        np.testing.assert_array_equal(cover_image(prediction, cover, 0.25), expected)
+    wrong = (prediction.predicted != label) & (label != 255)
+    assert 0 < wrong.sum() < wrong.size
+    picture = cover_image(prediction, 'errors', 1)
+    np.testing.assert_array_equal((picture == (215, 48, 39)).all(axis=2), wrong)
+    np.testing.assert_array_equal(picture[~wrong], prediction.image[~wrong])
+    large = prediction.image.repeat(8, axis=0).repeat(8, axis=1)
+    for row, column in ((0, 0), (39, 63), (20, 30)):
+        picture = np.asarray(draw_picture(prediction, row, column, 'nothing', 1))
+        rows, columns = np.nonzero((picture != large).any(axis=2))
+        # The cross lies around the pixel, and not on it.
+        for places, place in ((rows, row), (columns, column)):
+            assert 8 < abs(places - (8 * place + 4)).max() <= 21
+        inside = (rows // 8 == row) & (columns // 8 == column)
+        assert not inside.any()
+
+
+def test_the_legend_escapes_names_and_tells_ignored_pixels_from_black_ones(explorer):
+    from mmseg_ctx.visualization.explore.page import CSS, legend
+
+    prediction = explorer.test_image(0).prediction
+    names = ('<script>alert(1)</script>', *CLASSES[1:])
+    html = legend(prediction._replace(classes=names, predicted=np.zeros((40, 64), int)))
+    assert '<script>' not in html
+    assert '&lt;script&gt;' in html
+    assert f'background:#{"".join(f"{each:02x}" for each in PALETTE[0])}' in html
+    assert '<span class="patch ignored"></span>ignored' in html
+    assert '.ignored { background: repeating-linear-gradient' in CSS

@@ -47,7 +47,8 @@ def read_context(head, shown, prediction):
         return ClassAttention(probabilities, None, [], False)
     attention = shown['attention'][0][0].cpu()
     if supervised and head.mode == 'tandem':
-        return ClassAttention(probabilities, attention, list(prediction.classes), True)
+        names = list(prediction.classes[: len(attention)])
+        return ClassAttention(probabilities, attention, names, True)
     vectors = [f'vector {index}' for index in range(len(attention))]
     return ClassAttention(probabilities, attention, vectors, False)
 
@@ -125,7 +126,8 @@ def describe_pixel(here, prediction):
     )
     probabilities = {}
     if context.probabilities is not None:
-        probabilities = dict(zip(prediction.classes, context.probabilities.tolist(), strict=True))
+        # There may be names of more classes.
+        probabilities = dict(zip(prediction.classes, context.probabilities.tolist(), strict=False))
     rows = [[name, shares.get(name), probabilities.get(name)] for name in shares | probabilities]
     rows.sort(key=lambda row: -max(row[1] or 0, row[2] or 0))
     sentence = 'This head has no spatial context: all pixels share the class probabilities.'

@@ -72,10 +72,13 @@ class PickledArray:
     of this class. They are saved and copied as ``numpy.ndarray``.
 
     Attributes:
-        array (np.ndarray): The array, once the pickle has set the state.
+        array (np.ndarray): The array, which is empty until the pickle sets the state.
     """
 
     __slots__ = ('array',)
+
+    def __init__(self):
+        self.array = np.empty(0)
 
     def __setstate__(self, state):
         """Set the array from NumPy's state of an array: version, shape, type, order, buffer.

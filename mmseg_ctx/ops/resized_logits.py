@@ -48,13 +48,15 @@ class ResizedLogits:
         """torch.device: Device of the small logits."""
         return self.logits.device
 
-    def tiles(self, tops, height, width):
+    def tiles(self, tops, height, width, keep_band=True):
         """Compute tiles of the image, from left to right and from top to bottom.
 
         Args:
             tops (Sequence[int]): First rows of the tiles.
             height (int): Number of rows of a tile. At the end of the image there may be fewer.
             width (int): Number of columns of a tile. At the end of the image there may be fewer.
+            keep_band (bool): Whether to resize the rows of all tiles beside each other at once,
+                which takes less time and more memory. Default: True.
 
         Yields:
             Tensor: A tile, ``[height, N, width]``.
@@ -62,11 +64,18 @@ class ResizedLogits:
         lefts = range(0, self.shape[2], width)
         columns = [self.columns.tile(left, width) for left in lefts]
         for top in tops:
-            matrix, rows = self.rows.tile(top, height)
-            band = _finite(self.logits[:, rows].transpose(0, 1))  # [h, N, w]
-            band = (matrix @ band.flatten(1)).unflatten(1, band.shape[1:])  # [height, N, w]
+            rows = self.rows.tile(top, height)
+            band = self._resized_rows(*rows) if keep_band else None
             for matrix, sources in columns:
-                yield band[..., sources] @ matrix.t()
+                if keep_band:
+                    yield band[..., sources] @ matrix.t()
+                else:
+                    yield self._resized_rows(*rows, sources) @ matrix.t()
+
+    def _resized_rows(self, matrix, rows, columns=slice(None)):
+        """Multiply rows by a matrix ``[H, h]``; return ``[H, N, w]`` of some columns."""
+        cells = _finite(self.logits[:, rows, columns].transpose(0, 1))  # [h, N, w]
+        return (matrix @ cells.flatten(1)).unflatten(1, cells.shape[1:])
 
     def full(self):
         """Return the logits of the whole image, ``[N, H, W]``."""
@@ -180,7 +189,8 @@ def _visit_tiles(passes, visit):
     rows, columns = tile_size(passes[0].shape[0], height, width, passes[0].device)
 
     def visit_bands(tops):
-        parts = [each.tiles(tops, rows, columns) for each in passes]
+        alone = len(passes) == 1
+        parts = [each.tiles(tops, rows, columns, keep_band=alone) for each in passes]
         for top, left in product(tops, range(0, width, columns)):
             visit((slice(top, top + rows), slice(left, left + columns)), map(next, parts))
 

@@ -69,8 +69,9 @@ def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, ca
     options = ('--predictions', *folders, '--out', out)
     assert exit_status(main, config, *options) == 0
     printed = capsys.readouterr().out
-    lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line}
-    assert lines['model'] == ['all', 'classes', 'context', 'relative', 'thin']
+    rows = [line.strip('|').split('|') for line in printed.splitlines() if '|' in line]
+    lines = {name.strip(): [each.strip() for each in numbers] for name, *numbers in rows}
+    assert lines['model'] == ['all classes', 'context', 'relative', 'thin']
     assert lines['right'] == ['100.0'] * 4
     truth = np.stack([render_scene(1, index, 64, 64)[1] for index in range(COUNT)])
     seen = truth.copy()

@@ -12,6 +12,7 @@ ADE20K = ROOT / 'configs/dmnet/dmnet_r101-d8_4xb4-120e_ade20k-576x576.py'
 # What each tool reads is missing, so an error about it would mean that the work had begun.
 TOOLS = {
     'benchmark': ('heads', '--sizes', 8, '--cases', 'missing', '--out', '{out}.md'),
+    'benchmark_gpu': ('--tiny', '--device', 'cpu', '--out', '{out}.md'),
     'check_dataset': (ADE20K, '--out', '{out}.png'),
     'compare_predictions': ('missing.py', '--predictions', 'A=.', '--out', '{out}.png'),
     'complexity': ('--out', '{out}.md'),

@@ -1,5 +1,7 @@
 """Logits that know how they are to be resized."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
@@ -34,7 +36,7 @@ class _TensorLike:
         return self.shape[0]
 
     def __getattr__(self, name):
-        if name.startswith('__'):
+        if name.startswith('_'):
             raise AttributeError(name)
         return getattr(self.full(name), name)
 
@@ -81,6 +83,7 @@ for _name in (
 _TensorLike.__hash__ = object.__hash__
 
 
+@dataclass(init=False, repr=False, eq=False)  # FSDP looks for tensors in the fields of an output
 class ResizableLogits(_TensorLike):
     """Small logits, and the size to which they are to be resized bilinearly.
 
@@ -111,6 +114,8 @@ class ResizableLogits(_TensorLike):
     """
 
     FUNCTIONS = ('interpolate', 'cross_entropy', 'argmax', 'max', 'topk', 'softmax')
+
+    small: torch.Tensor
 
     def __init__(self, small, size=None, align_corners=False):
         self.small, self.align_corners = small, bool(align_corners)
@@ -278,7 +283,7 @@ class ResizableLogits(_TensorLike):
         return values
 
 
-# What looks for tensors in a module's output finds the small logits, as FSDP's hooks do.
+# Older versions of FSDP look for the leaves of a tree.
 register_pytree_node(
     ResizableLogits,
     lambda logits: ([logits.small], (logits.image_size, logits.align_corners)),

@@ -125,7 +125,7 @@ def _losses_kernel(
     normaliser = maximum + tl.log(total)
     tl.store(losses + at, tl.where(target_class >= 0, normaliser - target, 0.0), inside)
     tl.store(log_normaliser + at, normaliser, inside)
-    tl.store(best + at, best_class.to(tl.int64), inside)
+    tl.store(best + at, best_class, inside)
 
 
 @triton.jit
@@ -328,13 +328,13 @@ def pixel_losses(logits, label, align_corners):
 
     Args:
         logits (Tensor): float16, bfloat16 or float32, ``[B, N, h, w]``.
-        label (Tensor): Classes, int64, ``[B, H, W]``; -1 where there is no label.
+        label (Tensor): Classes, integers, ``[B, H, W]``; -1 where there is no label.
         align_corners (bool): ``align_corners`` of the resizing.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: Losses, float32, 0 where there is no label;
-        log-normalisers, float32; classes, int64, of several best ones the first. Each
-        ``[B, H, W]``.
+        log-normalisers, float32; classes, in the type of ``label``, of several best ones the first.
+        Each ``[B, H, W]``.
     """
     label = label.contiguous()
     losses = torch.empty_like(label, dtype=torch.float32)

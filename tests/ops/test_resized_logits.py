@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmseg_ctx.ops import Interpolation, ResizedLogits, predicted_labels
+from mmseg_ctx.ops import Interpolation, ResizedLogits, averaged_labels, predicted_labels
 
 SIZES = [(128, 120), (100, 90)]  # the network's input, the original image
 LOWEST = torch.finfo(torch.float32).min
@@ -26,8 +26,31 @@ def reference(logits, align_corners):
 
 
 @pytest.fixture
-def logits():
-    return torch.randn(6, 16, 15, generator=torch.Generator().manual_seed(0))
+def logits(device):
+    return torch.randn(6, 16, 15, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_of_passes(logits, dtype):
+    passes = [logits.to(dtype), 2 * logits[:, ::2, 1:].to(dtype)]
+    sides = [
+        [
+            [Interpolation.identity(cells, logits).resize(middle, False).resize(size, False)]
+            for cells, middle, size in zip(each.shape[1:], *SIZES, strict=True)
+        ]
+        for each in passes
+    ]
+    images = [ResizedLogits([[each]], *both) for each, both in zip(passes, sides, strict=True)]
+    scores = 0
+    for each in passes:
+        full = each[None].double()
+        for size in SIZES:
+            full = F.interpolate(full, size, mode='bilinear')
+        scores = scores + full[0].softmax(0)
+    best = scores.topk(2, 0).values
+    sure = best[0] - best[1] > 1e-5
+    assert sure.float().mean() > 0.99
+    assert torch.equal(averaged_labels(images)[0][sure], scores.argmax(0)[sure])
 
 
 @pytest.mark.parametrize('align_corners', [False, True])

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from mmseg_ctx.ops import Interpolation, ResizedLogits, averaged_labels, predicted_labels
+from tests.helpers import Uploads
 
 SIZES = [(128, 120), (100, 90)]  # the network's input, the original image
 LOWEST = torch.finfo(torch.float32).min
@@ -70,3 +71,19 @@ def test_of_a_class_that_is_left_out(logits, value, align_corners):
     actual = labels(logits, align_corners)
     assert (actual != 3).all()
     assert torch.equal(actual, expected)
+
+
+def test_waits_for_no_device_and_copies_nothing_to_it():
+    window = torch.empty(6, 8, 9, device='meta')  # a device of which no value can be read
+    with Uploads() as uploads:
+        sides = [
+            [
+                Interpolation.identity(cells, window).resize(2 * cells, False).place(start, 30)
+                for start in (0, 30 - 2 * cells)
+            ]
+            for cells in window.shape[1:]
+        ]
+        image = ResizedLogits([[window, window], [window, window]], *sides)
+        labels = predicted_labels(image), averaged_labels([image, image])
+    assert uploads.found == []
+    assert [each.shape for each in labels] == [(1, 30, 30)] * 2

@@ -62,11 +62,10 @@ class ResizedLogits:
         lefts = range(0, self.shape[2], width)
         columns = [self.columns.tile(left, width) for left in lefts]
         for top in tops:
-            matrix, rows = self.rows.tile(top, height)
-            band = _finite(self.logits[:, rows].transpose(0, 1))  # [h, N, w]
-            band = (matrix @ band.flatten(1)).unflatten(1, band.shape[1:])  # [height, N, w]
-            for matrix, sources in columns:
-                yield band[..., sources] @ matrix.t()
+            row_matrix, rows = self.rows.tile(top, height)
+            for column_matrix, sources in columns:
+                # Between tiles nothing is kept, since other passes' tiles are made meanwhile.
+                yield _mix(self.logits[:, rows, sources], row_matrix, column_matrix)
 
     def full(self):
         """Return the logits of the whole image, ``[N, H, W]``."""
@@ -78,16 +77,18 @@ class ResizedLogits:
         return logits
 
 
-def _finite(logits):
-    """Return float32 logits, contiguous, with finite numbers in the place of infinite ones and NaN.
+def _mix(logits, row_matrix, column_matrix):
+    """Multiply logits ``[N, h, w]`` by both matrices; return ``[H, N, W]``.
 
     Infinity times a weight of 0 would be NaN, also at pixels that do not read the infinite logit.
     So infinite logits become large finite numbers here, and NaN the largest, as in ``argmax``.
     These are half of the type's maximum, since a pixel's weights may add up to more than 1.
     """
-    pixels = at_least_float32(logits).contiguous()
+    pixels = at_least_float32(logits.transpose(0, 1)).contiguous()  # [h, N, w]
     largest = torch.finfo(pixels.dtype).max / 2
-    return pixels.nan_to_num(torch.inf).clamp_(-largest, largest)
+    pixels = pixels.nan_to_num(torch.inf).clamp_(-largest, largest)
+    mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])  # [H, N, w]
+    return mixed @ column_matrix.t()
 
 
 def _best_classes(scores):

@@ -90,6 +90,9 @@ class ContextAwareClassifier(nn.Conv2d):
         residual (str): What is added to the new weights (Table 5): ``'none'``, or the weights of
             the original ``'classifier'``. Default: ``'none'``.
 
+    Raises:
+        ValueError: ``conv`` reads more than each pixel by itself, or has groups.
+
     Attributes:
         evaluated (str): The classifier whose logits the layer returns: ``'refined'``, ``'prior'``,
             or ``'oracle'``, which needs ``evaluated_label``.
@@ -119,6 +122,8 @@ class ContextAwareClassifier(nn.Conv2d):
         projector_input: Literal['concat', 'sum', 'prototype', 'none'] = 'concat',
         residual: Literal['none', 'classifier'] = 'none',
     ):
+        if not _reads_each_pixel(conv):
+            raise ValueError(f'conv must be a 1×1 convolution, got {one_line(conv)}')
         # On the meta device, since the parameters are the convolution's.
         super().__init__(conv.in_channels, conv.out_channels, 1, device='meta')
         self.weight, self.bias = conv.weight, conv.bias
@@ -315,19 +320,19 @@ class ContextAwareClassifierLosses(nn.Module):
             losses |= _renamed('prior', losses_of(step.prior), self.loss_prior_weight)
         if not oracle_learns and not oracle_teaches:
             return losses
-        label = resize_labels(mask_ignored(label, ignore_index), step.features.shape[2:])
+        small = resize_labels(mask_ignored(label, ignore_index), step.features.shape[2:])
         if oracle_learns:
-            oracle = classifier(step.features, label, self.oracle_scope)
+            oracle = classifier(step.features, small, self.oracle_scope)
         else:
             with torch.no_grad():  # L_KL sends no gradient to the oracle
-                oracle = classifier(step.features, label, self.oracle_scope)
+                oracle = classifier(step.features, small, self.oracle_scope)
         if isinstance(oracle, ResizableLogits):
             oracle = oracle.small
         if oracle_learns:
             losses |= _renamed('oracle', losses_of(oracle), self.loss_oracle_weight)
         if oracle_teaches:
             logits = step.prior, step.refined, oracle
-            losses['loss_kl'] = self.loss_kl(*logits, label, -1, self.oracle_scope)
+            losses['loss_kl'] = self.loss_kl(*logits, small, -1, self.oracle_scope)
         return losses
 
 
@@ -395,6 +400,13 @@ class ContextAwareClassifierHead(nn.Module):
         **classifier,
     ):
         super().__init__()
+        unknown = classifier.keys() - inspect.signature(ContextAwareClassifier).parameters.keys()
+        if unknown:
+            name = min(unknown)
+            raise TypeError(
+                f'ContextAwareClassifierHead has no argument {name!r}; arguments of the wrapped '
+                f'head belong into head, such as decode_head.head.{name}'
+            )
         head = _build_head(head)
         layer = ContextAwareClassifier(
             head.conv_seg, head.dropout, temperature=temperature, **classifier

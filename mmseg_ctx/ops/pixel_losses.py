@@ -26,7 +26,7 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255):
     Args:
         logits (Tensor): Small logits, ``[B, N, h, w]``.
         label (Tensor): Classes, ``[B, H, W]``, integers of any type. H and W may be larger or
-            smaller than h and w.
+            smaller than h and w. Other values are not looked for: see ``check_labels``.
         align_corners (bool): ``align_corners`` of the resizing. Default: False.
         ignore_index (int | None): Label of pixels without a class; None if all pixels have one.
             Default: 255.
@@ -37,8 +37,7 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255):
 
     Raises:
         TypeError: ``label`` has no integer type.
-        ValueError: The shapes do not fit together, or, on the CPU, a label is neither a class nor
-            ``ignore_index``.
+        ValueError: The shapes do not fit together.
 
     Example:
         >>> logits = torch.randn(2, 6, 8, 8, requires_grad=True)
@@ -52,7 +51,6 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255):
             'logits [B, N, h, w] and label [B, H, W] must have the same B, got '
             f'{list(logits.shape)} and {list(label.shape)}'
         )
-    check_labels(label, logits.size(1), ignore_index)
     # PyTorch's compiler accepts no forward-mode rule of a Function.
     function = _PixelLosses if torch.compiler.is_compiling() else _PixelLossesWithTangents
     label = compact_label(label, logits.size(1), ignore_index)
@@ -116,6 +114,7 @@ def upsampled_cross_entropy(
         ValueError: A shape, ``class_weight`` or ``reduction`` is wrong, or, on the CPU, a label is
             neither a class nor ``ignore_index``.
     """
+    check_labels(label, logits.size(1), ignore_index)
     losses, best = pixel_losses(logits, label, align_corners, ignore_index)
     if class_weight is not None and len(class_weight) != logits.size(1):
         raise ValueError(

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 
 from mmseg_ctx.ops.interpolation import Interpolation
-from mmseg_ctx.ops.labels import mask_ignored
+from mmseg_ctx.ops.labels import check_labels, mask_ignored
 from mmseg_ctx.ops.pixel_losses import pixel_losses
 from mmseg_ctx.ops.precision import at_least_float32
 from mmseg_ctx.ops.resized_logits import ResizedLogits, predicted_labels
@@ -211,6 +211,7 @@ class ResizableLogits(_TensorLike):
         if not plain or target.dtype != torch.long or target.shape != expected:
             options = (weight, size_average, ignore_index, reduce, reduction, label_smoothing)
             return F.cross_entropy(self.full('cross_entropy'), target, *options)
+        check_labels(target, self.shape[1], ignore_index)
         losses, _ = pixel_losses(self.small, target, self.align_corners, ignore_index)
         label = mask_ignored(target, ignore_index)
         weights = (label >= 0).to(losses.dtype)
@@ -382,6 +383,7 @@ class _ResizableProbabilities(_TensorLike):
         expected = (self.shape[0], 1, *self.shape[2:])
         if dim not in (1, -3) or index.shape != expected:
             return self.full('gather').gather(dim, index, **options)
+        check_labels(index, self.shape[1], None)
         logits = self.logits
         losses, _ = pixel_losses(logits.small, index[:, 0], logits.align_corners, None)
         return losses.neg().exp()[:, None]

@@ -48,13 +48,15 @@ class ResizedLogits:
         """torch.device: Device of the small logits."""
         return self.logits.device
 
-    def tiles(self, tops, height, width):
+    def tiles(self, tops, height, width, keep_band=True):
         """Compute tiles of the image, from left to right and from top to bottom.
 
         Args:
             tops (Sequence[int]): First rows of the tiles.
             height (int): Number of rows of a tile. At the end of the image there may be fewer.
             width (int): Number of columns of a tile. At the end of the image there may be fewer.
+            keep_band (bool): Whether to resize the rows of all tiles beside each other at once,
+                which takes less time and more memory. Default: True.
 
         Yields:
             Tensor: A tile, ``[height, N, width]``.
@@ -62,10 +64,18 @@ class ResizedLogits:
         lefts = range(0, self.shape[2], width)
         columns = [self.columns.tile(left, width) for left in lefts]
         for top in tops:
-            row_matrix, rows = self.rows.tile(top, height)
-            for column_matrix, sources in columns:
-                # Between tiles nothing is kept, since other passes' tiles are made meanwhile.
-                yield _mix(self.logits[:, rows, sources], row_matrix, column_matrix)
+            rows = self.rows.tile(top, height)
+            band = self._resized_rows(*rows) if keep_band else None
+            for matrix, sources in columns:
+                if keep_band:
+                    yield band[..., sources] @ matrix.t()
+                else:
+                    yield self._resized_rows(*rows, sources) @ matrix.t()
+
+    def _resized_rows(self, matrix, rows, columns=slice(None)):
+        """Multiply rows by a matrix ``[H, h]``; return ``[H, N, w]`` of some columns."""
+        cells = _finite(self.logits[:, rows, columns].transpose(0, 1))  # [h, N, w]
+        return (matrix @ cells.flatten(1)).unflatten(1, cells.shape[1:])
 
     def full(self):
         """Return the logits of the whole image, ``[N, H, W]``."""
@@ -77,18 +87,16 @@ class ResizedLogits:
         return logits
 
 
-def _mix(logits, row_matrix, column_matrix):
-    """Multiply logits ``[N, h, w]`` by both matrices; return ``[H, N, W]``.
+def _finite(logits):
+    """Return float32 logits, contiguous, with finite numbers in the place of infinite ones and NaN.
 
     Infinity times a weight of 0 would be NaN, also at pixels that do not read the infinite logit.
     So infinite logits become large finite numbers here, and NaN the largest, as in ``argmax``.
     These are half of the type's maximum, since a pixel's weights may add up to more than 1.
     """
-    pixels = at_least_float32(logits.transpose(0, 1)).contiguous()  # [h, N, w]
+    pixels = at_least_float32(logits).contiguous()
     largest = torch.finfo(pixels.dtype).max / 2
-    pixels = pixels.nan_to_num(torch.inf).clamp_(-largest, largest)
-    mixed = (row_matrix @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])  # [H, N, w]
-    return mixed @ column_matrix.t()
+    return pixels.nan_to_num(torch.inf).clamp_(-largest, largest)
 
 
 def _best_classes(scores):
@@ -181,7 +189,8 @@ def _visit_tiles(passes, visit):
     rows, columns = tile_size(passes[0].shape[0], height, width, passes[0].device)
 
     def visit_bands(tops):
-        parts = [each.tiles(tops, rows, columns) for each in passes]
+        alone = len(passes) == 1
+        parts = [each.tiles(tops, rows, columns, keep_band=alone) for each in passes]
         for top, left in product(tops, range(0, width, columns)):
             visit((slice(top, top + rows), slice(left, left + columns)), map(next, parts))
 

@@ -581,6 +581,7 @@ class TestRefuses:
                 TypeError,
                 "loss_kl must be a ClassEntropyKLLoss, got 'CrossEntropyLoss'",
             ),
+            (dict(num_classes=4), TypeError, "no argument 'num_classes'.*head.head.num_classes"),
             (dict(temperature=0), ValueError, 'temperature.*got 0'),
             (dict(temperature='hot'), TypeError, "temperature.*got 'hot'"),
             (dict(projector_channels=0), ValueError, 'projector_channels.*got 0'),

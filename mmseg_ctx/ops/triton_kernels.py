@@ -125,7 +125,7 @@ def _losses_kernel(
     normaliser = maximum + tl.log(total)
     tl.store(losses + at, tl.where(target_class >= 0, normaliser - target, 0.0), inside)
     tl.store(log_normaliser + at, normaliser, inside)
-    tl.store(best + at, best_class.to(tl.int64), inside)
+    tl.store(best + at, best_class, inside)
 
 
 @triton.jit
@@ -328,13 +328,13 @@ def pixel_losses(logits, label, align_corners):
 
     Args:
         logits (Tensor): float16, bfloat16 or float32, ``[B, N, h, w]``.
-        label (Tensor): Classes, int64, ``[B, H, W]``; -1 where there is no label.
+        label (Tensor): Classes, integers, ``[B, H, W]``; -1 where there is no label.
         align_corners (bool): ``align_corners`` of the resizing.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: Losses, float32, 0 where there is no label;
-        log-normalisers, float32; classes, int64, of several best ones the first. Each
-        ``[B, H, W]``.
+        log-normalisers, float32; classes, in the type of ``label``, of several best ones the first.
+        Each ``[B, H, W]``.
     """
     label = label.contiguous()
     losses = torch.empty_like(label, dtype=torch.float32)
@@ -342,10 +342,11 @@ def pixel_losses(logits, label, align_corners):
     batch, height, width = label.shape
     grid = triton.cdiv(width, TILE_COLUMNS), triton.cdiv(height, TILE_ROWS), batch
     if label.numel():
-        _losses_kernel[grid](
-            logits, label, losses, log_normaliser, best, *logits.shape[1:], height, width,
-            *logits.stride(), *_sides(logits, label, align_corners), TILE_ROWS, TILE_COLUMNS,
-        )  # fmt: skip
+        with torch.cuda.device_of(logits):  # where Triton launches
+            _losses_kernel[grid](
+                logits, label, losses, log_normaliser, best, *logits.shape[1:], height, width,
+                *logits.stride(), *_sides(logits, label, align_corners), TILE_ROWS, TILE_COLUMNS,
+            )  # fmt: skip
     return losses, log_normaliser, best
 
 
@@ -373,11 +374,12 @@ def pixel_losses_backward(grad, logits, label, log_normaliser, align_corners):
         programs = triton.cdiv(width, cells) * triton.cdiv(count, max(block, 1))
         rows = min(MOST_ROWS, max(1, batch * height * programs // FULL_GRID))
         if batch * height * programs:
-            _gradient_kernel[programs, triton.cdiv(height, rows), batch](
-                grad, logits, label, log_normaliser, gradient, *logits.shape[1:],
-                *label.shape[1:], *logits.stride(), *_sides(logits, label, align_corners),
-                *grad.stride(), first, rows, cells, block, **warp_options(block),
-            )  # fmt: skip
+            with torch.cuda.device_of(logits):
+                _gradient_kernel[programs, triton.cdiv(height, rows), batch](
+                    grad, logits, label, log_normaliser, gradient, *logits.shape[1:],
+                    *label.shape[1:], *logits.stride(), *_sides(logits, label, align_corners),
+                    *grad.stride(), first, rows, cells, block, **warp_options(block),
+                )  # fmt: skip
     return gradient
 
 
@@ -415,10 +417,12 @@ def label_map(logits, rows, columns, threshold=None):
     if passes > 1 and classes > 1:
         log_normaliser = pixels.new_empty(passes, height, width, dtype=torch.float32)
     tile = TILE_ROWS if taps[0] * taps[1] <= FEW_TAPS else 1, TILE_COLUMNS
-    _labels_kernel[triton.cdiv(width, tile[1]), triton.cdiv(height, tile[0])](
-        pixels, row_index, row_weights, column_index, column_weights, log_normaliser, label, passes,
-        classes, height, width, *strides, threshold or 0.0, passes == 1, classes == 1, *taps, *tile,
-    )  # fmt: skip
+    with torch.cuda.device_of(pixels):
+        _labels_kernel[triton.cdiv(width, tile[1]), triton.cdiv(height, tile[0])](
+            pixels, row_index, row_weights, column_index, column_weights, log_normaliser, label,
+            passes, classes, height, width, *strides, threshold or 0.0, passes == 1, classes == 1,
+            *taps, *tile,
+        )  # fmt: skip
     return label
 
 

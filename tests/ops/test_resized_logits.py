@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmseg_ctx.ops import Interpolation, ResizedLogits, predicted_labels
+from mmseg_ctx.ops import Interpolation, ResizedLogits, averaged_labels, predicted_labels
+from tests.helpers import Uploads
 
 SIZES = [(128, 120), (100, 90)]  # the network's input, the original image
 LOWEST = torch.finfo(torch.float32).min
@@ -26,8 +27,31 @@ def reference(logits, align_corners):
 
 
 @pytest.fixture
-def logits():
-    return torch.randn(6, 16, 15, generator=torch.Generator().manual_seed(0))
+def logits(device):
+    return torch.randn(6, 16, 15, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_of_passes(logits, dtype):
+    passes = [logits.to(dtype), 2 * logits[:, ::2, 1:].to(dtype)]
+    sides = [
+        [
+            [Interpolation.identity(cells, logits).resize(middle, False).resize(size, False)]
+            for cells, middle, size in zip(each.shape[1:], *SIZES, strict=True)
+        ]
+        for each in passes
+    ]
+    images = [ResizedLogits([[each]], *both) for each, both in zip(passes, sides, strict=True)]
+    scores = 0
+    for each in passes:
+        full = each[None].double()
+        for size in SIZES:
+            full = F.interpolate(full, size, mode='bilinear')
+        scores = scores + full[0].softmax(0)
+    best = scores.topk(2, 0).values
+    sure = best[0] - best[1] > 1e-5
+    assert sure.float().mean() > 0.99
+    assert torch.equal(averaged_labels(images)[0][sure], scores.argmax(0)[sure])
 
 
 @pytest.mark.parametrize('align_corners', [False, True])
@@ -47,3 +71,19 @@ def test_of_a_class_that_is_left_out(logits, value, align_corners):
     actual = labels(logits, align_corners)
     assert (actual != 3).all()
     assert torch.equal(actual, expected)
+
+
+def test_waits_for_no_device_and_copies_nothing_to_it():
+    window = torch.empty(6, 8, 9, device='meta')  # a device of which no value can be read
+    with Uploads() as uploads:
+        sides = [
+            [
+                Interpolation.identity(cells, window).resize(2 * cells, False).place(start, 30)
+                for start in (0, 30 - 2 * cells)
+            ]
+            for cells in window.shape[1:]
+        ]
+        image = ResizedLogits([[window, window], [window, window]], *sides)
+        labels = predicted_labels(image), averaged_labels([image, image])
+    assert uploads.found == []
+    assert [each.shape for each in labels] == [(1, 30, 30)] * 2

@@ -56,7 +56,8 @@ def test_kernels_equal_pytorch_in_many_cases():
 
 def signature(kernel, dtype, constants):
     """Return the type of each argument of a kernel."""
-    pointers = dict.fromkeys(['label', 'best', 'row_index', 'column_index'], '*i64')
+    pointers = dict.fromkeys(['row_index', 'column_index'], '*i64')
+    pointers |= dict.fromkeys(['label', 'best'], '*i64' if 'ONE_PASS' in constants else '*i16')
     pointers |= dict.fromkeys(['losses', 'log_normaliser', 'grad'], '*fp32')
     pointers |= dict.fromkeys(['row_weights', 'column_weights'], '*fp32')
     pointers |= dict.fromkeys(['logits', 'gradient'], f'*{dtype}') | dict(threshold='fp32')

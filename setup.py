@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.egg_info import egg_info
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -31,6 +32,17 @@ TEST = [
     *VISUALIZE,
 ]
 
+
+class EggInfo(egg_info):
+    """Adds the index of models to the metadata of a wheel, where ``mim search`` looks for it."""
+
+    def run(self):
+        super().run()
+        index = (ROOT / 'model-index.yml').read_text()
+        index = index.replace('configs/', '../mmseg_ctx/.mim/configs/')
+        Path(self.egg_info, 'model-index.yml').write_text(index)
+
+
 setup(
     name='mmseg-ctx',
     version=VERSION,
@@ -40,6 +52,7 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE'],
     python_requires='>=3.10',
+    cmdclass={'egg_info': EggInfo},
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
     package_data={'mmseg_ctx': ['.mim/**/*', 'methods.yml', 'analysis/**/*.yml']},

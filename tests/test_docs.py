@@ -20,22 +20,6 @@ def test_what_a_page_shows_is_there(page):
         assert (page.parent / path).is_file()
 
 
-def test_included_pages_link_to_pages_of_the_site():
-    # Sphinx, which the tests do not need, refuses any other.
-    texts = {page: page.read_text() for page in PAGES}
-    whole = {
-        match[1]
-        for text in texts.values()
-        if (match := re.fullmatch(r'<!-- include (\S+) -->', text.strip()))
-    }
-    assert {'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md'} <= whole
-    for path in whole:
-        links = re.findall(r'\]\((?!http)([^)#]+\.md)', (ROOT / path).read_text())
-        for link in links:
-            target = (ROOT / path).parent / link
-            assert link in whole or target.resolve().is_relative_to(DOCS), (path, link)
-
-
 def test_every_page_is_in_the_navigation():
     linked = {DOCS / 'index.md'}
     for page in PAGES:

@@ -6,8 +6,8 @@ from mmseg_ctx.utils.commandline import ArgumentParser, add_cfg_options, integer
 from mmseg_ctx.utils.files import check_writable
 
 DESCRIPTION = """\
-Export a trained model to ONNX. The graph reads whole images [B, 3, H, W] and gives logits
-[B, N, H, W].
+Export a trained model to ONNX. The graph reads whole images [B, C, H, W] and gives logits
+[B, N, H, W] or, with --labels, the classes of the pixels [B, H, W].
 
 The tool writes the file if onnxruntime and PyTorch agree on random images: no logit may differ by
 more than 1e-3, and 99.9 % of the pixels must get the same label. It refuses a model that cannot be
@@ -17,7 +17,7 @@ exported with --dynamic. With Swin, --shape must be at least two windows at the 
 EXAMPLE = """\
 example:
   python tools/export_onnx.py configs/dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py \\
-      work_dirs/dmnet/iter_1000.pth dmnet.onnx --shape 512 512 --dynamic --normalize
+      work_dirs/dmnet/iter_1000.pth dmnet.onnx --shape 512 512 --dynamic --normalize --labels
 """
 
 
@@ -52,6 +52,12 @@ def main(arguments):
         help='put the normalisation into the graph, which then reads images of 0 to 255 in the '
         "channel order that the config's data preprocessor reads",
     )
+    parser.add_argument(
+        '--labels',
+        action='store_true',
+        help='end the graph in the label map (Resize and ArgMax, int64), so that a server needs no '
+        'code after it',
+    )
     parser.add_argument('--force', action='store_true', help='overwrite OUT.onnx')
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
@@ -65,6 +71,7 @@ def main(arguments):
         options.opset,
         options.normalize,
         options.force,
+        options.labels,
     )
     print('\n'.join(map(str, agreements)))
 

@@ -1,10 +1,19 @@
 """Write one whole config that trains on a folder of images and a folder of labels."""
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import torch
 
-from mmseg_ctx.datasets.folders import Pair, Split, find_splits, pair_files, split_pairs
+from mmseg_ctx.datasets.folders import (
+    Pair,
+    Split,
+    find_lists,
+    find_splits,
+    listed_pairs,
+    pair_files,
+    split_pairs,
+)
 from mmseg_ctx.datasets.label_files import (
     CLASS_FILES,
     decide_encoding,
@@ -24,7 +33,8 @@ trains. The config inherits nothing and needs no class for the data.
 
 DATA has images/ and labels/, with or without train/, val/ and test/ in or around them; other names
 are given by --images and --labels. An image and its label have the same name, but for the suffix.
-Where there is no validation split, some images are drawn and written down.
+Where there is no validation split, neither a folder nor lists such as train.txt and val.txt, some
+images are drawn and written down.
 
 Labels are read as they are where MMSegmentation can. Colours, masks of 0 and 255, and other values
 are written anew, beside the config, as PNGs of class indices.
@@ -57,7 +67,8 @@ def main(arguments):
         '--ignore',
         type=label_value,
         nargs='+',
-        default=(),
+        action='extend',
+        default=[],
         metavar='VALUE',
         help='label values, or colours as R,G,B, of pixels without a class; 255 always is one',
     )
@@ -92,14 +103,19 @@ def main(arguments):
 
 
 def label_value(text):
-    parts = [int(part) for part in text.split(',')]
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    parts = text.split(',')
+    if len(parts) not in (1, 3) or not all(part.isdecimal() for part in parts):
+        raise ArgumentTypeError(f'must be a label value, or a colour as R,G,B, got {text!r}')
+    return int(text) if len(parts) == 1 else tuple(map(int, parts))
 
 
 def share(text):
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1:
-        raise ValueError
+        raise ArgumentTypeError(f'must be a number between 0 and 1, got {text!r}')
     return value
 
 
@@ -161,20 +177,26 @@ def read_names(data, path):
 
 
 def read_splits(data, options):
-    """Return the splits with their pairs; without a validation split, draw one."""
+    """Return the splits with their pairs, as folders or lists have them; or draw the validation."""
     split_names = {name: options[name] for name in ('train', 'val', 'test')}
     folders = find_splits(data, options['images'], options['labels'], split_names)
+    lists = find_lists(data) if 'all' in folders else {}
+    only_pairs = options['only_pairs'] or bool(lists)
     suffixes = options['image_suffix'], options['label_suffix']
     splits = {
-        name: Split(*places, pair_files(*places, *suffixes, options['only_pairs']))
+        name: Split(*places, pair_files(*places, *suffixes, only_pairs))
         for name, places in folders.items()
     }
-    if 'val' not in splits:
-        whole = splits.pop('train', None) or splits.pop('all')
-        parts = split_pairs(whole.pairs, options['val_share'], options['seed'])
-        for name, pairs in zip(('train', 'val'), parts, strict=True):
-            splits[name] = Split(whole.images, whole.labels, pairs)
-    return splits
+    if 'val' in splits:
+        return splits
+    whole = splits.pop('train', None) or splits.pop('all')
+    if lists:
+        print(f'splits: {", ".join(map(str, lists.values()))}')
+        parts = {name: listed_pairs(whole.pairs, path) for name, path in lists.items()}
+    else:
+        drawn = split_pairs(whole.pairs, options['val_share'], options['seed'])
+        parts = dict(zip(('train', 'val'), drawn, strict=True))
+    return splits | {name: Split(whole.images, whole.labels, part) for name, part in parts.items()}
 
 
 def convert(splits, folder, encoding, force):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,8 +66,6 @@ class Comparison:
         cases (dict[str, Callable[[Setting], Callable[[], object]]]): Cases by name.
         against (Sequence[str]): The cases that the ratios are to.
         facts (Sequence[str]): Lines below the table. Default: none.
-        notes (dict[str, str]): Further lines about cases. Default: none.
-        needed_bytes (dict[str, int]): Memory without which a case is not tried. Default: none.
         complexity (dict[str, Complexity]): What cases cost. Default: not in the table.
     """
 
@@ -74,8 +73,6 @@ class Comparison:
     cases: dict
     against: Sequence
     facts: Sequence = ()
-    notes: dict = field(default_factory=dict)
-    needed_bytes: dict = field(default_factory=dict)
     complexity: dict = field(default_factory=dict)
 
 
@@ -94,7 +91,6 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
             row.update(comparison.complexity[name]._asdict())
         rows[name] = row
         try:
-            _check_memory(comparison.needed_bytes.get(name, 0), setting)
             progress(name)
             step = prepare(setting)
             step()  # warm up
@@ -116,8 +112,7 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
         for other in comparison.against:
             if other in steps and other != name:
                 row['ratios'][other] = _quartiles(np.divide(row['rounds'], rows[other]['rounds']))
-    notes = [comparison.notes[name] for name in rows if name in comparison.notes]
-    facts = (*notes, *comparison.facts, *_circumstances(setting, repeats))
+    facts = (*comparison.facts, *_circumstances(setting, repeats))
     return Table(comparison.title, _columns(comparison, rows), list(rows.values()), facts)
 
 
@@ -130,23 +125,6 @@ def competing(load):
             process = stack.enter_context(subprocess.Popen(command))
             stack.callback(process.kill)
         yield
-
-
-def _check_memory(needed, setting):
-    if setting.device == 'cpu':  # what is free includes the cache of files
-        free = 1024 * float(_find('/proc/meminfo', r'MemAvailable: *(\d+) kB') or 'inf')
-    else:
-        free = torch.cuda.mem_get_info(setting.device)[0]
-    if needed > free:
-        needed, free = (f'{value / 2**30:.1f} GiB' for value in (needed, free))
-        raise MemoryError(f'needs {needed}, {free} are free')
-
-
-def _find(path, pattern):
-    """Return the first group of a pattern in a file; None without the file or the text."""
-    path = Path(path)
-    match = re.search(pattern, path.read_text()) if path.exists() else None
-    return match and match[1]
 
 
 def peak_memory(step, device='cpu'):
@@ -164,12 +142,8 @@ def peak_memory(step, device='cpu'):
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
     events = recorded.profiler.kineto_results.events()
-    changes = sorted((each for each in events if each.name() == '[memory]'), key=_start)
-    return max(accumulate(each.nbytes() for each in changes), default=0)
-
-
-def _start(event):
-    return event.start_ns()
+    changes = [(each.start_ns(), each.nbytes()) for each in events if each.name() == '[memory]']
+    return max(accumulate(size for _, size in sorted(changes, key=itemgetter(0))), default=0)
 
 
 def _quartiles(values):
@@ -205,8 +179,7 @@ def mib(value):
 def _circumstances(setting, repeats):
     """Return the lines below every table: machine and packages, settings, what the figures are."""
     if setting.device == 'cpu':
-        processor = _find('/proc/cpuinfo', r'model name\s*: (.+)') or platform.machine()
-        machine = f'{processor}, {torch.get_num_threads()} threads'
+        machine = f'{_processor()}, {torch.get_num_threads()} threads'
     else:
         machine = torch.cuda.get_device_name(setting.device)
     dtype = setting.dtype + (' by autocast' if setting.dtype != 'float32' else '')
@@ -217,3 +190,9 @@ def _circumstances(setting, repeats):
         'Each round gives the ratio of two of its times; the median of these ratios is shown, not '
         'the ratio of the two medians. Peak memory is beyond weights and inputs.',
     )
+
+
+def _processor():
+    path = Path('/proc/cpuinfo')
+    model = re.search(r'model name\s*: (.+)', path.read_text()) if path.exists() else None
+    return model[1] if model else platform.machine()

@@ -131,5 +131,4 @@ def heads_table():
         for config in configs
     ]
     columns = (Column('model', 'head'), *COLUMNS)
-    facts = tuple(models.HEAD_NOTES.values())
-    return Table('Heads on [1, 2048, 64, 64], 60 classes', columns, rows, facts)
+    return Table('Heads on [1, 2048, 64, 64], 60 classes', columns, rows, models.HEAD_FACTS)

@@ -164,15 +164,14 @@ def memory_table(paths):
         ),
         Column('peak', 'peak [GiB]', _gib),
         Column('fits', 'fits into [GB]'),
-        Column('stock_activations', "with MMSegmentation's: activations [GiB]", _gib),
-        Column('stock_peak', 'peak [GiB] ', _gib),
-        Column('stock_fits', 'fits into [GB] '),
+        Column('stock_peak', "MMSegmentation's peak [GiB]", _gib),
+        Column('stock_fits', 'fits into [GB] '),  # PrettyTable asks for titles that differ
     )
     facts = (
-        'What one GPU needs for a training step, counted without computing. Peak is all of it at '
-        'the most; activations are what the forward pass keeps.',
-        'A GPU fits the peak and, with several GPUs, the gradients once more, which DDP keeps, '
-        'within its size in 10^9 bytes; the rest of the card is for CUDA itself.',
+        'What each GPU needs for a training step, counted without computing. Activations are what '
+        'the forward pass keeps; the peak is all that lives at once, at the most.',
+        'The peak fits, and in a config for several GPUs the gradients once more, which DDP keeps, '
+        'into so many 10^9 bytes; what a card has beyond that is for CUDA itself.',
     )
     return Table('Memory of a training step', columns, list(map(_memory_row, paths)), facts)
 

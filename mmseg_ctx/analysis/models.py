@@ -25,10 +25,10 @@ COMPARED = {
     'OCRHead': dict(ocr_channels=256),
     **{method.head: method.compared for method in HEAD_METHODS.values()},
 }
-HEAD_NOTES = {
-    **{each.head: f'{each.head} {each.note}' for each in HEAD_METHODS.values() if each.note},
-    'OCRHead': 'OCRHead is without the FCN head before it.',
-}
+HEAD_FACTS = (
+    *(f'{each.head} {each.note}' for each in HEAD_METHODS.values() if each.note),
+    'OCRHead is without the FCN head before it.',
+)
 
 
 def head_config(name, channels=CHANNELS, width=WIDTH, classes=CLASSES, **options):

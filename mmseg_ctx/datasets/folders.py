@@ -15,6 +15,7 @@ BESIDE = ('{split}annot', '{split}_labels', '{split}_masks')  # labels of images
 SPLITS = dict(
     train=('train', 'training'), val=('val', 'valid', 'validation'), test=('test', 'testing')
 )
+LISTS = ('{split}.txt', 'splits/{split}.txt', 'ImageSets/Segmentation/{split}.txt')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
 
@@ -65,9 +66,9 @@ def find_splits(data, images=None, labels=None, names=None):
     usual = [f for each in LABEL_FOLDERS for f in (f'{each}/{{split}}', f'{{split}}/{each}', each)]
     label_folders = _first_folders(data, [labels] if labels else [*usual, *BESIDE], names)
     found = {
-        split: (folder, label_folders[split])
+        split: (folder, label_folders.get(split) or label_folders['all'])
         for split, folder in image_folders.items()
-        if split in label_folders
+        if split in label_folders or 'all' in label_folders
     }
     if not found.keys() & {'train', 'all'}:
         raise ValueError(
@@ -98,7 +99,10 @@ def _content(data, pattern):
     folder = (data / pattern.replace('{split}', '')) if pattern else data
     folder = folder if folder.is_dir() else data
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    return f'the folders {", ".join(names[:8])}' if names else 'no folders'
+    if names:
+        return f'the folders {", ".join(names[:8])}'
+    files = _files(folder, None)
+    return f'files alone, such as {files[0]} (--images . --labels .)' if files else 'no folders'
 
 
 def pair_files(images, labels, image_suffix=None, label_suffix=None, only_pairs=False):
@@ -130,8 +134,8 @@ def pair_files(images, labels, image_suffix=None, label_suffix=None, only_pairs=
         suffixes = [label_suffix]
     else:
         votes = Counter()
-        for stem, _ in list(stems.values())[:50]:
-            rests = (name.removeprefix(stem) for name in label_names if name.startswith(stem))
+        for name in sorted(label_names)[:100]:
+            rests = (name.removeprefix(s) for s, _ in stems.values() if name.startswith(s))
             votes.update(rest for rest in rests if not rest[0].isalnum())
         suffixes = [suffix for suffix, _ in votes.most_common()]
         if not suffixes and label_names:
@@ -163,6 +167,30 @@ def _files(folder, suffix):
     if suffix:
         return [name for name in names if name.endswith(suffix)]
     return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def find_lists(data):
+    """Return the files that list the names of each split's images, by split; none or train, val."""
+    for pattern in LISTS:
+        paths = {split: data / pattern.replace('{split}', split) for split in SPLITS}
+        found = {split: path for split, path in paths.items() if path.is_file()}
+        if found.keys() >= {'train', 'val'}:
+            return found
+    return {}
+
+
+def listed_pairs(pairs, path):
+    """Return the pairs whose names, with or without suffix, stand on the lines of a file.
+
+    Raises:
+        ValueError: A name has no pair.
+    """
+    known = {pair.name: pair for pair in pairs}
+    known |= {pair.name + pair.image_suffix: pair for pair in pairs}
+    names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    if missing := [name for name in names if name not in known]:
+        raise ValueError(f'{path} lists {missing[0]!r}, which is no image with a label')
+    return [known[name] for name in names]
 
 
 def split_pairs(pairs, fraction, seed):

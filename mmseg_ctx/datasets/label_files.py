@@ -62,7 +62,7 @@ def read_labels(splits, progress=lambda done, total: None):
         Labels: Values and sizes.
 
     Raises:
-        ValueError: A label has another size than its image.
+        ValueError: A label has another size than its image, or is a JPEG file.
         OSError: A file cannot be read.
     """
     labels = Labels()
@@ -75,6 +75,8 @@ def read_labels(splits, progress=lambda done, total: None):
             label = read_image(str(label_path))
         except Exception as error:
             raise OSError(f'{image_path} or its label cannot be read: {error}') from error
+        if label.format == 'JPEG':
+            raise ValueError(f'{label_path} is a JPEG file, whose values are not exact: use PNG')
         if label.size != size:
             sizes = ['{}×{}'.format(*each) for each in (label.size, size)]
             raise ValueError(f'{label_path} is {sizes[0]} and its image {sizes[1]} pixels')

@@ -154,7 +154,7 @@ def config_text(method, backbone, pretrained, splits, encoding, palette, shares,
             test_evaluator=Name('val_evaluator'),
         ),
         'The model': dict(model=model_config(method, backbone, pretrained)),
-        'The schedule': schedule(backbone, plan),
+        'The schedule': schedule(backbone, pretrained, plan),
         'What MMEngine needs': dict(runtime, randomness=dict(seed=0)),
     }
     lines = [f'# {title}', '# It inherits nothing: change what you like.']
@@ -211,7 +211,8 @@ def model_config(method, backbone, pretrained):
     model = Config.fromfile(path).model.to_dict()
     if not pretrained:
         model['pretrained'] = None
-        model['backbone'].pop('init_cfg', None)
+        for name in ('init_cfg', 'frozen_stages'):
+            model['backbone'].pop(name, None)
     model['data_preprocessor'] |= dict(size=Name('crop_size'), seg_pad_val=Name('ignore_index'))
     for key in ('decode_head', 'auxiliary_head'):
         if key in model:
@@ -221,12 +222,16 @@ def model_config(method, backbone, pretrained):
     return model
 
 
-def schedule(backbone, plan):
+def schedule(backbone, pretrained, plan):
     """Return optimiser, rates, loops and hooks for a plan."""
     name = 'schedule_camvid' if backbone == 'lite0' else 'schedule_20k'
     base = Config.fromfile(config_path(f'_base_/schedules/{name}.py')).to_dict()
+    optimizer = base['optim_wrapper']['optimizer']
     if backbone != 'lite0':
-        base['optim_wrapper']['optimizer']['lr'] *= plan.batch_size / 16  # of a batch of 16
+        optimizer['lr'] *= plan.batch_size / 16  # the papers' rate is for 16 images
+    elif not pretrained:
+        base['optim_wrapper'].pop('paramwise_cfg', None)
+        optimizer['lr'] = 3e-3  # as CamVid's models from scratch
     warm_up = max(min(50, plan.iterations // 10), 1)
     scheduler = [
         dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=warm_up),

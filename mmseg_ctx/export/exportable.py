@@ -26,17 +26,20 @@ def exportable(model):
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) in REPLACEMENTS:
             parent, _, child = name.rpartition('.')
-            setattr(model.get_submodule(parent), child, REPLACEMENTS[type(module)].like(module))
+            setattr(model.get_submodule(parent), child, _replacement(module))
     return model
+
+
+def _replacement(module):
+    """Return a module's replacement, which has the same settings, weights and submodules."""
+    kind = REPLACEMENTS[type(module)]
+    replacement = kind.__new__(kind)
+    vars(replacement).update(vars(module))
+    return replacement
 
 
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     """PyTorch's ``AdaptiveAvgPool2d`` for maps of any size."""
-
-    @classmethod
-    def like(cls, module):
-        """Return this module with the settings of PyTorch's."""
-        return cls(module.output_size)
 
     def forward(self, input):
         """Return ``[B, C, h, w]`` for ``input`` ``[B, C, H, W]``."""
@@ -45,11 +48,6 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
 
 class Upsample(wrappers.Upsample):
     """MMSegmentation's ``Upsample``, which would fix the size of its output."""
-
-    @classmethod
-    def like(cls, module):
-        """Return this module with the settings of MMSegmentation's."""
-        return cls(module.size, module.scale_factor, module.mode, module.align_corners)
 
     def forward(self, x):
         """Return ``x``, upsampled by a factor or to a size."""
@@ -65,11 +63,6 @@ class Upsample(wrappers.Upsample):
 class AdaptivePadding(embed.AdaptivePadding):
     """MMSegmentation's ``AdaptivePadding``, without its branch on whether there is a padding."""
 
-    @classmethod
-    def like(cls, module):
-        """Return this module with the settings of MMSegmentation's."""
-        return cls(module.kernel_size, module.stride, module.dilation, module.padding)
-
     def forward(self, x):
         """Return ``x``, padded with zeros below and on the right to a multiple of the stride."""
         if self.kernel_size != self.stride or self.padding != 'corner':
@@ -84,11 +77,6 @@ class AdaptivePadding(embed.AdaptivePadding):
 class Unfold(nn.Unfold):
     """PyTorch's ``Unfold``, as a reordering where patches neither overlap nor leave gaps."""
 
-    @classmethod
-    def like(cls, module):
-        """Return this module with the settings of PyTorch's."""
-        return cls(module.kernel_size, module.dilation, module.padding, module.stride)
-
     def forward(self, input):
         """Return the patches ``[B, C * k * k, h * w]`` of ``input`` ``[B, C, H, W]``."""
         kernel, stride, padding, dilation = map(
@@ -100,20 +88,8 @@ class Unfold(nn.Unfold):
         return F.pixel_unshuffle(input, kernel[0]).flatten(2)
 
 
-class ShiftWindowMSA(nn.Module):
+class ShiftWindowMSA(swin.ShiftWindowMSA):
     """Swin's attention in windows, whose sizes the exporter can compute from the image's size."""
-
-    def __init__(self, window_size, shift_size, w_msa, drop):
-        super().__init__()
-        self.window_size = window_size
-        self.shift_size = shift_size
-        self.w_msa = w_msa
-        self.drop = drop
-
-    @classmethod
-    def like(cls, module):
-        """Return this module with the submodules, and thus the weights, of MMSegmentation's."""
-        return cls(module.window_size, module.shift_size, module.w_msa, module.drop)
 
     def forward(self, query, hw_shape):
         """Return ``[B, H * W, C]`` for ``query`` of the same shape; ``hw_shape`` has H and W."""

@@ -1,10 +1,11 @@
-"""Exports a segmentor to an ONNX file that gives the same logits in onnxruntime."""
+"""Exports a segmentor to an ONNX file that gives the same logits or labels in onnxruntime."""
 
 import itertools
 import json
 import logging
 import warnings
 from contextlib import contextmanager
+from importlib import import_module
 from typing import NamedTuple
 
 import torch
@@ -13,91 +14,126 @@ from torch import nn
 
 from mmseg_ctx.export.exportable import exportable
 from mmseg_ctx.utils.arguments import check_int, check_ints
-from mmseg_ctx.utils.errors import value_errors
+from mmseg_ctx.utils.errors import needs_extra, value_errors
 from mmseg_ctx.utils.files import writing
-from mmseg_ctx.utils.models import swaps_channels
+from mmseg_ctx.utils.models import last_head, swaps_channels
 
 LOGITS_TOLERANCE = 1e-3
 LABELS_TOLERANCE = 0.999
 OPSETS = '18 to 26'  # PyTorch writes none older, onnxruntime reads none newer
-INPUT, OUTPUT = 'image', 'logits'
+INPUT = 'image'
 
 
 class Agreement(NamedTuple):
     """How well onnxruntime and PyTorch agree on random images of one shape.
 
     Attributes:
-        shape (tuple[int]): B, 3, H, W.
-        difference (float): The largest absolute difference of two logits.
+        shape (tuple[int]): B, C, H, W.
+        difference (float | None): The largest absolute difference of two logits; None for labels.
         same_labels (float): Share of the pixels with the same predicted class, 0 to 1.
     """
 
     shape: tuple
-    difference: float
+    difference: float | None
     same_labels: float
 
     @property
     def holds(self):
         """bool: Whether no logit differs by more than 1e-3, and 99.9 % of the labels are equal."""
-        return self.difference <= LOGITS_TOLERANCE and self.same_labels >= LABELS_TOLERANCE
+        logits = self.difference is None or self.difference <= LOGITS_TOLERANCE
+        return logits and self.same_labels >= LABELS_TOLERANCE
 
     def __str__(self):
+        shape, labels = 'x'.join(map(str, self.shape)), f'same label on {self.same_labels:.3%}'
+        if self.difference is None:
+            return f'{shape}: {labels} of the pixels'
         return (
-            f'{"x".join(map(str, self.shape))}: largest difference of logits '
-            f'{self.difference:.1e}, same label on {self.same_labels:.3%} of the pixels'
+            f'{shape}: largest difference of logits {self.difference:.1e}, {labels} of the pixels'
         )
 
 
 class ImageToLogits(nn.Module):
-    """A segmentor as a function from whole images to logits of their size.
+    """A segmentor as a function from whole images to logits, or labels, of their size.
 
     Args:
         segmentor (BaseSegmentor): An ``EncoderDecoder``, or a subclass of it.
         normalize (bool): Whether to normalise images as the segmentor's data preprocessor does.
             Default: False.
+        labels (bool): Whether to return labels. Default: False.
     """
 
-    def __init__(self, segmentor, normalize=False):
+    def __init__(self, segmentor, normalize=False, labels=False):
         super().__init__()
         self.segmentor = segmentor
         self.normalize = normalize
+        self.labels = labels
+
+    @property
+    def output(self):
+        """str: Name of the graph's output."""
+        return 'labels' if self.labels else 'logits'
 
     def forward(self, image):
-        """Return logits ``[B, N, H, W]``.
+        """Return logits ``[B, N, H, W]``, or labels ``[B, H, W]``, int64, of 0 to N - 1.
 
         Args:
-            image (Tensor): ``[B, 3, H, W]``: the backbone's input, or with ``normalize`` what the
+            image (Tensor): ``[B, C, H, W]``: the backbone's input, or with ``normalize`` what the
                 data pipeline loads, 0 to 255 and usually BGR.
         """
         if self.normalize:
             image = _normalize(image, self.segmentor.data_preprocessor)
-        return self.segmentor.encode_decode(image, [dict(img_shape=image.shape[2:])])
+        logits = self.segmentor.encode_decode(image, [dict(img_shape=image.shape[2:])])
+        return self._labels(logits) if self.labels else logits
+
+    def _labels(self, logits):
+        """Return labels as MMSegmentation's ``postprocess_result`` does."""
+        if logits.size(1) > 1:
+            return logits.argmax(dim=1)
+        return (logits[:, 0].sigmoid() > last_head(self.segmentor).threshold).long()
 
     def random_image(self, batch, height, width):
         """Return random images, the same for the same shape."""
         generator = torch.Generator().manual_seed(0)
-        image = torch.randn(batch, 3, height, width, generator=generator)
+        size = batch, input_channels(self.segmentor), height, width
+        image = torch.randn(size, generator=generator)
         return (127.5 + 60 * image).clamp(0, 255) if self.normalize else image
+
+
+def input_channels(segmentor):
+    """Return how many channels a segmentor's images have: its first convolution's, or else 3."""
+    convolutions = (each for each in segmentor.backbone.modules() if isinstance(each, nn.Conv2d))
+    return getattr(next(convolutions, None), 'in_channels', 3)
 
 
 def _normalize(image, preprocessor):
     """Normalise as a ``SegDataPreProcessor`` does before it pads."""
     if swaps_channels(preprocessor):
-        image = image.flip(1)
+        image = image[:, [2, 1, 0]]
     if not hasattr(preprocessor, 'mean'):
         return image
     return (image - preprocessor.mean) / preprocessor.std
 
 
-def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=False, force=False):
+def export_onnx(
+    segmentor,
+    path,
+    shape,
+    dynamic=False,
+    opset=None,
+    normalize=False,
+    force=False,
+    labels=False,
+):
     """Write a segmentor as an ONNX file if onnxruntime and PyTorch agree on random images.
 
-    The graph's input ``image`` is ``[B, 3, H, W]``, float32. Its output ``logits`` is
-    ``[B, N, H, W]``. The file's metadata ``classes`` and ``palette`` are the names and the colours
-    of the classes, as JSON. The segmentor itself does not change.
+    The graph's input ``image`` is ``[B, C, H, W]``, float32. Its output is ``logits``,
+    ``[B, N, H, W]``, float32, or ``labels``, ``[B, H, W]``, int64. The file's metadata ``classes``
+    and ``palette`` are the names and the colours of the classes, as JSON. The segmentor itself does
+    not change.
 
     Args:
-        segmentor (BaseSegmentor): An ``EncoderDecoder`` on the CPU.
+        segmentor (BaseSegmentor): An ``EncoderDecoder`` on the CPU, with weights of float32. The
+            graph predicts whole images, also of a model whose ``test_cfg`` has ``mode='slide'``.
         path (str | Path): The file to write.
         shape (Sequence[int]): Height and width of the images in pixels.
         dynamic (bool): Whether the graph accepts images of any size in batches of any size.
@@ -106,23 +142,30 @@ def export_onnx(segmentor, path, shape, dynamic=False, opset=None, normalize=Fal
             Default: None.
         normalize (bool): Whether the graph normalises images itself. Default: False.
         force (bool): Whether to replace an existing file. Default: False.
+        labels (bool): Whether the graph ends in the label map, so that a server needs no code after
+            it. Default: False.
 
     Returns:
         list[Agreement]: One for each shape that was compared; with ``dynamic``, three sizes in two
         batch sizes each.
 
     Raises:
+        ImportError: A package of the extra ``export`` is not installed.
         OSError: The file cannot be written.
         ValueError: The model cannot be exported, or onnxruntime and PyTorch do not agree.
 
     Example:
-        >>> from mmseg_ctx.checkpoints.segmentor import load_segmentor
-        >>> export_onnx(load_segmentor(config, checkpoint), 'model.onnx', (512, 512))
+        >>> from mmseg_ctx.checkpoints import load_segmentor
+        >>> export_onnx(load_segmentor(config, checkpoint), 'model.onnx', (512, 512), labels=True)
     """
+    with needs_extra('export'):
+        for package in ('onnx', 'onnxscript', 'onnxruntime'):
+            import_module(package)
     height, width = _check_shape(shape)
     if opset is not None:
         check_int('opset', opset, minimum=18)
-    model = ImageToLogits(exportable(segmentor), normalize).eval()
+    _check_model(segmentor)
+    model = ImageToLogits(exportable(segmentor), normalize, labels).eval()
     with writing(path, force) as temporary:
         _write(model, temporary, (height, width), dynamic, opset, segmentor)
         shapes = _shapes_to_try(height, width) if dynamic else [(1, height, width)]
@@ -159,17 +202,15 @@ def compare(model, path, shapes):
 def _compare(model, session, image):
     with torch.no_grad():
         expected = model(image)
-    try:
-        (actual,) = session.run([OUTPUT], {INPUT: image.numpy()})
-    except Exception as error:  # onnxruntime has a class of its own for each status.
-        raise ValueError(f'onnxruntime fails on {tuple(image.shape)}: {error}') from error
+    with value_errors(f'onnxruntime fails on {tuple(image.shape)}'):
+        (actual,) = session.run([model.output], {INPUT: image.numpy()})
     actual = torch.from_numpy(actual)
     if actual.shape != expected.shape:
         raise ValueError(
             f'onnxruntime gives {tuple(actual.shape)} where PyTorch gives {tuple(expected.shape)}'
         )
-    same = actual.argmax(dim=1) == expected.argmax(dim=1)
-    difference = (actual - expected).abs().max().item()
+    difference = None if model.labels else (actual - expected).abs().max().item()
+    same = actual == expected if model.labels else actual.argmax(dim=1) == expected.argmax(dim=1)
     return Agreement(tuple(image.shape), difference, same.float().mean().item())
 
 
@@ -178,6 +219,23 @@ def _check_shape(shape):
     if len(shape) != 2:
         raise ValueError(f'shape must be height and width, got {shape!r}')
     return shape
+
+
+def _check_model(segmentor):
+    """Refuse another precision than float32, and say what a graph does not do."""
+    precisions = {weight.dtype for weight in segmentor.parameters()} - {torch.float32}
+    if precisions:
+        names = ', '.join(sorted(str(each).removeprefix('torch.') for each in precisions))
+        raise ValueError(
+            f'the model must have the precision float32, got weights of {names}; model.float() '
+            'converts them'
+        )
+    if segmentor.test_cfg.get('mode') == 'slide':
+        warnings.warn(
+            "the graph predicts whole images, although the model's test_cfg has mode='slide': a "
+            'server that wants sliding windows has to cut them itself',
+            stacklevel=3,
+        )
 
 
 def _shapes_to_try(height, width):
@@ -192,18 +250,15 @@ def _write(model, path, size, dynamic, opset, segmentor):
     dimensions = {
         axis: torch.export.Dim(name) for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))
     }
-    try:
-        with torch.no_grad():
-            model(image)
-    except Exception as error:  # Any layer may refuse the size.
-        raise ValueError(f'the model cannot read images of {size}: {error}') from error
+    with value_errors(f'the model cannot read images of {size}'), torch.no_grad():
+        model(image)
     try:
         with _quiet(), _resize_without_advice():
             program = torch.onnx.export(
                 model,
                 (image,),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[model.output],
                 dynamic_shapes=(dimensions,) if dynamic else None,
                 opset_version=opset,
                 dynamo=True,
@@ -224,12 +279,8 @@ def _write(model, path, size, dynamic, opset, segmentor):
 
 def _check_dynamic(shape):
     """Refuse a graph with a dimension that PyTorch has silently fixed."""
-    names = 'batch', 'channels', 'height', 'width'
-    fixed = [
-        f'{name} {size}'
-        for name, size in zip(names, shape, strict=True)
-        if name != 'channels' and isinstance(size, int)
-    ]
+    names = {'batch': shape[0], 'height': shape[2], 'width': shape[3]}
+    fixed = [f'{name} {size}' for name, size in names.items() if isinstance(size, int)]
     if fixed:
         raise ValueError(
             f'the model can only be exported without dynamic shapes: it fixes {", ".join(fixed)}'

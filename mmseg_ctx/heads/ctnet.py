@@ -22,7 +22,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.heads.base import ContextHead
-from mmseg_ctx.losses.head_losses import loss_modules, losses_of_logits
+from mmseg_ctx.losses.head_losses import losses_by_feat
 from mmseg_ctx.ops import at_least_float32, autocast_off
 from mmseg_ctx.utils.arguments import PositiveInt, validate_arguments
 from mmseg_ctx.utils.recording import show
@@ -271,8 +271,7 @@ class ContextTandemHead(ContextHead):
             ``loss_class_probability``.
         """
         features, probabilities = self.forward_context(inputs)
-        logits = self.cls_seg(features)
-        losses = losses_of_logits(self, logits, batch_data_samples, loss_modules(self))
+        losses = losses_by_feat(self, self.cls_seg(features), batch_data_samples)
         if self.loss_class_probability is not None:
             label = self._stack_batch_gt(batch_data_samples).squeeze(1)  # [B, H, W]
             losses[self.loss_class_probability.loss_name] = self.loss_class_probability(

@@ -39,7 +39,22 @@ def head_losses(head, *args, **kwargs):
     if kwargs or not _has_plain_loss(head) or not _is_softmax_alone(head, loss_modules(head)):
         return head.loss(*args, **kwargs)
     *inputs, samples, _ = args
-    logits = head.forward(*inputs)
+    return losses_by_feat(head, head.forward(*inputs), samples)
+
+
+def losses_by_feat(head, logits, samples):
+    """Return what ``head.loss_by_feat`` returns, without full-size logits where that is possible.
+
+    Args:
+        head (BaseDecodeHead): The head, whose ``loss_by_feat`` is ``BaseDecodeHead``'s.
+        logits (Tensor | ResizableLogits): ``[B, N, h, w]``.
+        samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
+
+    Returns:
+        dict[str, Tensor]: The losses by name, and ``acc_seg``.
+    """
+    if not _is_softmax_alone(head, loss_modules(head)):
+        return head.loss_by_feat(logits, samples)
     logits = logits.full('resize') if isinstance(logits, ResizableLogits) else logits
     return losses_of_logits(head, logits, label_of(head, samples), loss_modules(head))
 

@@ -11,6 +11,8 @@ from mmengine.logging import print_log
 from mmseg_ctx.ops.interpolation import Interpolation
 
 _TYPES = torch.float16, torch.bfloat16, torch.float32
+# A fake tensor, for instance, has no memory that a kernel could read.
+_PLAIN = torch.Tensor, torch.nn.Parameter
 
 
 def triton_kernels_for(*logits):
@@ -28,8 +30,7 @@ def triton_kernels_for(*logits):
         ModuleType | None: :mod:`mmseg_ctx.ops.triton_kernels` or None.
     """
     first = logits[0]
-    # A fake tensor has no memory that a kernel could read.
-    plain = all(type(each) in (torch.Tensor, torch.nn.Parameter) for each in logits)
+    plain = all(type(each) in _PLAIN for each in logits)
     if first.device.type != 'cuda' or not plain or os.environ.get('MMSEG_CTX_TRITON') == '0':
         return None
     if first.dtype not in _TYPES or any(each.dtype != first.dtype for each in logits):

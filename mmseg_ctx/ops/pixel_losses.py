@@ -192,9 +192,12 @@ class _PixelLosses(torch.autograd.Function):
         ctx.save_for_backward(logits, label, normaliser)
         ctx.save_for_forward(logits, label)
         ctx.mark_non_differentiable(normaliser, best)
+        ctx.set_materialize_grads(False)  # which would make zeros of the label's size
 
     @staticmethod
     def backward(ctx, grad, *_):
+        if grad is None:
+            return None, None, None
         gradient = _PixelLossesBackward.apply(grad, *ctx.saved_tensors, ctx.align_corners)
         return gradient, None, None
 

@@ -185,20 +185,20 @@ def _gradient_kernel(
     right_rest = _remainder(here, x, column_step, column_offset, column_divisor)
     row_scale, column_scale = 1.0 / row_divisor, 1.0 / column_divisor
     cells = logits + image * image_stride + index.to(tl.int64) * class_stride  # [1, N]
-    left_cells = cells + tl.maximum(x - 1, 0).to(tl.int64) * column_stride  # [X, N]
-    right_cells = cells + tl.minimum(x + 1, width - 1).to(tl.int64) * column_stride
-    cells += x.to(tl.int64) * column_stride
+    at_left = tl.maximum(x - 1, 0).to(tl.int64) * column_stride  # [X, 1]
+    at_here = x.to(tl.int64) * column_stride
+    at_right = tl.minimum(x + 1, width - 1).to(tl.int64) * column_stride
     first_row = tl.program_id(1) * rows
     above = tl.maximum(first_row - 1, 0).to(tl.int64) * row_stride
-    top_left = _finite_below(tl.load(left_cells + above, valid, 0.0))
-    top = _finite_below(tl.load(cells + above, valid, 0.0))
-    top_right = _finite_below(tl.load(right_cells + above, valid, 0.0))
+    top_left = _finite_below(tl.load(cells + (at_left + above), valid, 0.0))
+    top = _finite_below(tl.load(cells + (at_here + above), valid, 0.0))
+    top_right = _finite_below(tl.load(cells + (at_right + above), valid, 0.0))
     from_above = tl.zeros((CELLS, CLASSES), tl.float32)
     for y in range(first_row - 1, tl.minimum(first_row + rows, height)):
         below = tl.minimum(y + 1, height - 1).to(tl.int64) * row_stride
-        low_left = _finite_below(tl.load(left_cells + below, valid, 0.0))
-        low = _finite_below(tl.load(cells + below, valid, 0.0))
-        low_right = _finite_below(tl.load(right_cells + below, valid, 0.0))
+        low_left = _finite_below(tl.load(cells + (at_left + below), valid, 0.0))
+        low = _finite_below(tl.load(cells + (at_here + below), valid, 0.0))
+        low_right = _finite_below(tl.load(cells + (at_right + below), valid, 0.0))
         first = _first_target(y, row_step, row_offset, row_divisor, label_height)
         end = _first_target(y + 1, row_step, row_offset, row_divisor, label_height)
         end = tl.where(y < height - 1, end, label_height)
@@ -305,6 +305,13 @@ def _labels_kernel(
         tl.store(label + at, best.to(tl.int64), inside)
 
 
+def warp_options(block):
+    """Return how Triton is to compile the second kernel for blocks of so many classes."""
+    # For whole blocks ptxas would spill on some GPUs, in order to fit more programs.
+    limit = dict(maxnreg=160) if block == MOST_CLASSES and not torch.version.hip else {}
+    return dict(num_warps=1, **limit)
+
+
 def _sides(logits, label, align_corners):
     """Return step, offset and divisor of the positions of rows and of columns."""
     sides = []
@@ -369,7 +376,7 @@ def pixel_losses_backward(grad, logits, label, log_normaliser, align_corners):
             _gradient_kernel[programs, triton.cdiv(height, rows), batch](
                 grad, logits, label, log_normaliser, gradient, *logits.shape[1:],
                 *label.shape[1:], *logits.stride(), *_sides(logits, label, align_corners),
-                *grad.stride(), first, rows, cells, block, num_warps=1,
+                *grad.stride(), first, rows, cells, block, **warp_options(block),
             )  # fmt: skip
     return gradient
 

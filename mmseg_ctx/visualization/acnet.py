@@ -31,39 +31,39 @@ class Gates(NamedTuple):
     local: Tensor | None
 
 
-def read_context(head, shown, scene):
+def read_context(head, shown, prediction):
     """Return the :class:`Gates` of each block, coarsest first."""
     weights = [gate[0, 0].float().cpu() for gate in shown['gate']]
     local = [gate[0, 0].float().cpu() for gate in shown.get('local_gate', [])]
     blocks = []
     for number, (weight, finer) in enumerate(zip_longest(weights, local), start=1):
-        stride = round(scene.frame.padded_size[0] / weight.size(0))
+        stride = round(prediction.frame.padded_size[0] / weight.size(0))
         blocks.append(Gates(f'block {number} at 1/{stride}', weight, finer))
     return blocks
 
 
-def draw(figure, blocks, scene):
+def draw(figure, blocks, prediction):
     """Draw each global gate over the image, and below it the gate of the local context."""
     grid = figure.subplots(2, len(blocks), squeeze=False)
     for gates, (above, below) in zip(blocks, grid.T, strict=True):
-        _draw_gate(above, gates.weight, f'{gates.title}: global gate w', scene)
+        _draw_gate(above, gates.weight, f'{gates.title}: global gate w', prediction)
         if gates.local is None:
             below.set_axis_off()
         else:
-            _draw_gate(below, gates.local, f'{gates.title}: local gate 1 − w', scene)
+            _draw_gate(below, gates.local, f'{gates.title}: local gate 1 − w', prediction)
 
 
-def _draw_gate(axes, values, title, scene):
-    add_colour_bar(show_map(axes, values, title, scene.frame, scene.image, (0, 1)))
+def _draw_gate(axes, values, title, prediction):
+    add_colour_bar(show_map(axes, values, title, prediction.frame, prediction.image, (0, 1)))
 
 
-def read_pixel(blocks, scene, row, column):
+def read_pixel(blocks, prediction, row, column):
     """Return, for each block, its :class:`Gates`, w and 1 − w or None, at the pixel."""
     return [
         (
             gates,
             *(
-                None if gate is None else gate[scene.cell(row, column, gate.shape)].item()
+                None if gate is None else gate[prediction.cell(row, column, gate.shape)].item()
                 for gate in (gates.weight, gates.local)
             ),
         )
@@ -71,7 +71,7 @@ def read_pixel(blocks, scene, row, column):
     ]
 
 
-def describe_pixel(here, scene):
+def describe_pixel(here, prediction):
     """Return the gates at the pixel."""
     shares = ', '.join(f'{weight:.2f} in {gates.title}' for gates, weight, _ in here)
     return PixelTable(
@@ -86,9 +86,9 @@ def pixel_height(here):
     return 1.8
 
 
-def draw_pixel(figure, here, scene, row, column):
+def draw_pixel(figure, here, prediction, row, column):
     """Draw the global gate of each block over the image, and mark the pixel."""
     grid = figure.subplots(1, len(here), squeeze=False)[0]
     for axes, (gates, weight, _) in zip(grid, here, strict=True):
-        _draw_gate(axes, gates.weight, f'{gates.title}\nw = {weight:.2f}', scene)
-        mark_pixel(axes, *scene.seen_pixel(row, column))
+        _draw_gate(axes, gates.weight, f'{gates.title}\nw = {weight:.2f}', prediction)
+        mark_pixel(axes, *prediction.seen_pixel(row, column))

@@ -51,18 +51,19 @@ class Classifiers(NamedTuple):
     moves: Tensor
 
 
-def read_context(head, shown, scene):
+def read_context(head, shown, prediction):
     """Return the :class:`Classifiers`."""
     features = shown['features'][0]  # [1, d, h, w]
     logits = {name: shown[name][0] for name in ('prior', 'refined')}
-    if scene.label is not None:
-        label = _at_feature_size(scene.label, scene, features.shape[2:]).to(features.device)
-        logits['oracle'] = head.conv_seg.oracle_logits(features, label[None], 'image')
+    if prediction.label is not None:
+        label = _at_feature_size(prediction.label, prediction, features.shape[2:])[None]
+        label = label.to(features.device)
+        logits['oracle'] = head.conv_seg.oracle_logits(features, label, 'image')
     logits = {name: each[0].float().cpu() for name, each in logits.items()}
     predictions = {
-        name: predicted_labels(scene.resize(each))[0].numpy() for name, each in logits.items()
+        name: predicted_labels(prediction.resize(each))[0].numpy() for name, each in logits.items()
     }
-    predictions['refined'] = scene.predicted
+    predictions['refined'] = prediction.predicted
     rewritten = shown['classifier'][0][0].float().cpu()
     original = head.conv_seg.weight.detach().flatten(1).float().cpu()
     moves = 1 - F.cosine_similarity(original, rewritten, dim=1)
@@ -70,22 +71,22 @@ def read_context(head, shown, scene):
     return Classifiers(features, logits, predictions, original, rewritten, moves)
 
 
-def _at_feature_size(label, scene, size):
+def _at_feature_size(label, prediction, size):
     """Return a label map ``[H, W]`` at the features' size ``[h, w]``, with -1 where ignored."""
     label = torch.from_numpy(np.where(label == IGNORED, -1, label))[None]
-    (height, width), (bottom, right) = scene.frame
+    (height, width), (bottom, right) = prediction.frame
     label = resize_labels(label, (height, width))
     return resize_labels(F.pad(label, (0, right - width, 0, bottom - height), value=-1), size)[0]
 
 
-def draw(figure, classifiers, scene):
+def draw(figure, classifiers, prediction):
     """Draw the classifiers' predictions, how far the weights moved, and the weights by t-SNE."""
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
-    _draw_predictions(above, classifiers.predictions, scene)
+    _draw_predictions(above, classifiers.predictions, prediction)
     left, right = below.subplots(1, 2, width_ratios=(1, 1.4))
-    shown = _shown_classes(classifiers, scene)
-    _draw_moves(left, classifiers, shown, scene)
-    _draw_embedding(right, classifiers, shown, scene)
+    shown = _shown_classes(classifiers, prediction)
+    _draw_moves(left, classifiers, shown, prediction)
+    _draw_embedding(right, classifiers, shown, prediction)
 
 
 def label_maps(classifiers):
@@ -93,19 +94,19 @@ def label_maps(classifiers):
     return list(classifiers.predictions.values())
 
 
-def _draw_predictions(figure, predictions, scene):
+def _draw_predictions(figure, predictions, prediction):
     """Draw prior, refined and oracle prediction, and what changes from one to the next."""
     changes = [('prior', 'refined')]
     if 'oracle' in predictions:
         changes.append(('refined', 'oracle'))
     grid = figure.subplots(1, len(predictions) + len(changes))
-    for axes, (name, prediction) in zip(grid, predictions.items(), strict=False):
-        show_label(axes, prediction, scene.palette, f'{name}{_accuracy(prediction, scene.label)}')
+    for axes, (name, label) in zip(grid, predictions.items(), strict=False):
+        show_label(axes, label, prediction.palette, f'{name}{_accuracy(label, prediction.label)}')
     for axes, (before, after) in zip(grid[len(predictions) :], changes, strict=True):
         show_changes(
-            axes, predictions[before], predictions[after], scene.label, f'{before} → {after}'
+            axes, predictions[before], predictions[after], prediction.label, f'{before} → {after}'
         )
-    handles = changes_legend(scene.label is not None)
+    handles = changes_legend(prediction.label is not None)
     figure.legend(
         handles=handles,
         loc='outside lower right',
@@ -115,37 +116,37 @@ def _draw_predictions(figure, predictions, scene):
     )
 
 
-def _accuracy(prediction, label):
+def _accuracy(predicted, label):
     if label is None or (label == IGNORED).all():
         return ''
-    return f', {(prediction == label)[label != IGNORED].mean():.1%} right'
+    return f', {(predicted == label)[label != IGNORED].mean():.1%} right'
 
 
-def _shown_classes(classifiers, scene):
+def _shown_classes(classifiers, prediction):
     """Return the classes in the label and the predictions, by number."""
-    found = classes_in([scene.label, *label_maps(classifiers)]).tolist()
-    return [index for index in found if index < len(scene.classes)]
+    found = classes_in([prediction.label, *label_maps(classifiers)]).tolist()
+    return [index for index in found if index < len(prediction.classes)]
 
 
-def _draw_moves(axes, classifiers, shown, scene):
+def _draw_moves(axes, classifiers, shown, prediction):
     order = sorted(shown, key=lambda index: -classifiers.moves[index])[:BARS]
     show_bars(
         axes,
-        [scene.classes[index] for index in order],
+        [prediction.classes[index] for index in order],
         classifiers.moves[order].tolist(),
-        [scene.colour(index) for index in order],
+        [prediction.colour(index) for index in order],
         'how far each class’s weights moved',
         '1 − cosine of original and context-aware weights',
     )
 
 
-def _draw_embedding(axes, classifiers, shown, scene):
+def _draw_embedding(axes, classifiers, shown, prediction):
     """Draw features (dots), original weights (circles), rewritten weights (stars) by t-SNE."""
     from sklearn.manifold import TSNE
 
     features = classifiers.features  # [d, h, w]
-    label = scene.predicted if scene.label is None else scene.label
-    label = _at_feature_size(label, scene, features.shape[1:]).flatten()  # [h * w]
+    label = prediction.predicted if prediction.label is None else prediction.label
+    label = _at_feature_size(label, prediction, features.shape[1:]).flatten()  # [h * w]
     chosen = torch.isin(label, torch.tensor(shown)).nonzero().flatten()
     chosen = chosen[torch.linspace(0, len(chosen) - 1, min(PIXELS, len(chosen))).long()]
     pixels = features.flatten(1).T[chosen]  # [n, d]
@@ -155,8 +156,8 @@ def _draw_embedding(axes, classifiers, shown, scene):
     perplexity = min(30, (len(vectors) - 1) / 3)
     places = TSNE(perplexity=perplexity, init='pca', random_state=0).fit_transform(vectors)
     dots, circles, stars = np.split(places, [len(chosen), len(chosen) + len(shown)])
-    axes.scatter(*dots.T, s=12, c=[scene.colour(i) for i in label[chosen]], linewidths=0)
-    style = dict(c=[scene.colour(index) for index in shown], edgecolors='black', zorder=3)
+    axes.scatter(*dots.T, s=12, c=[prediction.colour(i) for i in label[chosen]], linewidths=0)
+    style = dict(c=[prediction.colour(index) for index in shown], edgecolors='black', zorder=3)
     axes.scatter(*circles.T, s=80, marker='o', linewidths=0.8, **style)
     axes.scatter(*stars.T, s=150, marker='*', linewidths=0.8, **style)
     axes.set_xticks([])
@@ -177,23 +178,26 @@ def _draw_embedding(axes, classifiers, shown, scene):
     )
 
 
-def read_pixel(classifiers, scene, row, column):
+def read_pixel(classifiers, prediction, row, column):
     """Return the logits ``[N]`` of each classifier at the pixel, by name, and the moves ``[N]``."""
-    logits = {name: scene.logits_at(each, row, column) for name, each in classifiers.logits.items()}
+    logits = {
+        name: prediction.logits_at(each, row, column) for name, each in classifiers.logits.items()
+    }
     return logits, classifiers.moves
 
 
-def describe_pixel(here, scene):
+def describe_pixel(here, prediction):
     """Return the logits at the pixel, and how far the weights of each class moved."""
     logits, moves = here
-    said = [f'{name}: {scene.classes[each.argmax()]}' for name, each in logits.items()]
+    said = [f'{name}: {prediction.classes[each.argmax()]}' for name, each in logits.items()]
     farthest = moves.argmax().item()
     return PixelTable(
         f'Class by {"; by ".join(said)}. Compare logits within one classifier only. In this image '
-        f'the weights of {scene.classes[farthest]} moved most: 1 − cosine = {moves[farthest]:.3f}.',
+        f'the weights of {prediction.classes[farthest]} moved most: '
+        f'1 − cosine = {moves[farthest]:.3f}.',
         ('class', *(f'logit by {name}' for name in logits), 'its weights moved'),
         [
-            [scene.classes[index], *(each[index].item() for each in (*logits.values(), moves))]
+            [prediction.classes[index], *(each[index].item() for each in (*logits.values(), moves))]
             for index in logits['refined'].argsort(descending=True).tolist()
         ],
     )
@@ -204,12 +208,12 @@ def pixel_height(here):
     return 2.6
 
 
-def draw_pixel(figure, here, scene, row, column):
+def draw_pixel(figure, here, prediction, row, column):
     """Draw the logits of the classes that the refined classifier prefers, and their moves."""
     logits, moves = here
     order = logits['refined'].argsort(descending=True)[:PIXEL_BARS].tolist()
-    names = [scene.classes[index] for index in order]
-    colours = [scene.colour(index) for index in order]
+    names = [prediction.classes[index] for index in order]
+    colours = [prediction.colour(index) for index in order]
     values = {**logits, 'weights moved': moves}
     grid = figure.subplots(1, len(values), sharey=True)
     for axes, (title, numbers) in zip(grid, values.items(), strict=True):

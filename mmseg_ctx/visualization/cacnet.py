@@ -47,7 +47,7 @@ class WeightedFeatures(NamedTuple):
     kernels: Tensor
 
 
-def read_context(head, shown, scene):
+def read_context(head, shown, prediction):
     """Return the :class:`WeightedFeatures` of each context-adaptive convolution."""
     names = 'features', 'weights', 'kernels'
     tensors = [[each[0].float().cpu() for each in shown[name]] for name in names]
@@ -61,12 +61,12 @@ def read_context(head, shown, scene):
     return found
 
 
-def draw(figure, convolutions, scene):
+def draw(figure, convolutions, prediction):
     """Draw, for each module, the four channels whose weights vary most over the image."""
     parts = figure.subfigures(1, len(convolutions), squeeze=False, wspace=0.02)[0]
     for part, convolution in zip(parts, convolutions, strict=True):
         part.suptitle(convolution.title, fontsize=SMALL + 2)
-        _draw_convolution(part, convolution, scene.frame)
+        _draw_convolution(part, convolution, prediction.frame)
 
 
 def _draw_convolution(figure, convolution, frame):
@@ -93,21 +93,21 @@ def _draw_convolution(figure, convolution, frame):
         axes.set_ylabel(title, fontsize=SMALL + 1)
 
 
-def read_pixel(convolutions, scene, row, column):
+def read_pixel(convolutions, prediction, row, column):
     """Return, for each module, its :class:`WeightedFeatures`, W ``[C]`` at the pixel, and channels.
 
     These are those of the largest weights, largest first, and of the smallest, smallest first.
     """
     found = []
     for convolution in convolutions:
-        cell = scene.cell(row, column, convolution.weights.shape[1:])
+        cell = prediction.cell(row, column, convolution.weights.shape[1:])
         weights = convolution.weights[(..., *cell)]  # [C]
         order = weights.argsort(descending=True, stable=True).tolist()
         found.append((convolution, weights, order[:PIXEL_CHANNELS], order[::-1][:PIXEL_CHANNELS]))
     return found
 
 
-def describe_pixel(here, scene):
+def describe_pixel(here, prediction):
     """Return the weights of these channels at the pixel."""
     sentences, rows = [], []
     for module, (_, weights, most, least) in enumerate(here, start=1):
@@ -125,7 +125,7 @@ def pixel_height(here):
     return 2.7 * len(here)
 
 
-def draw_pixel(figure, here, scene, row, column):
+def draw_pixel(figure, here, prediction, row, column):
     """Draw W of the most and least amplified channels, and their kernels; mark the pixel."""
     parts = figure.subfigures(len(here), 1, squeeze=False)[:, 0]
     for module, (part, each) in enumerate(zip(parts, here, strict=True), start=1):
@@ -138,8 +138,8 @@ def draw_pixel(figure, here, scene, row, column):
         for index, (channel, (above, below)) in enumerate(zip(most + least, grid.T, strict=True)):
             title = f'channel {channel}\nW = {values[channel]:.2f}'
             maps, limits = convolution.weights[channel], (0, convolution.limit)
-            weights = show_map(above, maps, title, scene.frame, limits=limits)
-            mark_pixel(above, *scene.seen_pixel(row, column))
+            weights = show_map(above, maps, title, prediction.frame, limits=limits)
+            mark_pixel(above, *prediction.seen_pixel(row, column))
             kernel = show_kernels(below, kernels[index : index + 1], '', limit=limit)
         add_colour_bar(weights)
         add_colour_bar(kernel)

@@ -4,16 +4,16 @@ The sheet of a head is the file here with the name of the head's own file in ``h
 without one gets ``plain.py``. A head in CAC has two. A sheet defines, for its part of the figure:
 
 - ``TITLE`` and ``EXPLANATION``, which stand above it, and ``HEIGHT``, in inches without them;
-- ``read_context(head, shown, scene)``: what the head computed, from what it showed of itself, see
-  :func:`mmseg_ctx.utils.recording.recording`;
-- ``draw(figure, context, scene)``, where ``context`` is the result of ``read_context``;
+- ``read_context(head, shown, prediction)``: what the head computed, from what it showed of itself,
+  see :func:`mmseg_ctx.utils.recording.recording`;
+- ``draw(figure, context, prediction)``, where ``context`` is the result of ``read_context``;
 
 and for a pixel of the original image, on the page of ``tools/explore.py``:
 
-- ``read_pixel(context, scene, row, column)``: what the head computed there;
-- ``describe_pixel(here, scene)``: a :class:`~mmseg_ctx.visualization.panels.PixelTable`, where
+- ``read_pixel(context, prediction, row, column)``: what the head computed there;
+- ``describe_pixel(here, prediction)``: a :class:`~mmseg_ctx.visualization.panels.PixelTable`, where
   ``here`` is the result of ``read_pixel``;
-- ``pixel_height(here)``, in inches, and ``draw_pixel(figure, here, scene, row, column)``.
+- ``pixel_height(here)``, in inches, and ``draw_pixel(figure, here, prediction, row, column)``.
 """
 
 from importlib import import_module
@@ -45,12 +45,12 @@ class Context(NamedTuple):
     """What a decode head computed for one image.
 
     Attributes:
-        scene (Prediction): The image and the prediction.
+        prediction (Prediction): The image and the prediction.
         methods (list[tuple[module, object]]): For each context method in the head, its sheet and
             the result of the sheet's ``read_context``.
     """
 
-    scene: Prediction
+    prediction: Prediction
     methods: list
 
 
@@ -94,9 +94,10 @@ def read_context(segmentor, item, dataset_meta):
     head = last_head(segmentor)
     ignore_index = getattr(head, 'ignore_index', IGNORED)
     with recording(head, _own_head(head)) as shown:
-        scene = predict(segmentor, item, dataset_meta, ignore_index)
+        prediction = predict(segmentor, item, dataset_meta, ignore_index)
     methods = find_methods(head)
-    return Context(scene, [(each, each.read_context(head, shown, scene)) for each in methods])
+    read = [(sheet, sheet.read_context(head, shown, prediction)) for sheet in methods]
+    return Context(prediction, read)
 
 
 def draw_context(segmentor, item, dataset_meta):
@@ -117,24 +118,24 @@ def draw_context(segmentor, item, dataset_meta):
         >>> figure = draw_context(segmentor, dataset[0], dataset.metainfo)
         >>> figure.savefig('context.png', dpi=150)
     """
-    scene, methods = read_context(segmentor, item, dataset_meta)
-    methods = methods or [(plain, plain.read_context(last_head(segmentor), {}, scene))]
-    labels = [scene.predicted, scene.label]
+    prediction, methods = read_context(segmentor, item, dataset_meta)
+    methods = methods or [(plain, plain.read_context(last_head(segmentor), {}, prediction))]
+    labels = [prediction.predicted, prediction.label]
     for sheet, context in methods:
         labels += sheet.label_maps(context) if sheet is cac else []
-    entries = class_entries(labels, scene.classes, scene.palette)
+    entries = class_entries(labels, prediction.classes, prediction.palette)
     legend_height = 0.3 + 0.22 * -(-len(entries) // LEGEND_COLUMNS)
     heights = [TOP_HEIGHT, *(sheet.HEIGHT + HEADER_HEIGHT for sheet, _ in methods), legend_height]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout='constrained')
     figure.get_layout_engine().set(h_pad=0.07)
     top, *parts, bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
-    _draw_top(top, scene)
+    _draw_top(top, prediction)
     for part, (sheet, context) in zip(parts, methods, strict=True):
         above, below = part.subfigures(2, 1, height_ratios=(HEADER_HEIGHT, sheet.HEIGHT))
         above.text(0.5, 0.95, sheet.TITLE, ha='center', va='top', fontsize=12)
         style = dict(ha='center', va='bottom', fontsize=SMALL, color='0.35')
         above.text(0.5, 0.1, sheet.EXPLANATION, **style)
-        sheet.draw(below, context, scene)
+        sheet.draw(below, context, prediction)
     bottom.legend(handles=entries, loc='center', ncols=LEGEND_COLUMNS, fontsize=9, frameon=False)
     return figure
 
@@ -147,10 +148,10 @@ def to_picture(figure, dpi=100):
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_top(figure, scene):
-    labels = {'ground truth': scene.label, 'prediction': scene.predicted}
+def _draw_top(figure, prediction):
+    labels = {'ground truth': prediction.label, 'prediction': prediction.predicted}
     labels = {title: label for title, label in labels.items() if label is not None}
     first, *others = figure.subplots(1, 1 + len(labels))
-    show_picture(first, scene.image, 'image')
+    show_picture(first, prediction.image, 'image')
     for axes, (title, label) in zip(others, labels.items(), strict=True):
-        show_label(axes, label, scene.palette, title)
+        show_label(axes, label, prediction.palette, title)

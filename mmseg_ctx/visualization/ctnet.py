@@ -38,7 +38,7 @@ class ClassAttention(NamedTuple):
     vectors_are_classes: bool
 
 
-def read_context(head, shown, scene):
+def read_context(head, shown, prediction):
     """Return the :class:`ClassAttention`."""
     loss = head.loss_class_probability
     supervised = loss is not None and loss.loss_weight > 0
@@ -47,12 +47,13 @@ def read_context(head, shown, scene):
         return ClassAttention(probabilities, None, [], False)
     attention = shown['attention'][0][0].cpu()
     if supervised and head.mode == 'tandem':
-        return ClassAttention(probabilities, attention, list(scene.classes), True)
+        names = list(prediction.classes[: len(attention)])
+        return ClassAttention(probabilities, attention, names, True)
     vectors = [f'vector {index}' for index in range(len(attention))]
     return ClassAttention(probabilities, attention, vectors, False)
 
 
-def draw(figure, context, scene):
+def draw(figure, context, prediction):
     """Draw the class probabilities, and the attention to some vectors.
 
     Where the vectors stand for classes, these are the most probable classes; otherwise, the vectors
@@ -60,13 +61,15 @@ def draw(figure, context, scene):
     """
     left, right = figure.subfigures(1, 2, width_ratios=(1, 2), wspace=0.02)
     if context.attention is not None:
-        mean = scene.frame.inside(context.attention).mean(dim=(1, 2))  # [N]
+        mean = prediction.frame.inside(context.attention).mean(dim=(1, 2))  # [N]
         scores = context.probabilities if context.vectors_are_classes else mean
-        _draw_attention(right, _largest(scores, MAPS), context, scene)
+        _draw_attention(right, _largest(scores, MAPS), context, prediction)
     if context.probabilities is not None:
-        _draw_probabilities(left.subplots(), context.probabilities, scene)
+        _draw_probabilities(left.subplots(), context.probabilities, prediction)
     elif context.attention is not None:
-        _draw_shares(left.subplots(), context, mean, scene, 'mean attention', 'share of attention')
+        _draw_shares(
+            left.subplots(), context, mean, prediction, 'mean attention', 'share of attention'
+        )
     else:
         left.text(0.5, 0.5, NO_CONTEXT, ha='center', va='center')
 
@@ -75,46 +78,47 @@ def _largest(scores, count):
     return scores.argsort(descending=True)[:count].tolist()
 
 
-def _draw_probabilities(axes, probabilities, scene):
+def _draw_probabilities(axes, probabilities, prediction):
     order = _largest(probabilities, BARS)
-    present = set() if scene.label is None else set(scene.label.ravel().tolist())
+    present = set() if prediction.label is None else set(prediction.label.ravel().tolist())
     show_bars(
         axes,
-        [f'{scene.classes[index]}{" ●" if index in present else ""}' for index in order],
+        [f'{prediction.classes[index]}{" ●" if index in present else ""}' for index in order],
         probabilities[order].tolist(),
-        [scene.colour(index) for index in order],
+        [prediction.colour(index) for index in order],
         'class probabilities',
         'probability' + ('\n(● in the ground truth)' if present else ''),
     )
 
 
-def _draw_shares(axes, context, shares, scene, title, unit):
+def _draw_shares(axes, context, shares, prediction, title, unit):
     """Draw the shares of attention ``[N]`` of the vectors that get most."""
     order = _largest(shares, BARS)
     names = [context.vectors[index] for index in order]
-    colours = [scene.colour(i) if context.vectors_are_classes else NEUTRAL for i in order]
+    colours = [prediction.colour(i) if context.vectors_are_classes else NEUTRAL for i in order]
     show_bars(axes, names, shares[order].tolist(), colours, title, unit)
 
 
-def _draw_attention(figure, order, context, scene):
+def _draw_attention(figure, order, context, prediction):
     grid = figure.subplots(2, -(-len(order) // 2), squeeze=False)
     for axes in grid.ravel()[len(order) :]:
         axes.set_axis_off()
     for axes, index in zip(grid.ravel(), order, strict=False):
         shares = context.attention[index]
-        limits = 0, scene.frame.inside(shares).max().item()
+        limits = 0, prediction.frame.inside(shares).max().item()
         title = f'share of attention: {context.vectors[index]}'
-        add_colour_bar(show_map(axes, shares, title, scene.frame, scene.image, limits))
+        add_colour_bar(show_map(axes, shares, title, prediction.frame, prediction.image, limits))
 
 
-def read_pixel(context, scene, row, column):
+def read_pixel(context, prediction, row, column):
     """Return the :class:`ClassAttention`, and the pixel's shares of attention, ``[N]`` or None."""
     if context.attention is None:
         return context, None
-    return context, context.attention[(..., *scene.cell(row, column, context.attention.shape[1:]))]
+    cell = prediction.cell(row, column, context.attention.shape[1:])
+    return context, context.attention[(..., *cell)]
 
 
-def describe_pixel(here, scene):
+def describe_pixel(here, prediction):
     """Return the pixel's attention to each vector, and the probability of each class."""
     context, attention = here
     shares = dict(
@@ -122,7 +126,8 @@ def describe_pixel(here, scene):
     )
     probabilities = {}
     if context.probabilities is not None:
-        probabilities = dict(zip(scene.classes, context.probabilities.tolist(), strict=True))
+        # There may be names of more classes.
+        probabilities = dict(zip(prediction.classes, context.probabilities.tolist(), strict=False))
     rows = [[name, shares.get(name), probabilities.get(name)] for name in shares | probabilities]
     rows.sort(key=lambda row: -max(row[1] or 0, row[2] or 0))
     sentence = 'This head has no spatial context: all pixels share the class probabilities.'
@@ -139,7 +144,7 @@ def pixel_height(here):
     return 3.0
 
 
-def draw_pixel(figure, here, scene, row, column):
+def draw_pixel(figure, here, prediction, row, column):
     """Draw the shares of attention beside the class probabilities."""
     context, attention = here
     if attention is None and context.probabilities is None:
@@ -149,8 +154,8 @@ def draw_pixel(figure, here, scene, row, column):
     if attention is None:
         left.set_axis_off()
     else:
-        _draw_shares(left, context, attention, scene, 'attention of this pixel', 'share')
+        _draw_shares(left, context, attention, prediction, 'attention of this pixel', 'share')
     if context.probabilities is None:
         right.set_axis_off()
     else:
-        _draw_probabilities(right, context.probabilities, scene)
+        _draw_probabilities(right, context.probabilities, prediction)

@@ -50,7 +50,7 @@ class Scale(NamedTuple):
     response: Tensor
 
 
-def read_context(head, shown, scene):
+def read_context(head, shown, prediction):
     """Return the :class:`Scale` of each branch."""
     scales = []
     for filters, response in zip(shown['filters'], shown['response'], strict=True):
@@ -62,30 +62,30 @@ def read_context(head, shown, scene):
     return scales
 
 
-def draw(figure, scales, scene):
+def draw(figure, scales, prediction):
     """Draw the mean response of each scale, and the responses and filters of some channels."""
     parts = figure.subfigures(1, len(scales), squeeze=False, wspace=0.02)[0]
     for part, scale in zip(parts, scales, strict=True):
         part.suptitle(f'{scale.size} filters, {scale.origin}', fontsize=SMALL + 2)
-        channels = most_varied(scene.frame.inside(scale.response), CHANNELS)
+        channels = most_varied(prediction.frame.inside(scale.response), CHANNELS)
         # The narrow row keeps the numbers of a colour bar off the titles below it.
         cells = part.add_gridspec(4, len(channels), height_ratios=(2.2, 0.1, 1, 1))
         mean = scale.response.mean(dim=0)
         title = 'response, mean of channels'
         axes = part.add_subplot(cells[0, :])
-        add_colour_bar(show_map(axes, mean, title, scene.frame, scene.image))
-        _draw_channels(part, cells, scale, channels, scene)
+        add_colour_bar(show_map(axes, mean, title, prediction.frame, prediction.image))
+        _draw_channels(part, cells, scale, channels, prediction)
 
 
-def _draw_channels(figure, cells, scale, channels, scene):
+def _draw_channels(figure, cells, scale, channels, prediction):
     """Draw the responses of channels, and below each of them its filter."""
     responses, filters = scale.response[channels], scale.filters[channels]
-    limits = 0, scene.frame.inside(responses).max().item()
+    limits = 0, prediction.frame.inside(responses).max().item()
     limit = filters.abs().max().item()
     for column, channel in enumerate(channels):
         above, below = (figure.add_subplot(cells[row, column]) for row in (2, 3))
         response = show_map(
-            above, responses[column], f'channel {channel}', scene.frame, limits=limits
+            above, responses[column], f'channel {channel}', prediction.frame, limits=limits
         )
         kernel = show_kernels(below, filters[column : column + 1], '', limit=limit)
         if column == 0:
@@ -113,9 +113,9 @@ class ScalesHere(NamedTuple):
     channel_responses: Tensor
 
 
-def read_pixel(scales, scene, row, column):
+def read_pixel(scales, prediction, row, column):
     """Return the :class:`ScalesHere` at the pixel."""
-    cell = scene.cell(row, column, scales[0].response.shape[1:])
+    cell = prediction.cell(row, column, scales[0].response.shape[1:])
     here = torch.stack([scale.response[(..., *cell)] for scale in scales])  # [len(scales), C]
     responses = here.mean(dim=1)
     largest = responses.argmax().item()
@@ -123,7 +123,7 @@ def read_pixel(scales, scene, row, column):
     return ScalesHere(scales, responses, largest, order, here[largest])
 
 
-def describe_pixel(here, scene):
+def describe_pixel(here, prediction):
     """Return the responses at the pixel."""
     largest, response = here.scales[here.largest].size, here.responses[here.largest]
     return PixelTable(
@@ -141,7 +141,7 @@ def pixel_height(here):
     return 3.7
 
 
-def draw_pixel(figure, here, scene, row, column):
+def draw_pixel(figure, here, prediction, row, column):
     """Draw the mean response of each scale, and the map and filters of the largest."""
     above, below = figure.subfigures(2, 1, height_ratios=(2.2, 1.5))
     left, right = above.subplots(1, 2, width_ratios=(1, 1.3))
@@ -150,8 +150,9 @@ def draw_pixel(figure, here, scene, row, column):
     show_bars(left, sizes, here.responses.tolist(), colours, 'filters', 'mean response here')
     scale = here.scales[here.largest]
     title = f'mean response of the {scale.size} filters'
-    add_colour_bar(show_map(right, scale.response.mean(dim=0), title, scene.frame, scene.image))
-    mark_pixel(right, *scene.seen_pixel(row, column))
+    mean = scale.response.mean(dim=0)
+    add_colour_bar(show_map(right, mean, title, prediction.frame, prediction.image))
+    mark_pixel(right, *prediction.seen_pixel(row, column))
     title = f'{scale.size} filters that respond most here, {scale.origin}'
     below.suptitle(title, fontsize=SMALL + 1)
     filters = scale.filters[here.channels]

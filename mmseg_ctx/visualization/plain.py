@@ -12,12 +12,11 @@ EXPLANATION = (
 HEIGHT, COLUMNS = 4.6, 4
 
 
-def read_context(head, shown, scene):
+def read_context(head, shown, prediction):
     """Return the confidence ``[H, W]`` and the mean of each map ``[h, w]``, by title."""
-    logits = scene.logits  # [N, H, W], or the probability of class 1
-    binary = logits.size(0) == 1
-    probabilities = torch.cat([1 - logits, logits]) if binary else logits.float().softmax(dim=0)
-    maps = dict(confidence=probabilities.amax(dim=0).cpu())
+    # Row by row, since the memory may not hold a second copy of an image's logits.
+    confidence = torch.stack([_confidence(row) for row in prediction.logits.unbind(1)])  # [H, W]
+    maps = dict(confidence=confidence.cpu())
     for name, tensors in shown.items():
         for index, tensor in enumerate(tensors, start=1):
             if tensor.dim() == 4:
@@ -26,12 +25,19 @@ def read_context(head, shown, scene):
     return maps
 
 
-def draw(figure, maps, scene):
+def _confidence(logits):
+    """Return the probability of the best class, of logits ``[N, W]`` or of one probability."""
+    if logits.size(0) == 1:
+        return torch.maximum(logits, 1 - logits)[0]
+    return logits.float().softmax(dim=0).amax(dim=0)
+
+
+def draw(figure, maps, prediction):
     """Draw the confidence and the first maps over the image."""
-    _draw_maps(figure, dict(list(maps.items())[: 2 * COLUMNS]), scene)
+    _draw_maps(figure, dict(list(maps.items())[: 2 * COLUMNS]), prediction)
 
 
-def _draw_maps(figure, maps, scene):
+def _draw_maps(figure, maps, prediction):
     columns = min(len(maps), COLUMNS)
     grid = figure.subplots(-(-len(maps) // columns), columns, squeeze=False).ravel()
     for axes in grid:
@@ -41,21 +47,21 @@ def _draw_maps(figure, maps, scene):
         if title == 'confidence':  # of the original image, which is not padded
             add_colour_bar(show_map(axes, values, title, limits=(0, 1)))
         else:
-            add_colour_bar(show_map(axes, values, title, scene.frame, scene.image))
+            add_colour_bar(show_map(axes, values, title, prediction.frame, prediction.image))
     return grid
 
 
-def read_pixel(maps, scene, row, column):
+def read_pixel(maps, prediction, row, column):
     """Return each map and its value at the pixel, by title."""
     return {
-        title: (values, values[scene.cell(row, column, values.shape)].item())
+        title: (values, values[prediction.cell(row, column, values.shape)].item())
         if title != 'confidence'
         else (values, values[row, column].item())
         for title, values in maps.items()
     }
 
 
-def describe_pixel(here, scene):
+def describe_pixel(here, prediction):
     """Return the values at the pixel."""
     values = [[title, value] for title, (_, value) in here.items()]
     sentence = f'The probability of the predicted class is {values[0][1]:.2f}.'
@@ -67,10 +73,10 @@ def pixel_height(here):
     return 1.8 * -(-min(len(here), 2 * COLUMNS) // COLUMNS)
 
 
-def draw_pixel(figure, here, scene, row, column):
+def draw_pixel(figure, here, prediction, row, column):
     """Draw the maps, and mark the pixel."""
     maps = {title: values for title, (values, _) in list(here.items())[: 2 * COLUMNS]}
-    first, *others = _draw_maps(figure, maps, scene)
+    first, *others = _draw_maps(figure, maps, prediction)
     mark_pixel(first, row, column)
     for axes in others[: len(maps) - 1]:
-        mark_pixel(axes, *scene.seen_pixel(row, column))
+        mark_pixel(axes, *prediction.seen_pixel(row, column))

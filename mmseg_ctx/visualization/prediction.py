@@ -123,8 +123,8 @@ class Prediction(NamedTuple):
             column (int): The pixel's column.
         """
         resized = self.resize(logits)
-        row_weights, rows = resized.rows[0].tile(row, 1)
-        column_weights, columns = resized.columns[0].tile(column, 1)
+        row_weights, rows = resized.rows.tile(row, 1)
+        column_weights, columns = resized.columns.tile(column, 1)
         return (row_weights @ logits[:, rows, columns] @ column_weights.T).flatten()
 
 

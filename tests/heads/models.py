@@ -58,12 +58,6 @@ def build_random(name, device='cpu', **arguments):
     return randomize(build(name, **arguments)).to(device)
 
 
-def last_head(model):
-    """Return the head whose logits are the model's."""
-    heads = model.decode_head
-    return heads[-1] if isinstance(heads, nn.ModuleList) else heads
-
-
 def freeze_norms(model):
     """Let batch norms use and keep their statistics, as ``norm_eval=True`` does."""
     for module in model.modules():

@@ -11,6 +11,7 @@ from torch import nn
 from torch._inductor import config as inductor
 
 from mmseg_ctx.export import export_onnx
+from mmseg_ctx.utils.models import last_head
 from tests.export.test_onnx import expected_logits, run
 from tests.heads.models import (
     CLASSES,
@@ -22,7 +23,6 @@ from tests.heads.models import (
     flat,
     freeze_norms,
     labels,
-    last_head,
     losses_and_gradients,
     losses_of,
     total,

@@ -91,3 +91,26 @@ def test_reads_no_value_of_a_tensor():
 def test_tiles_have_pixels(kind, depth):
     rows, columns = tile_size(depth, 512, 1024, torch.device(kind))
     assert np.all(np.array([rows, columns]) >= 1)
+
+
+@pytest.mark.parametrize('numbers', [(5,), (5, 8, 3), (4, 4, 4, 4)])
+def test_join_adds_maps_of_windows(numbers):
+    windows = [torch.randn(number, dtype=torch.float64) for number in numbers]
+    sides = [
+        Interpolation.identity(number, VALUES).resize(20, align_corners=False).place(start, 40)
+        for number, start in zip(numbers, range(0, 20, 6), strict=False)
+    ]
+    expected = sum(dense(side) @ window for side, window in zip(sides, windows, strict=True))
+    joined = Interpolation.join(sides)
+    torch.testing.assert_close(dense(joined, 7) @ torch.cat(windows), expected)
+    values = torch.cat(windows)[joined.index] * joined.weights
+    torch.testing.assert_close(values.sum(1), expected)
+
+
+def test_a_chain_of_real_tensors_is_made_once_and_never_of_fake_ones():
+    first, second = (Interpolation.identity(9, torch.zeros(())).resize(31, True) for _ in '12')
+    assert first.weights is second.weights
+    with FakeTensorMode():
+        fake = Interpolation.identity(9, torch.zeros(())).resize(31, True)
+    assert type(fake.weights) is not torch.Tensor
+    assert type(Interpolation.identity(9, torch.zeros(())).weights) is torch.Tensor

@@ -1,5 +1,8 @@
 """Losses of pixels, beside PyTorch's operations at full size."""
 
+import sys
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import grad, jvp, vmap
 
+from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.ops import ResizableLogits, pixel_losses, upsampled_cross_entropy
-from tests.helpers import assert_relative
+from tests.helpers import Uploads, assert_relative
 
+MODULE = sys.modules[pixel_losses.__module__]  # the package has a function of its name
 SIDE = st.integers(1, 23)
 
 
@@ -173,3 +178,129 @@ def test_resizable_logits_are_for_whom_that_calls_pytorch():
     resized = F.interpolate(ResizableLogits(logits), label.shape[1:], mode='bilinear')
     actual = F.cross_entropy(resized, label, ignore_index=255)
     torch.testing.assert_close(actual, naive(logits, label))
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+def test_on_a_device(align_corners, device):
+    logits, label = (
+        each.to(device) for each in example(2, 150, (16, 16), (96, 131), torch.float32)
+    )
+    logits.requires_grad_()
+    losses, best = pixel_losses(logits, label, align_corners)
+    full = F.interpolate(logits, label.shape[1:], mode='bilinear', align_corners=align_corners)
+    expected = F.cross_entropy(full, label, ignore_index=255, reduction='none')
+    assert_relative(losses.detach(), expected.detach(), 1e-5)
+    assert (best != full.argmax(1)).float().mean() < 1e-4
+    gradients = (torch.autograd.grad(each.mean(), logits)[0] for each in (losses, expected))
+    assert_relative(*gradients, 1e-4)
+
+
+@pytest.mark.parametrize('tile', [(1, 1), (61, 67), (100, 5)])
+@pytest.mark.parametrize('threads', [1, 3])
+def test_neither_tiles_nor_threads_matter(tile, threads, monkeypatch):
+    logits, label = example(small=(8, 8), size=(61, 67))
+    logits.requires_grad_()
+    losses, best = pixel_losses(logits, label)
+    gradient = torch.autograd.grad(losses.sum(), logits)[0]
+    monkeypatch.setattr(MODULE, 'tile_size', lambda *_: tile)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        actual, actual_best = pixel_losses(logits, label)
+        first, second = (
+            torch.autograd.grad(actual.sum(), logits, retain_graph=True)[0] for _ in '12'
+        )
+        assert torch.get_num_threads() == threads
+        news = []
+        thread = threading.Thread(target=lambda: news.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert news == [threads]  # as before, where a thread starts later
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(actual, losses)
+    assert torch.equal(actual_best, best)
+    torch.testing.assert_close(first, gradient)
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
+def test_threads_work_in_the_callers_mode(mode, monkeypatch):
+    logits, label = example()
+    logits.requires_grad_()
+    expected = pixel_losses(logits, label)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+    with mode():
+        actual = pixel_losses(logits, label)
+    monkeypatch.undo()
+    torch.testing.assert_close(actual[0], expected[0].detach())
+    assert not actual[0].requires_grad
+
+
+def test_fast_matrix_products_are_not_used():
+    logits, label = example(1, 64, (32, 32), (64, 64), torch.float32)
+    expected = pixel_losses(logits, label)[0]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('medium')  # bfloat16, on a CPU that has it
+    try:
+        actual = pixel_losses(logits, label)[0]
+        assert torch.get_float32_matmul_precision() == 'medium'
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    logits, label = example(dtype=dtype)
+    logits.requires_grad_()
+    with torch.autocast('cpu', dtype):
+        loss, _ = upsampled_cross_entropy(logits, label)
+    loss.backward()
+    expected = naive(logits.double(), label, reduction='sum') / label.numel()
+    assert loss.dtype == torch.float32
+    assert logits.grad.dtype == dtype
+    assert_relative(loss.detach(), expected.detach(), 1e-6)
+
+
+def test_holds_no_full_size_tensor():
+    logits, label = example(2, 64, (32, 32), (256, 256), torch.float32)
+    logits.requires_grad_()
+    full = 4 * 2 * 64 * 256 * 256
+
+    def steps(loss):
+        def step():
+            loss(logits, label).backward()
+            logits.grad = None
+
+        return step
+
+    assert peak_memory(steps(naive)) > 2 * full
+    assert peak_memory(steps(lambda *args: pixel_losses(*args)[0].mean())) < full / 4
+
+
+def test_compiles_into_one_graph():
+    logits, label = example(dtype=torch.float32)
+    logits.requires_grad_()
+    compiled = torch.compile(upsampled_cross_entropy, fullgraph=True, backend='aot_eager')
+    loss, share = compiled(logits, label, with_accuracy=True)
+    gradient = torch.autograd.grad(loss, logits)[0]
+    expected, expected_share = upsampled_cross_entropy(logits, label, with_accuracy=True)
+    torch.testing.assert_close((loss, share), (expected, expected_share))
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
+
+
+def test_waits_for_no_device_and_copies_nothing_to_it():
+    # What the operations do inside is hidden from a graph, so they are called here undecorated.
+    logits = torch.empty(2, 5, 8, 8, device='meta')  # a device of which no value can be read
+    label = torch.empty(2, 61, 67, dtype=torch.long, device='meta')
+    with Uploads() as uploads:
+        loss, share = upsampled_cross_entropy(
+            logits, label, label.new_empty(5, dtype=torch.float), with_accuracy=True
+        )
+        losses, normaliser, best = MODULE._forward._init_fn(logits, label, False)
+        gradient = MODULE._backward._init_fn(losses, logits, label, normaliser, False)
+    assert uploads.found == []
+    assert (loss.shape, share.shape) == ((), (1,))
+    assert losses.shape == normaliser.shape == best.shape == label.shape
+    assert gradient.shape == logits.shape

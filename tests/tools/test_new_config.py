@@ -249,6 +249,13 @@ def remove(path):
         (lambda: Path('data/labels/train/0.png').write_bytes(b''), [], 'cannot be read'),
         (lambda: Path('new.py').touch(), [], 'new.py exists; --force overwrites it'),
         (lambda: None, ['--method', 'cac'], "invalid choice: 'cac'"),
+        (lambda: None, ['--ignore', '1,2'], "a colour as R,G,B, got '1,2'"),
+        (lambda: None, ['--val-share', '2'], "between 0 and 1, got '2'"),
+        (
+            lambda: Image.open('data/labels/train/0.png').save('data/labels/train/0.png', 'jpeg'),
+            [],
+            'labels/train/0.png is a JPEG file',
+        ),
         (lambda: Path('data/classes.txt').write_text('a\na\n'), [], "the class 'a' twice"),
     ],
 )
@@ -302,6 +309,22 @@ def test_labels_in_other_modes(mode):
         config.train_dataloader.dataset | dict(pipeline=[dict(type='LoadAnnotations')])
     )
     assert np.array_equal(dataset[0]['gt_seg_map'], values)
+
+
+def test_lists_of_a_split():
+    for name in ('a', 'b', 'c', 'd'):
+        write(f'data/JPEGImages/{name}.jpg', label_map([0, 1], 0))
+        if name != 'd':
+            write(f'data/SegmentationClass/{name}.png', label_map([0, 1], 0), image=False)
+    lists = Path('data/ImageSets/Segmentation')
+    lists.mkdir(parents=True)
+    (lists / 'train.txt').write_text('a\nc.jpg\n')
+    (lists / 'val.txt').write_text('b\n')
+    config = new_config()
+    assert len(DATASETS.build(config.train_dataloader.dataset)) == 2
+    assert Path('new_val.txt').read_text() == 'b\n'
+    (lists / 'val.txt').write_text('d\n')
+    assert exit_status(MAIN, 'data', '--out', 'other.py') == 2
 
 
 def test_names_that_begin_alike():

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 from torch import nn
@@ -58,6 +58,7 @@ VALUES = PLAIN | st.lists(PLAIN, max_size=3) | st.lists(PLAIN).map(tuple) | st.j
 
 
 @pytest.mark.parametrize('annotation', CONDITIONS, ids=describe)
+@settings(deadline=None)
 @given(value=VALUES)
 def test_accepts_what_the_annotation_means(annotation, value):
     if CONDITIONS[annotation](value):

@@ -424,10 +424,10 @@ def test_maps_lie_over_the_image_and_not_over_its_padding():
     assert shown(axes).shape == (16, 16)
     assert axes.images[-1].get_extent() == [-0.5, 63.5, 63.5, -0.5]
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 63.5), (39.5, -0.5))
-    scene, _ = read_context(segmentor, item, segmentor.dataset_meta)
-    assert scene.cell(39, 63, (16, 16)) == (9, 15)
-    assert scene.cell(0, 0, (16, 16)) == (0, 0)
-    assert scene.frame.inside(torch.zeros(3, 16, 16)).shape == (3, 10, 16)
+    prediction, _ = read_context(segmentor, item, segmentor.dataset_meta)
+    assert prediction.cell(39, 63, (16, 16)) == (9, 15)
+    assert prediction.cell(0, 0, (16, 16)) == (0, 0)
+    assert prediction.frame.inside(torch.zeros(3, 16, 16)).shape == (3, 10, 16)
 
 
 @pytest.mark.parametrize('size_divisor', [1, 48])

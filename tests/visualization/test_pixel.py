@@ -22,26 +22,26 @@ CELL = 2, 5  # of features at 1/8
 
 
 def read(segmentor, item, method=-1):
-    """Return the file of a method, what it says of the pixel, and the scene."""
-    scene, methods = read_context(segmentor, item, segmentor.dataset_meta)
+    """Return the file of a method, what it says of the pixel, and the prediction."""
+    prediction, methods = read_context(segmentor, item, segmentor.dataset_meta)
     module, context = methods[method]
-    return module, module.read_pixel(context, scene, ROW, COLUMN), scene
+    return module, module.read_pixel(context, prediction, ROW, COLUMN), prediction
 
 
 @pytest.mark.parametrize('head', HEADS)
 def test_each_method_draws_and_describes_a_pixel(head):
     segmentor, item = build_segmentor(head), make_item()
-    scene, methods = read_context(segmentor, item, segmentor.dataset_meta)
+    prediction, methods = read_context(segmentor, item, segmentor.dataset_meta)
     assert len(methods) == (2 if head == 'CAC on DMNet' else 1)
     for module, context in methods:
         for row, column in ((0, 0), (39, 63), (ROW, COLUMN)):
-            here = module.read_pixel(context, scene, row, column)
-            sentence, columns, rows = module.describe_pixel(here, scene)
+            here = module.read_pixel(context, prediction, row, column)
+            sentence, columns, rows = module.describe_pixel(here, prediction)
             assert sentence.endswith('.')
             assert rows
             assert {len(each) for each in rows} == {len(columns)}
             figure = Figure(figsize=(5.6, module.pixel_height(here)), layout='constrained')
-            module.draw_pixel(figure, here, scene, row, column)
+            module.draw_pixel(figure, here, prediction, row, column)
             assert figure.axes or any(part.axes for part in parts(figure))
 
 
@@ -51,25 +51,25 @@ def test_the_name_of_a_class_is_no_formula(head):
     segmentor, item = build_segmentor(head), make_item()
     names = [f'${index} \\frac{{$' for index in range(14)]
     segmentor.dataset_meta['classes'] = names
-    scene, methods = read_context(segmentor, item, segmentor.dataset_meta)
+    prediction, methods = read_context(segmentor, item, segmentor.dataset_meta)
     for module, context in methods:
-        here = module.read_pixel(context, scene, ROW, COLUMN)
+        here = module.read_pixel(context, prediction, ROW, COLUMN)
         figure = Figure(figsize=(5.6, module.pixel_height(here)), layout='constrained')
-        module.draw_pixel(figure, here, scene, ROW, COLUMN)
+        module.draw_pixel(figure, here, prediction, ROW, COLUMN)
         assert to_picture(figure).std() > 10
     assert to_picture(draw_context(segmentor, item, segmentor.dataset_meta)).std() > 10
 
 
 def test_the_gates_at_a_pixel():
     segmentor, item = build_segmentor('ACNet'), make_item()
-    module, here, scene = read(segmentor, item)
+    module, here, prediction = read(segmentor, item)
     head, gates = segmentor.decode_head, []
     for part in (*(block.global_context for block in head.blocks), head.global_context):
         part.register_forward_hook(lambda _, __, output: gates.append(output[1][0, 0]))
     with torch.no_grad():
         head(features(segmentor, item))
     expected = [gate[ROW * len(gate) // 40, COLUMN * gate.size(1) // 64].item() for gate in gates]
-    rows = module.describe_pixel(here, scene).rows
+    rows = module.describe_pixel(here, prediction).rows
     assert [row[0] for row in rows] == ['block 1 at 1/8', 'block 2 at 1/8', 'block 3 at 1/4']
     assert [row[1] for row in rows] == pytest.approx(expected)
     # The first finer stage has the coarse one's size.
@@ -77,7 +77,7 @@ def test_the_gates_at_a_pixel():
     assert 0 <= rows[1][2] < 1
     assert rows[2][2] is None
     figure = Figure(figsize=(5.6, 2))
-    module.draw_pixel(figure, here, scene, ROW, COLUMN)
+    module.draw_pixel(figure, here, prediction, ROW, COLUMN)
     for axes, gate in zip(figure.axes, gates, strict=True):
         np.testing.assert_allclose(axes.images[-1].get_array(), gate, atol=1e-6)
         for line in axes.lines:
@@ -86,7 +86,7 @@ def test_the_gates_at_a_pixel():
 
 def test_the_weights_at_a_pixel():
     segmentor, item = build_segmentor('CaC-Net'), make_item()
-    module, here, scene = read(segmentor, item)
+    module, here, prediction = read(segmentor, item)
     head = segmentor.decode_head
     with torch.no_grad():
         x = head.reductions[0](head._transform_inputs(features(segmentor, item)))
@@ -94,14 +94,14 @@ def test_the_weights_at_a_pixel():
         weights = sum(dynamic_depthwise_conv2d(x, kernels, d).sigmoid() for d in (1, 3))[0]
     values = weights[:, CELL[0], CELL[1]].tolist()
     order = sorted(range(8), key=lambda channel: -values[channel])
-    rows = module.describe_pixel(here, scene).rows
+    rows = module.describe_pixel(here, prediction).rows
     assert [row[:3] for row in rows] == [
         *([1, 'most', channel] for channel in order[:2]),
         *([1, 'least', channel] for channel in order[::-1][:2]),
     ]
     assert [row[3] for row in rows] == pytest.approx([values[row[2]] for row in rows], abs=1e-5)
     figure = Figure(figsize=(5.6, 3))
-    module.draw_pixel(figure, here, scene, ROW, COLUMN)
+    module.draw_pixel(figure, here, prediction, ROW, COLUMN)
     maps = [axes for axes in figure.axes if axes.get_title()]
     for axes, channel in zip(maps, order[:2] + order[::-1][:2], strict=True):
         assert axes.get_title() == f'channel {channel}\nW = {values[channel]:.2f}'
@@ -114,7 +114,7 @@ def test_the_weights_at_a_pixel():
 @pytest.mark.parametrize('fusion', [False, True])
 def test_the_scales_at_a_pixel(fusion):
     segmentor, item = build_segmentor('DMNet', fusion=fusion), make_item()
-    module, here, scene = read(segmentor, item)
+    module, here, prediction = read(segmentor, item)
     x = features(segmentor, item)[2]
     responses, filters = [], []
     for branch in segmentor.decode_head.dcm_modules:
@@ -124,7 +124,7 @@ def test_the_scales_at_a_pixel(fusion):
             response = branch.activate(branch.norm(filtered))
             responses.append(response[0, :, CELL[0], CELL[1]])
     means = [response.mean().item() for response in responses]
-    rows = module.describe_pixel(here, scene).rows
+    rows = module.describe_pixel(here, prediction).rows
     assert [row[0] for row in rows] == ['2×2', '5×5']
     assert [row[1] for row in rows] == pytest.approx(means, abs=1e-5)
     largest = int(np.argmax(means))
@@ -132,7 +132,7 @@ def test_the_scales_at_a_pixel(fusion):
     channels = responses[largest].argsort(descending=True)[:4].tolist()
     assert here.channels == channels
     figure = Figure(figsize=(5.6, 4))
-    module.draw_pixel(figure, here, scene, ROW, COLUMN)
+    module.draw_pixel(figure, here, prediction, ROW, COLUMN)
     shown = [axes for axes in figure.axes if axes.get_title().startswith('channel')]
     for axes, channel in zip(shown, channels, strict=True):
         response = responses[largest][channel]
@@ -143,16 +143,19 @@ def test_the_scales_at_a_pixel(fusion):
 
 def test_the_attention_of_a_pixel():
     segmentor, item = build_segmentor('CTNet'), make_item()
-    module, here, scene = read(segmentor, item)
+    module, here, prediction = read(segmentor, item)
     attention, probabilities = attention_of(segmentor, item)
     attention = attention[:, CELL[0], CELL[1]].tolist()
     names = segmentor.dataset_meta['classes']
-    rows = {row[0]: row[1:] for row in module.describe_pixel(here, scene).rows}
+    rows = {row[0]: row[1:] for row in module.describe_pixel(here, prediction).rows}
     assert set(rows) == set(names)
     for index, name in enumerate(names):
         assert rows[name] == pytest.approx([attention[index], probabilities[0, index].item()])
     most = names[int(np.argmax(attention))]
-    assert f'attends most to {most}: {max(attention):.1%}' in module.describe_pixel(here, scene)[0]
+    assert (
+        f'attends most to {most}: {max(attention):.1%}'
+        in module.describe_pixel(here, prediction)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,8 +169,8 @@ def test_the_attention_of_a_pixel():
 )
 def test_vectors_that_belong_to_no_class_are_rows_of_their_own(changes, vectors, classes):
     segmentor, item = build_segmentor('CTNet', **changes), make_item()
-    module, here, scene = read(segmentor, item)
-    rows = module.describe_pixel(here, scene).rows
+    module, here, prediction = read(segmentor, item)
+    rows = module.describe_pixel(here, prediction).rows
     of_vectors = {row[0]: row[1:] for row in rows if row[0].startswith('vector')}
     of_classes = {row[0]: row[1:] for row in rows if not row[0].startswith('vector')}
     assert (len(of_vectors), len(of_classes)) == (vectors, classes)
@@ -192,7 +195,7 @@ def test_the_logits_of_the_classifiers_at_a_pixel(size_divisor, with_label):
     asked = sample.clone()
     if not with_label:
         del sample.gt_sem_seg
-    module, here, scene = read(segmentor, item)
+    module, here, prediction = read(segmentor, item)
     names = ['prior', 'refined', 'oracle'][: 2 + with_label]
     assert list(here[0]) == names
     logits = {}
@@ -205,7 +208,7 @@ def test_the_logits_of_the_classifiers_at_a_pixel(size_divisor, with_label):
     head.estimate_projector.register_forward_hook(lambda *record: seen.append(record[2][0]))
     head(features(segmentor, item))
     moves = 1 - torch.cosine_similarity(seen[0], head.conv_seg.weight.flatten(1), dim=1)
-    table = module.describe_pixel(here, scene)
+    table = module.describe_pixel(here, prediction)
     classes = segmentor.dataset_meta['classes']
     farthest = classes[moves.argmax()]
     assert f'the weights of {farthest} moved most: 1 − cosine = {moves.max():.3f}' in table.sentence
@@ -223,12 +226,12 @@ def test_the_cell_that_covers_a_pixel(size_divisor):
     """Each pixel's cell is that of the feature map's cells drawn large, padding and all."""
     segmentor = build_segmentor('ACNet', dict(test_cfg=dict(size_divisor=size_divisor)))
     item = make_item(with_label=False)
-    scene, [(_, gates)] = read_context(segmentor, item, segmentor.dataset_meta)
+    prediction, [(_, gates)] = read_context(segmentor, item, segmentor.dataset_meta)
     shape = gates[0].weight.shape
     assert shape == ((8, 8) if size_divisor == 64 else (5, 8))
     large = np.arange(shape.numel()).reshape(shape).repeat(8, axis=0).repeat(8, axis=1)
     for row in range(40):
         for column in range(64):
-            cell = scene.cell(row, column, shape)
+            cell = prediction.cell(row, column, shape)
             assert np.ravel_multi_index(cell, shape) == large[row, column]
-            assert scene.seen_pixel(row, column) == pytest.approx((row, column))
+            assert prediction.seen_pixel(row, column) == pytest.approx((row, column))

@@ -6,7 +6,7 @@ import torch
 from mmcv.cnn.bricks import NonLocal2d
 
 from mmseg_ctx.analysis.benchmark import Comparison
-from mmseg_ctx.analysis.models import CLASSES, COMPARED, HEAD_NOTES, head_config, head_inputs
+from mmseg_ctx.analysis.models import CLASSES, COMPARED, HEAD_FACTS, head_config, head_inputs
 from mmseg_ctx.analysis.series.steps import STRIDE, compare_forward, head_step
 from mmseg_ctx.heads.ctnet import SpatialContextModule
 from mmseg_ctx.utils.models import build
@@ -24,9 +24,9 @@ def heads(sizes=(64,), channels=2048, width=512):
             forward[name] = partial(build, config), inputs()
             # Two images: a batch norm on a globally pooled map needs them.
             training[name] = partial(head_step, config, inputs(batch=2))
-        yield compare_forward(f'Heads: forward, {shape}', forward, against, notes=HEAD_NOTES)
+        yield compare_forward(f'Heads: forward, {shape}', forward, against, facts=HEAD_FACTS)
         title = f'Heads: losses and gradients, two times {shape}, labels {image}×{image}'
-        yield Comparison(title, training, against, notes=HEAD_NOTES)
+        yield Comparison(title, training, against, facts=HEAD_FACTS)
 
 
 def ctnet_linear(sizes=(64, 128, 256), channels=512):
@@ -34,14 +34,14 @@ def ctnet_linear(sizes=(64, 128, 256), channels=512):
     scores = torch.empty(1, channels, CLASSES, device='meta')
     for size in sizes:
         features = torch.empty(1, channels, size, size, device='meta')
+        kinds = [(SpatialContextModule, features, scores)]
+        if size <= 128:  # at 256 the attention, a float for each pair of pixels, has 16 GiB
+            kinds.append((NonLocal2d, features))
         modules = {
-            kind.__name__: (partial(_build, kind, channels), inputs)
-            for kind, *inputs in ((SpatialContextModule, features, scores), (NonLocal2d, features))
+            kind.__name__: (partial(_build, kind, channels), inputs) for kind, *inputs in kinds
         }
         title = f'Spatial context: forward, {[*features.shape]}, {CLASSES} classes'
-        # The attention has a float for each pair of pixels, and its softmax lies beside it.
-        needed = {'NonLocal2d': 2 * 4 * size**4}
-        yield compare_forward(title, modules, ('NonLocal2d',), needed_bytes=needed)
+        yield compare_forward(title, modules, ('NonLocal2d',))
 
 
 def _build(kind, channels, device):

@@ -44,9 +44,11 @@ def losses(sizes=(64,)):
         if not sampler:
             cases[COMPILED] = partial(_compiled_losses_step, logits)
         title = f'Losses: {name}, {[*logits.shape]}, labels {STRIDE * size}²'
-        facts = (f'Small logits have {mib(logits.nbytes)} MiB.',)
-        notes = {COMPILED: 'compiled begins with the small logits, and has no acc_seg.'}
-        yield Comparison(title, cases, (STOCK,), facts, notes)
+        facts = (
+            f'Small logits have {mib(logits.nbytes)} MiB. The compiled losses begin with them, and '
+            'have no acc_seg.',
+        )
+        yield Comparison(title, cases, (STOCK,), facts)
 
 
 def _compiled_losses_step(logits, setting):
@@ -98,8 +100,7 @@ def _labels(title, classes, size, original=None, compiled=False, **options):
         f'The small logits of the whole image have {mib(full // STRIDE**2)} MiB, and the label map '
         f'{mib(8 * math.prod(original))} MiB.',
     )
-    needed = {STOCK: 2 * full, COMPILED: 2 * full}
-    return Comparison(f'Labels: {title}', cases, (STOCK,), facts, needed_bytes=needed)
+    return Comparison(f'Labels: {title}', cases, (STOCK,), facts)
 
 
 def _labels_step(classes, size, original, kind, setting, passes=None, test_cfg=None):

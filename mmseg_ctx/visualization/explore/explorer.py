@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
 from PIL import Image, ImageOps
@@ -176,13 +177,13 @@ def most_probable(logits, count=5):
         logits (Tensor): ``[N, H, W]``; where N is 1, the probability of class 1.
         count (int): How many classes, if there are as many. Default: 5.
     """
-    if len(logits) == 1:
-        probabilities = logits.new_tensor([1, 0])[:, None, None] - logits
-        probabilities = probabilities.abs()  # 1 - p and p
-    else:
-        probabilities = logits.float().softmax(dim=0)
-    best = probabilities.topk(min(count, len(probabilities)), dim=0)
-    return best.indices.cpu().numpy(), best.values.cpu().numpy()
+    best = []
+    # Row by row, since the memory may not hold a second copy of an image's logits.
+    for row in logits.unbind(1):  # [N, W]
+        values = torch.cat([1 - row, row]) if len(row) == 1 else row.float().softmax(dim=0)
+        best.append(values.topk(min(count, len(values)), dim=0))
+    values, classes = (torch.stack(each, dim=1).cpu().numpy() for each in zip(*best, strict=True))
+    return classes, values
 
 
 def predict_quarters(segmentor, item, size):

@@ -1,0 +1,347 @@
+"""Tests of the kernels in Triton's interpreter, which ``TRITON_INTERPRET=1`` turns on.
+
+``test_triton.py`` runs them in a process of its own; ``EXAMPLES`` says how many cases are drawn.
+"""
+
+import os
+import sys
+from unittest import mock
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
+
+from mmseg_ctx.ops import (
+    Interpolation,
+    ResizedLogits,
+    averaged_labels,
+    kernel_choice,
+    pixel_losses,
+    resized_logits,
+    triton_kernels,
+)
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+SIDE = st.integers(1, 6)
+drawn = settings(
+    max_examples=int(os.environ.get('EXAMPLES', 4)),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _interpreter():
+    assert os.environ.get('TRITON_INTERPRET') == '1'
+
+
+def strided(logits, layout):
+    """Return the logits in another order in memory, or as a part of a larger tensor."""
+    if layout == 'channels_last':
+        return logits.to(memory_format=torch.channels_last)
+    if layout == 'part':
+        return F.pad(logits, (1, 2, 2, 1))[:, :, 2:-1, 1:-2]
+    return logits
+
+
+@drawn
+@given(
+    size=st.tuples(st.integers(1, 2), st.sampled_from([1, 2, 5, 17, 33, 131]), SIDE, SIDE),
+    target=st.tuples(st.integers(1, 13), st.integers(1, 13)),
+    align_corners=st.booleans(),
+    dtype=st.sampled_from(DTYPES),
+    layout=st.sampled_from(['contiguous', 'channels_last', 'part']),
+    value=st.sampled_from([None, -torch.inf, torch.finfo(torch.float16).min, 'tie']),
+    expanded=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_losses_and_gradients(size, target, align_corners, dtype, layout, value, expanded, seed):
+    torch.manual_seed(seed)
+    logits = (3 * torch.randn(size)).to(dtype)
+    if value == 'tie':
+        logits[:, -1] = logits[:, 0]
+    elif value is not None:
+        logits[0, -1, size[2] // 2, size[3] // 2] = value
+    logits = strided(logits, layout)
+    label = torch.randint(-1, size[1], (size[0], *target))
+    grad = torch.randn(label.shape)
+    grad = torch.tensor(0.5).expand(label.shape) if expanded else grad
+    losses, normaliser, best = triton_kernels.pixel_losses(logits, label, align_corners)
+    expected = torch.ops.mmseg_ctx.pixel_losses(logits.float(), label, align_corners)
+    close = dict(rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close((losses, normaliser), expected[:2], **close)
+    full = F.interpolate(
+        logits.float().clamp(min=-1e30), target, mode='bilinear', align_corners=align_corners
+    )
+    chosen = full.gather(1, best[:, None])[:, 0]
+    torch.testing.assert_close(chosen, full.amax(1), **close)
+    assert value != 'tie' or size[1] == 1 or (best != size[1] - 1).all()
+    backward = grad, logits, label, normaliser, align_corners
+    gradient = triton_kernels.pixel_losses_backward(*backward)
+    reference = torch.ops.mmseg_ctx.pixel_losses_backward(grad, logits.float(), *backward[2:])
+    assert gradient.dtype == dtype
+    tolerance = max(torch.finfo(dtype).eps, 1e-5)
+    torch.testing.assert_close(gradient.float(), reference, rtol=tolerance, atol=tolerance)
+    assert torch.equal(gradient, triton_kernels.pixel_losses_backward(*backward))
+
+
+@pytest.mark.parametrize('value', [torch.inf, torch.nan])
+def test_what_skips_a_step_of_training_stays(value):
+    logits, label = torch.randn(1, 3, 4, 5), torch.zeros(1, 9, 11, dtype=torch.long)
+    logits[0, 2, 1, 2] = value
+    losses, normaliser, _ = triton_kernels.pixel_losses(logits, label, False)
+    full = F.interpolate(logits, label.shape[1:], mode='bilinear')
+    assert torch.equal(normaliser.isfinite(), full.isfinite().all(1))
+    gradient = triton_kernels.pixel_losses_backward(
+        torch.ones_like(losses), logits, label, normaliser, False
+    )
+    assert not gradient[0, :, 1, 2].isfinite().all()
+    assert gradient[0, :, :, 4].isfinite().all()
+
+
+def side(cells, sizes, flips, windows):
+    """Return maps of a row of windows along one side, and the number of the targets."""
+    map_ = Interpolation.identity(cells, torch.zeros(()))
+    length, sizes = sizes[0], sizes[1:]
+    stride = max(length // 2, 1)
+    total = length + stride * (windows - 1)
+    coverage = torch.zeros(total)
+    starts = range(0, total - length + 1, stride)
+    for start in starts:
+        coverage[start : start + length] += 1
+    placed = [
+        map_.resize(length, False).place(start, total).scale(1 / coverage) for start in starts
+    ]
+    for size in sizes:
+        placed = [each.resize(size, False) for each in placed]
+    return [each.flip() for each in placed] if flips else placed
+
+
+@st.composite
+def passes_of(draw):
+    classes = draw(st.sampled_from([1, 2, 7, 40]))
+    dtype, layout = draw(st.sampled_from(DTYPES)), draw(st.sampled_from(['contiguous', 'part']))
+    windows = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    image = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    torch.manual_seed(draw(st.integers(0, 99)))
+    passes = []
+    for _ in range(draw(st.integers(1, 3))):
+        cells = draw(st.tuples(SIDE, SIDE))
+        grid = [
+            [
+                strided(torch.randn(1, classes, *cells).to(dtype), layout)[0]
+                for _ in range(windows[1])
+            ]
+            for _ in range(windows[0])
+        ]
+        sides = [
+            side(count, (draw(st.integers(1, 8)), length), draw(st.booleans()), number)
+            for count, length, number in zip(cells, image, windows, strict=True)
+        ]
+        passes.append(ResizedLogits(grid, *sides))
+    return passes
+
+
+@drawn
+@given(passes=passes_of())
+def test_labels(passes):
+    classes = passes[0].shape[0]
+    full = torch.stack([each.full() for each in passes])
+    if classes == 1:
+        scores = full.sigmoid() if len(passes) == 1 else full.sigmoid().sigmoid()
+        scores = scores.mean(0)
+        scores = torch.cat([scores, 0.6 * torch.ones_like(scores)])
+    else:
+        scores = full.softmax(2).mean(0)
+    best = scores.topk(2, 0).values
+    sure = (best[0] - best[1] > 1e-5)[None]
+    expected = resized_logits.averaged_labels(passes, 0.6) if len(passes) > 1 else None
+    if expected is None:
+        expected = resized_logits.predicted_labels(passes[0], 0.6)
+    parts = [[getattr(each, name) for each in passes] for name in ('logits', 'rows', 'columns')]
+    labels = triton_kernels.label_map(*parts, 0.6)
+    assert labels.dtype == expected.dtype
+    assert labels.shape == expected.shape
+    assert torch.equal(labels[sure], expected[sure])
+
+
+def test_labels_of_values_that_are_not_finite_and_of_ties():
+    logits = torch.randn(5, 4, 4)
+    logits[4] = logits[1]
+    for index, value in enumerate((torch.inf, -torch.inf, torch.nan, torch.inf)):
+        logits[index, index, 1] = value
+    sides = [Interpolation.identity(4, logits).resize(11, True)]
+    expected = resized_logits.predicted_labels(ResizedLogits([[logits]], sides, sides))
+    labels = triton_kernels.label_map([logits], sides, sides)
+    assert torch.equal(labels, expected)
+    assert (labels != 4).all()
+
+
+def test_more_logits_a_pixel_than_a_thread_holds_are_left_to_pytorch():
+    chain = Interpolation.identity(4, torch.zeros(()))
+    for size in (9, 5, 7, 6):
+        chain = chain.resize(size, False)
+    assert triton_kernels.label_map([torch.randn(2, 4, 4)], [chain], [chain]) is None
+
+
+class Launches(TorchDispatchMode):
+    """Counts kernels: of Triton, and one for each operation that is no view and makes values."""
+
+    def __init__(self):
+        super().__init__()
+        self.triton, self.torch = 0, []
+
+    def __enter__(self):
+        run = GridExecutor.__call__
+
+        def launch(*args, **kwargs):
+            self.triton += 1
+            # The interpreter itself copies tensors, which a GPU does not.
+            with torch.utils._python_dispatch._disable_current_modes():
+                return run(*args, **kwargs)
+
+        self.patch = mock.patch.object(GridExecutor, '__call__', launch)
+        self.patch.start()
+        return super().__enter__()
+
+    def __exit__(self, *args):
+        self.patch.stop()
+        return super().__exit__(*args)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view and 'empty' not in str(func) and 'detach' not in str(func):
+            self.torch.append(str(func))
+        return out
+
+    @property
+    def count(self):
+        return self.triton + len(self.torch)
+
+
+@pytest.fixture
+def _kernels_everywhere():
+    module = sys.modules[pixel_losses.__module__]  # the package has a function of its name
+    use = dict(return_value=triton_kernels)
+    with (
+        mock.patch.object(module, 'triton_kernels_for', **use),
+        mock.patch.object(resized_logits, 'triton_kernels_for', **use),
+        # What an operation does inside is hidden from a dispatch mode.
+        mock.patch.object(module, '_forward', module._forward._init_fn),
+        mock.patch.object(module, '_backward', module._backward._init_fn),
+    ):
+        yield
+
+
+@pytest.mark.usefixtures('_kernels_everywhere')
+@pytest.mark.parametrize('classes', [19, 150])  # the second has a rest of its last block
+def test_few_launches_in_a_training_step(classes):
+    logits = torch.randn(1, classes, 2, 2, requires_grad=True)
+    label = torch.randint(0, classes, (1, 8, 8))
+    grad = torch.ones(()).expand(label.shape)
+    with Launches() as launches:
+        losses, _ = pixel_losses(logits, label)
+        losses.backward(grad)
+    assert launches.triton == (2 if classes == 19 else 3)
+    assert launches.count <= 6, launches.torch
+
+
+@pytest.mark.usefixtures('_kernels_everywhere')
+def test_few_launches_in_a_prediction():
+    logits = [torch.randn(3, 2, 2), torch.randn(3, 3, 2)]
+    sides = [
+        [[Interpolation.identity(n, logits[0]).resize(6, False)] for n in each.shape[1:]]
+        for each in logits
+    ]
+    passes = [ResizedLogits([[x]], *both) for x, both in zip(logits, sides, strict=True)]
+    with Launches() as launches:
+        resized_logits.predicted_labels(passes[0])
+    assert launches.triton == 1
+    assert launches.count <= 9, launches.torch  # with the tables of rows and columns
+    with Launches() as launches:
+        averaged_labels(passes)
+    assert launches.triton == 1
+
+
+class Traffic:
+    """Counts what kernels ask of memory, by the addresses that they compute.
+
+    Attributes:
+        requests (int): Values that threads load or store.
+        sectors (int): Sectors of 32 bytes that each program touches, summed over programs: what
+            crosses from the L2 cache if the first-level cache keeps a program's sectors.
+        bytes (int): Bytes of the sectors that all programs touch: what crosses from memory.
+    """
+
+    def __enter__(self):
+        self.requests, self.sectors, self.all, self.program = 0, 0, set(), set()
+        load, store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store
+        move = InterpreterBuilder.set_grid_idx
+
+        def masked_load(builder, ptrs, mask, *args):
+            self.note(ptrs.data, mask.data)
+            return load(builder, ptrs, mask, *args)
+
+        def masked_store(builder, ptrs, value, mask, *args):
+            self.note(ptrs.data, mask.data)
+            return store(builder, ptrs, value, mask, *args)
+
+        def next_program(builder, *args):
+            self.close()
+            return move(builder, *args)
+
+        self.patches = [
+            mock.patch.object(InterpreterBuilder, 'create_masked_load', masked_load),
+            mock.patch.object(InterpreterBuilder, 'create_masked_store', masked_store),
+            mock.patch.object(InterpreterBuilder, 'set_grid_idx', next_program),
+        ]
+        for patch in self.patches:
+            patch.start()
+        return self
+
+    def note(self, addresses, mask):
+        addresses = addresses[np.broadcast_to(mask, addresses.shape).astype(bool)]
+        self.requests += addresses.size
+        self.program.update((addresses // 32).tolist())
+
+    def close(self):
+        self.sectors += len(self.program)
+        self.all |= self.program
+        self.program = set()
+        self.bytes = 32 * len(self.all)
+
+    def __exit__(self, *_):
+        self.close()
+        for patch in self.patches:
+            patch.stop()
+
+
+def test_traffic_is_what_the_page_about_gpus_counts():
+    classes = 19
+    logits, label = torch.randn(1, classes, 2, 4), torch.randint(0, classes, (1, 16, 32))
+    label_pixels = label.numel()
+    with Traffic() as forward:
+        losses, normaliser, _ = triton_kernels.pixel_losses(logits, label, False)
+    # A pixel: four logits for each class, the label in; loss, log-normaliser and class out.
+    assert forward.requests == label_pixels * (4 * classes + 1 + 3)
+    floor = logits.nbytes + label_pixels * (8 + 4 + 4 + 8)
+    assert floor <= forward.bytes <= floor + 32 * 8
+    with Traffic() as backward:
+        triton_kernels.pixel_losses_backward(losses, logits, label, normaliser, False)
+    floor = 2 * logits.nbytes + label_pixels * (8 + 4 + 4)
+    assert floor <= backward.bytes <= floor + 32 * 8
+    # A cell: the pixels of two cells by two, each loss's gradient, log-normaliser and label; and
+    # the nine logits around it, for each class.
+    interior = 3 * (2 * 8) ** 2 + 9 * classes + classes
+    assert backward.requests <= logits[0, 0].numel() * interior
+
+
+def test_the_comparison_at_the_first_use_passes():
+    kernel_choice._compare(triton_kernels, torch.device('cpu'), torch.float32)

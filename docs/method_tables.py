@@ -1,7 +1,7 @@
 """What pages say of the methods, from ``mmseg_ctx/methods.yml``.
 
-``python docs/method_tables.py`` writes it into README.md, CITATION.cff and model-index.yml. The site's pages get
-their tables when the site is built.
+``python docs/method_tables.py`` writes it into README.md, CITATION.cff and model-index.yml. The
+site's pages get their tables when the site is built.
 """
 
 import json

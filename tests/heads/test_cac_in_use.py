@@ -234,7 +234,7 @@ class TestEvaluatedClassifier:
         padded = F.pad(label, (0, 8, 0, 12), value=255)
         small = F.interpolate(padded[None].float(), (8, 8))[0].long()
         expected = head.conv_seg.oracle_logits(f, small.masked_fill(small == 255, -1), 'image')
-        head.conv_seg.evaluated, head.conv_seg.evaluated_label = 'oracle', [original]
+        head.conv_seg.evaluate('oracle', [original])
         actual = head.predict([f], [meta], ConfigDict(mode='whole'))
         torch.testing.assert_close(actual, F.interpolate(expected, (32, 32), mode='bilinear'))
 
@@ -387,20 +387,24 @@ class TestActivationCheckpointing:
 
 
 def test_threads_do_not_meet():
-    """Predictions of several threads, with a validation that asks for the oracle in another."""
+    """Predictions of several threads, of which some ask for the oracle or the prior."""
     head = wrap().eval()
     inputs = [torch.randn(1, 8, 6, 7) for _ in range(4)]
     metas = [dict(img_shape=(24, 28))]
 
     @torch.no_grad()
-    def predict(index):
-        return head.predict([inputs[index]], metas, ConfigDict(mode='whole'))
+    def predict(step):
+        index, classifier = step % 4, ('refined', 'oracle', 'prior')[step % 3]
+        head.conv_seg.evaluate(classifier, [torch.full((1, 24, 28), index)])
+        logits = head.predict([inputs[index]], metas, ConfigDict(mode='whole'))
+        head.conv_seg.evaluate('refined')
+        return logits
 
-    expected = [predict(index) for index in range(4)]
+    expected = [predict(step) for step in range(12)]
     with ThreadPoolExecutor(4) as executor:
-        found = list(executor.map(lambda step: predict(step % 4), range(200)))
+        found = list(executor.map(predict, range(240)))
     for step, logits in enumerate(found):
-        assert torch.equal(logits, expected[step % 4])
+        assert torch.equal(logits, expected[step % 12])
 
 
 def test_a_step_compiled_for_any_size():

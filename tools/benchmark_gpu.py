@@ -11,7 +11,7 @@ from mmseg.models.utils import resize
 
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, mib, run_comparison
 from mmseg_ctx.analysis.models import head_config, head_inputs, mmseg_model, with_cac
-from mmseg_ctx.analysis.series.steps import head_step, labelled_samples, training_step
+from mmseg_ctx.analysis.series import head_step, labelled_samples, training_step
 from mmseg_ctx.ops import (
     Interpolation,
     ResizedLogits,

@@ -9,10 +9,19 @@ from torch import nn
 from mmseg_ctx.analysis import benchmark
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, peak_memory, run_comparison
 from mmseg_ctx.analysis.models import COMPARED
-from mmseg_ctx.analysis.series.classifier import cac_inference, cac_loss
-from mmseg_ctx.analysis.series.heads import ctnet_linear, heads
-from mmseg_ctx.analysis.series.resizing import labels, labels_slide, losses
-from mmseg_ctx.analysis.series.steps import OURS, STOCK, labelled_samples, training_step
+from mmseg_ctx.analysis.series import (
+    OURS,
+    STOCK,
+    cac_inference,
+    cac_loss,
+    ctnet_linear,
+    heads,
+    labelled_samples,
+    labels,
+    labels_slide,
+    losses,
+    training_step,
+)
 
 MIB = 2**20
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mmseg_ctx.utils.errors import one_line
-from mmseg_ctx.utils.files import check_folder, check_writable, naming, write_figure, writing
+from mmseg_ctx.utils.files import check_folder, check_writable, write_figure, writing
 from tests.helpers import full_disk
 
 
@@ -175,10 +175,9 @@ def test_an_error_about_something_else_stays_as_it_is(tmp_path):
 
 
 def test_errors_within_a_temporary_folder_name_what_was_asked_for(tmp_path):
-    temporary = tmp_path / '.toy-1234'
-    with pytest.raises(FileNotFoundError) as error, naming('toy', temporary):
-        (temporary / 'images' / 'a.png').write_bytes(b'')
-    assert one_line(error.value) == 'toy: No such file or directory'
+    with pytest.raises(FileNotFoundError) as error, writing(tmp_path / 'toy') as temporary:
+        (temporary.parent / 'images' / 'a.png').write_bytes(b'')
+    assert one_line(error.value) == f'{tmp_path}/toy: No such file or directory'
 
 
 @pytest.mark.parametrize('suffix', ['PNG', 'jpg', 'pdf', 'svg'])

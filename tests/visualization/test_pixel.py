@@ -40,7 +40,7 @@ def test_each_method_draws_and_describes_a_pixel(head):
             assert sentence.endswith('.')
             assert rows
             assert {len(each) for each in rows} == {len(columns)}
-            figure = Figure(figsize=(5.6, module.pixel_height(here)), layout='constrained')
+            figure = Figure(layout='constrained')
             module.draw_pixel(figure, here, prediction, row, column)
             assert figure.axes or any(part.axes for part in parts(figure))
 
@@ -54,7 +54,7 @@ def test_the_name_of_a_class_is_no_formula(head):
     prediction, methods = read_context(segmentor, item, segmentor.dataset_meta)
     for module, context in methods:
         here = module.read_pixel(context, prediction, ROW, COLUMN)
-        figure = Figure(figsize=(5.6, module.pixel_height(here)), layout='constrained')
+        figure = Figure(layout='constrained')
         module.draw_pixel(figure, here, prediction, ROW, COLUMN)
         assert to_picture(figure).std() > 10
     assert to_picture(draw_context(segmentor, item, segmentor.dataset_meta)).std() > 10

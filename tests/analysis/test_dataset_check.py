@@ -1,11 +1,9 @@
 """The check of a data set, with each fault planted in a toy data set."""
 
-import io
 import os
 import runpy
 import subprocess
 import sys
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from mmseg_ctx.analysis.dataset_check import (
-    Summary,
     check_dataset,
     draw_frequencies,
     frequency_table,
@@ -225,50 +222,6 @@ def test_every_bad_file_is_listed_by_workers_too(ade20k):
     assert len(one[1]) == one[0].bad_files == two[0].bad_files == 2
     assert np.array_equal(one[0].pixels, two[0].pixels)
     assert steps == [(1, 3), (2, 3), (3, 3)]
-
-
-def test_memory_does_not_grow(tmp_path, monkeypatch):
-    def peak(number):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        monkeypatch.chdir(folder)
-        root, dataset = toy('ade20k', folder, num_images=1)
-        for kind in ('images', 'annotations'):
-            [first] = (root / kind / 'training').iterdir()
-            for copy in range(1, number):
-                os.link(first, first.with_stem(f'ADE_train_{copy:04d}'))
-        tracemalloc.start()
-        assert check(dataset)[0].images == number
-        _, highest = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return highest
-
-    peak(1)
-    # Image and label have 25 kB of pixels together, the names of their files about 1 kB.
-    assert peak(45) - peak(5) < 40 * 5_000
-
-
-def test_split_without_labels(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = Config.fromfile(ROOT / 'configs/_base_/datasets/cityscapes_trainval.py')
-    make_toy_dataset('cityscapes', config.dataset.data_root, num_images=2)
-    summary, problems = check(config.test_dataloader.dataset)
-    assert (summary.images, problems, summary.has_labels) == (2, [], False)
-
-
-def test_rendered_data_set_has_no_files_to_be_bad():
-    config = Config.fromfile(ROOT / 'configs/_base_/datasets/context_scenes.py')
-    summary, problems = check({**config.train_dataloader.dataset, 'num_images': 3})
-    assert problems == []
-    assert summary.images == 3
-
-
-def test_picture_has_names_as_they_are():
-    names = ['$1 \\frac{$', 'road', 'road']  # a wrong formula, and two classes of one name
-    figure = draw_frequencies(Summary(names, True, np.array([1, 2, 3]), np.array([1, 1, 1])))
-    figure.savefig(io.BytesIO())
-    [axes] = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == names
 
 
 def test_tool(tmp_path, monkeypatch, capsys):

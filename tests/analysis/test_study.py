@@ -40,7 +40,6 @@ from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import render
-from tests.helpers import ROOT
 
 FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
 CAC_FCN = METHODS['cac'].studies['context-scenes']
@@ -128,14 +127,6 @@ def test_a_config_that_a_run_cannot_use_is_named(lines, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         plan([Row('mine', str(path))], tmp_path / 'study')
     assert not (tmp_path / 'study').exists()
-
-
-def test_one_scheduler_without_a_list(tmp_path):
-    path = tmp_path / 'mine.py'
-    base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"
-    path.write_text(f"{base}param_scheduler = dict(_delete_=True, type='PolyLR', end=600)\n")
-    config = run_config(Row('mine', str(path)), seed=0, iterations=60)
-    assert [(each.begin, each.end) for each in config.param_scheduler] == [(0, 60)]
 
 
 def test_rows_that_do_not_fit_each_other_are_refused(tmp_path):
@@ -295,19 +286,6 @@ def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished
     assert [bar.get_width() for bar in second.patches] == [22.0]
 
 
-def test_metrics_of_another_kind_are_shown():
-    results = [dict(row='fcn', seed=0, parameters=1, metrics=dict(model=dict(mDice=70.0)))]
-    summary = summarize(results, {})
-    assert metric_titles(summary, {'mIoU_far': 'far'}) == {'mDice': 'mDice'}
-
-
-def test_a_run_without_metrics_has_no_picture(tmp_path):
-    # As of a test set with secret labels.
-    results = [dict(row='fcn', seed=0, parameters=1, metrics=dict(model={}), curve=[])]
-    write_report(SCENES, [], results, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['study.json', 'study.md']
-
-
 def test_curves_have_a_line_for_each_row_within_the_seeds():
     results = [
         dict(row=row, seed=seed, curve=[dict(iteration=step, mIoU=value + step) for step in (1, 2)])
@@ -356,11 +334,6 @@ def test_results_of_several_studies_are_read_together(tmp_path):
     parts[0].write_text('[{"title": "of an older version", "rows": []}]')
     with pytest.raises(ValueError, match=r"0\.json has no results of a study: KeyError: 'runs'"):
         read_results(parts[0])
-
-
-@pytest.mark.parametrize('name', ['context-scenes', 'camvid'])
-def test_published_results_are_readable(name):
-    assert len(read_results(ROOT / f'results/{name}.json')) > 20
 
 
 SUITE = """\

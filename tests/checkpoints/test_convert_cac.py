@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import load_checkpoint
 
 from mmseg_ctx.checkpoints.cac import convert_cac, convert_state_dict
-from mmseg_ctx.checkpoints.conversion import Conversion, restrict_to_model
+from mmseg_ctx.checkpoints.conversion import restrict_to_model
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.models import build
 
@@ -168,36 +167,6 @@ def test_a_file_becomes_a_checkpoint_that_loads(small, tmp_path):
     )
 
 
-class Unfilled:
-    """Pickles as an array whose numbers are missing."""
-
-    def __reduce__(self):
-        return np.zeros(0).__reduce__()[:2]
-
-
-@pytest.mark.parametrize(
-    ('meta', 'expected'),
-    [
-        ({'CLASSES': ('a', 'b')}, {'classes': ('a', 'b')}),
-        # MMSegmentation 0.x draws colours for classes that have none.
-        (
-            {'CLASSES': ['a'], 'PALETTE': np.array([[1, 2, 3]])},
-            {'classes': ['a'], 'palette': [[1, 2, 3]]},
-        ),
-        ({'CLASSES': None, 'PALETTE': [[1, 2, 300]]}, None),
-        ({'PALETTE': Unfilled()}, None),
-        ({'CLASSES': HistoryBuffer(), 'PALETTE': np.dtype('f4')}, None),
-        ({'CLASSES': 'ab', 'PALETTE': torch.ones(3)}, None),
-    ],
-)
-def test_takes_names_and_colours_of_classes_alone(meta, expected, small, tmp_path):
-    _, source, state_dict = small
-    torch.save({'state_dict': state_dict, 'meta': meta}, source)
-    convert_cac(source, tmp_path / 'ours.pth')
-    saved = torch.load(tmp_path / 'ours.pth', weights_only=True)['meta']
-    assert saved == ({} if expected is None else {'dataset_meta': expected})
-
-
 def test_names_that_are_missing_or_left_over_are_reported(small, tmp_path):
     config, source, state_dict = small
     del state_dict['decode_head.apd_proj.2.bias'], state_dict['backbone.norm0.weight']
@@ -290,11 +259,3 @@ def test_refuses_another_file_in_one_line(make, message, small, tmp_path, monkey
         convert_cac(source, tmp_path / 'ours.pth', config)
     assert '\n' not in str(caught.value)
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_a_report_escapes_what_cannot_be_printed():
-    names = {'\ud800': 'weight'}, ['a\nb\x1b[2J'], []
-    lines = Conversion({}, *names).report()
-    assert lines[0] == r'\ud800 -> weight'
-    assert lines[-1] == r'left over: a\nb\x1b[2J'
-    '\n'.join(lines).encode()

@@ -107,13 +107,3 @@ def test_options_for_a_cascade_name_its_last_head(row):
     config.merge_from_dict(parse(options.replace('decode_head.', 'decode_head.1.')))
     expected.model.decode_head[1].update(CAC[row][0])
     assert config.to_dict() == expected.to_dict()
-
-
-def test_dmnet_without_deep_supervision():
-    config = load('dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py')
-    [option] = re.findall(
-        r'`--cfg-options (model\.auxiliary_head=\S+)`', (CONFIGS / 'dmnet/README.md').read_text()
-    )
-    assert build(config).with_auxiliary_head
-    config.merge_from_dict(parse(option))
-    assert not build(config).with_auxiliary_head

@@ -13,6 +13,7 @@ from mmseg_ctx.heads.base import ContextHead, check_features, check_norm_inputs
 from tests.models import FCN, METHODS, with_cac
 
 LOSSES = {name: dict(type=name) for name in ('ClassProbabilityLoss', 'ClassEntropyKLLoss')}
+CHECKED = {**METHODS, 'CAC': with_cac(FCN), **LOSSES}
 ADAPTIVE = METHODS['ACNet']
 ONE_MAP = {name: head for name, head in METHODS.items() if head is not ADAPTIVE}
 
@@ -21,10 +22,10 @@ def build(config, **arguments):
     return MODELS.build({**config, **arguments})
 
 
-@pytest.mark.parametrize('name', METHODS | LOSSES)
+@pytest.mark.parametrize('name', CHECKED)
 def test_a_wrong_value_is_refused_by_the_name_of_the_argument(name):
     """Each argument that no class of MMSegmentation has, with values that are wrong for any."""
-    config = (METHODS | LOSSES)[name]
+    config = CHECKED[name]
     arguments = inspect.signature(MODELS.get(config['type'])).parameters.values()
     names = [each.name for each in arguments if each.kind is not each.VAR_KEYWORD]
     assert names

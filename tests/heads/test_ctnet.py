@@ -197,14 +197,6 @@ def test_spatial_context_is_guided_in_tandem_only(mode, guided):
     assert torch.equal(*seen) != guided
 
 
-def test_the_class_probabilities_differ_between_images_and_add_up_to_one():
-    inputs, _ = random_batch()
-    _, probabilities = small_head().forward_context(inputs)
-    assert probabilities.shape == (2, NUM_CLASSES)
-    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2))
-    assert not torch.allclose(probabilities[0], probabilities[1])
-
-
 @pytest.mark.parametrize('classes', [dict(num_classes=1), dict(num_classes=2, out_channels=1)])
 def test_a_binary_model_expects_two_classes(classes):
     """With a sigmoid, labels are 0 and 1 however the model's classes are counted."""
@@ -227,29 +219,6 @@ def test_kernels_must_have_a_centre_and_fit_the_channels():
 
 
 # Corners
-
-
-def test_another_ignore_index():
-    inputs, labels = random_batch()
-    labels[:, :9] = 255
-    expected = loss_of(small_head(), inputs, labels)
-    labels[labels == 255] = 99
-    actual = loss_of(small_head(ignore_index=99), inputs, labels)
-    for name in ('loss_ce', 'loss_class_probability'):
-        assert torch.equal(actual[name], expected[name])
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_attention_to_large_features_under_autocast(dtype):
-    torch.manual_seed(0)
-    module = SpatialContextModule(8, 4)
-    x = 1e4 * torch.rand(2, 8, 5, 5)
-    class_features = 1e3 * torch.randn(2, 8, NUM_CLASSES)
-    with torch.autocast('cpu', dtype):
-        actual = module(x.to(dtype), class_features.to(dtype))
-    assert actual.dtype == dtype
-    # So large that every pixel attends to one class, which rounding does not change.
-    assert_relative(actual.detach(), module(x, class_features).detach(), 8 * torch.finfo(dtype).eps)
 
 
 # Cost
@@ -290,12 +259,3 @@ def test_spatial_context_grows_linearly_with_the_map():
     costs, sizes = cost_by_size(non_local)
     assert all(after / before > 13 for before, after in pairwise(costs))
     assert sizes == [size**4 for size in (64, 128, 256)]
-
-
-def test_complexity_is_that_of_table_3():
-    # Without the 3×3 convolution from the backbone's channels; 513×513 images, PASCAL-Context.
-    with torch.device('meta'):
-        head = ContextTandemHead(2048, 512, num_classes=60, norm_cfg=dict(type='BN'))
-        cost = count(head, [torch.empty(1, 2048, 65, 65)], without=['input_conv'])
-    assert cost.parameters <= 7.2e6
-    assert cost.multiply_adds <= 30e9

@@ -3,13 +3,11 @@
 import pytest
 import torch
 from mmcv.cnn import ConvModule
-from mmengine.config import ConfigDict
 from mmseg.models.decode_heads import DMHead
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.heads import DynamicMultiScaleHead
-from tests.helpers import data_samples
 from tests.models import randomize
 
 SMALL = dict(in_channels=12, channels=8, num_classes=5, norm_cfg=dict(type='BN'))
@@ -40,18 +38,6 @@ def test_equals_dm_head(filter_sizes, norm_cfg, fusion, training):
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ('filter_type', 'fusion'), [('dynamic', True), ('depthwise', False), ('regular', False)]
-)
-def test_other_branches_train_and_export(filter_type, fusion):
-    head = randomize(DynamicMultiScaleHead(**SMALL, filter_type=filter_type, fusion=fusion))
-    inputs, labels = [torch.randn(2, 12, 7, 5)], torch.randint(0, 5, (2, 53, 35))
-    head.loss(inputs, data_samples(labels), ConfigDict())['loss_ce'].backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in head.parameters())
-    program = torch.export.export(head.eval(), (inputs,)).module()
-    torch.testing.assert_close(program(inputs), head(inputs), rtol=1e-5, atol=1e-5)
-
-
 def test_filters_do_not_depend_on_the_image_unless_dynamic():
     for filter_type in ('depthwise', 'regular'):
         head = randomize(DynamicMultiScaleHead(**SMALL, filter_type=filter_type)).eval()
@@ -62,16 +48,6 @@ def test_filters_do_not_depend_on_the_image_unless_dynamic():
         torch.testing.assert_close(head([far])[..., :12, :12], head([x])[..., :12, :12])
     head = randomize(DynamicMultiScaleHead(**SMALL)).eval()
     assert (head([far]) - head([x]))[..., :12, :12].abs().max() > 1e-3
-
-
-def test_dilated_fixed_filters_see_further():
-    head = DynamicMultiScaleHead(
-        **SMALL, filter_type='depthwise', filter_sizes=(3, 3), dilations=(1, 6)
-    )
-    convs = [module.filter_conv for module in head.dcm_modules]
-    assert [conv.dilation for conv in convs] == [(1, 1), (6, 6)]
-    assert [conv.groups for conv in convs] == [8, 8]
-    assert head([torch.rand(2, 12, 16, 16)]).shape == (2, 5, 16, 16)
 
 
 def test_context_of_another_stage_makes_the_filters():

@@ -1,13 +1,11 @@
 """The hook in a run of MMEngine's, into the backends that the run's visualizer has."""
 
 import numpy as np
-import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mmseg_ctx.hooks import ContextVisualizationHook
 from tests.helpers import ROOT
 from tests.models import build_segmentor, scenes_loader
 
@@ -45,14 +43,6 @@ def test_every_so_many_images_reach_each_backend(tmp_path):
     assert sorted(log.Tags()['images']) == names
 
 
-def test_a_second_validation_shows_the_same_images(tmp_path):
-    runner = validate(build_segmentor('CTNet'), tmp_path, interval=3)
-    files = sorted(path.name for path in tmp_path.rglob('vis_image/*.png'))
-    assert len(files) == 2
-    runner.val()
-    assert sorted(path.name for path in tmp_path.rglob('vis_image/*.png')) == files
-
-
 def test_the_documented_line_keeps_the_hooks_of_an_inherited_config(tmp_path):
     base = ROOT / 'configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
     path = tmp_path / 'mine.py'
@@ -65,9 +55,3 @@ def test_the_documented_line_keeps_the_hooks_of_an_inherited_config(tmp_path):
     context = dict(context=dict(type='ContextVisualizationHook'))
     assert mine.default_hooks == {**inherited.default_hooks, **context}
     assert "type='ExactResumeHook'" in mine.pretty_text
-
-
-@pytest.mark.parametrize(('interval', 'error'), [(0, ValueError), (2.5, TypeError)])
-def test_bad_interval(interval, error):
-    with pytest.raises(error, match=r'^interval '):
-        ContextVisualizationHook(interval)

@@ -1,7 +1,6 @@
 """Runs survive: resumed with the losses of an unbroken run, past damaged checkpoints."""
 
 import contextlib
-import errno
 import itertools
 import os
 import random
@@ -12,7 +11,6 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATA_SAMPLERS
@@ -20,8 +18,7 @@ from mmengine.runner import FlexibleRunner, IterBasedTrainLoop, runner
 from mmseg.registry import TRANSFORMS
 from torch.utils.data import BatchSampler, RandomSampler
 
-from mmseg_ctx.checkpoints.loading import load_checkpoint
-from mmseg_ctx.hooks.exact_resume import choose_whole_checkpoint, is_whole
+from mmseg_ctx.hooks.exact_resume import choose_whole_checkpoint
 
 
 class Model(BaseModel):
@@ -172,16 +169,6 @@ def test_epochs_with_checkpoints_of_epochs(tmp_path):
     assert train(tmp_path / 'run', resume=True, **options) == dict(list(unbroken.items())[4:])
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_seed_that_mmengine_drew(workers, tmp_path):
-    loader = dict(sampler=dict(type='InfiniteSampler'), num_workers=workers)
-    train(tmp_path / 'run', 7, loader=loader, randomness=dict(seed=None))
-    resumed = train(tmp_path / 'run', loader=loader, randomness=dict(seed=None), resume=True)
-    seed = load_checkpoint(tmp_path / 'run/iter_11.pth')[1]['seed']
-    unbroken = train(tmp_path / 'unbroken', loader=loader, randomness=dict(seed=seed))
-    assert resumed == dict(list(unbroken.items())[5:])
-
-
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
@@ -252,21 +239,6 @@ def test_other_names_of_checkpoints(template, run):
         (run / f'iter_{number}.pth').rename(run / template.format(number))
     empty(run / 'last_checkpoint')  # killed while the name was written
     assert chosen(run) == (template.format(10), 1)
-
-
-def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
-    put = LocalBackend.put
-
-    def fill_up(self, content, path):
-        if not str(path).endswith('iter_10.pth'):
-            return put(self, content, path)
-        put(self, content[: len(content) // 2], path)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with mock.patch.object(LocalBackend, 'put', fill_up), pytest.raises(OSError, match='No space'):
-        train(tmp_path)
-    assert list(train(tmp_path, resume=True)) == list(range(6, 12))
-    assert is_whole(tmp_path / 'iter_10.pth')
 
 
 def test_runner_that_loads_before_hooks_is_told_beforehand(tmp_path):

@@ -74,28 +74,6 @@ def naive(found, batch, scope, entropy_weighting, class_wise):
     return sum(losses) / len(losses)
 
 
-@pytest.mark.parametrize('batch', [1, 2])
-def test_equals_equation_11(batch):
-    prior, estimate, oracle, label = case(batch)
-    for image in label:
-        image[0, :CLASSES] = torch.arange(CLASSES)  # so that 1 / n is over all n classes
-    loss = ClassEntropyKLLoss(soft_target_ratio=1.0)
-    actual = loss(prior, estimate, oracle, label, scope='image')
-    expected = 0.0
-    for image in range(batch):  # Eq. 11, for each image
-        for k in range(CLASSES):
-            above = below = 0.0
-            for i, j in (label[image] == k).nonzero().tolist():
-                p_y, p_p = (softmax(each[image, :, i, j].tolist()) for each in (oracle, estimate))
-                entropy = -sum(value * math.log(value) for value in p_y)  # Eq. 9
-                above += sum(
-                    entropy * soft * math.log(hard) for soft, hard in zip(p_y, p_p, strict=True)
-                )
-                below += entropy
-            expected -= above / below / CLASSES / batch
-    torch.testing.assert_close(actual.item(), expected, rtol=1e-10, atol=0)
-
-
 @settings(max_examples=20, deadline=None)
 @given(
     soft_target_ratio=st.sampled_from([0.0, 0.5, 1.0]),

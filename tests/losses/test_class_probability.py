@@ -86,34 +86,6 @@ def test_gradient():
     assert torch.autograd.gradcheck(lambda p: ClassProbabilityLoss()(p, label), probabilities)
 
 
-def test_a_probability_that_is_not_a_number_shows():
-    probabilities, label = random_case()
-    probabilities[1] = torch.nan
-    probabilities.requires_grad_()
-    loss = ClassProbabilityLoss()(2 * probabilities / 2, label)
-    loss.backward()
-    assert loss.isnan()
-    assert probabilities.grad[0].isfinite().all()
-
-
-def test_an_image_without_labels_contributes_zero():
-    probabilities, label = random_case(batch=2)
-    label[1] = IGNORE
-    probabilities.requires_grad_()
-    loss = ClassProbabilityLoss()(probabilities, label)
-    alone = ClassProbabilityLoss()(probabilities[:1], label[:1])
-    assert loss.item() == pytest.approx(alone.item() / 2, rel=1e-6)
-    loss.backward()
-    assert not probabilities.grad[1].any()
-    assert probabilities.grad[0].all()
-
-
-def test_one_class_is_a_share_of_one():
-    shares = class_shares(torch.full((1, 4, 4), 3), 5)
-    assert shares.tolist() == [[0, 0, 0, 1, 0]]
-    assert shares.dtype == torch.float32
-
-
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_is_in_float32_under_autocast(dtype):
     probabilities, label = random_case()

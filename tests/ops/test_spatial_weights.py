@@ -42,20 +42,6 @@ def test_equals_loops(shape, size, dilations, device):
     )
 
 
-def test_default_dilations_are_those_of_the_paper():
-    x, kernels = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 3, 3)
-    expected = spatially_varying_weights(x, kernels, (1, 2, 3))
-    assert torch.equal(spatially_varying_weights(x, kernels), expected)
-
-
-@pytest.mark.parametrize('batch', [1, 2])
-def test_memory_format_changes_nothing(batch):
-    x, kernels = torch.randn(batch, 4, 6, 5), torch.randn(batch, 4, 3, 3)
-    last = x.to(memory_format=torch.channels_last), kernels.to(memory_format=torch.channels_last)
-    expected = spatially_varying_weights(x, kernels)
-    torch.testing.assert_close(spatially_varying_weights(*last), expected)
-
-
 @pytest.mark.parametrize('shape', [(2, 2, 4, 3), (1, 2, 2, 2)])
 def test_gradients_of_first_and_second_order(shape):
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)

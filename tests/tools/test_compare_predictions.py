@@ -9,7 +9,7 @@ from PIL import Image
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
 from mmseg_ctx.visualization import comparison
 from mmseg_ctx.visualization.labels import colour_label
-from tests.helpers import ROOT, exit_status, full_disk
+from tests.helpers import ROOT, exit_status
 from tools.compare_predictions import main
 
 COUNT = 5
@@ -127,20 +127,6 @@ def test_each_picture_has_its_place_and_the_legend_names_what_is_shown():
     assert np.array_equal(colours, [PALETTE[0], PALETTE[2], [255, 255, 255]])
 
 
-@pytest.mark.parametrize('models', [1, 3])
-def test_the_whole_legend_lies_on_the_sheet(models, tmp_path):
-    label = np.arange(16).reshape(4, 4)
-    label[3, 2:] = 255
-    row = [np.zeros((4, 4, 3), np.uint8), *[label] * (models + 1)]
-    titles = ['image', 'ground truth', *'abc'[:models]]
-    figure = comparison.draw_rows([row, row], titles, CLASSES, PALETTE)
-    figure.savefig(tmp_path / 'sheet.png')
-    box = figure.legends[0].get_window_extent()
-    assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.x1
-    assert box.y0 >= 0
-
-
 @pytest.mark.parametrize(
     ('predictions', 'message'),
     [
@@ -158,27 +144,6 @@ def test_wrong_options_are_one_line(predictions, message, config, capsys):
     line = error_line(capsys, config, '--predictions', *predictions, '--out', out)
     assert message in line
     assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        ('broken = (', 'cannot be read as a config: SyntaxError'),
-        ('test_dataloader = None', 'has no test_dataloader.dataset'),
-        ('test_evaluator = None', 'has no test_evaluator'),
-        ("test_evaluator = dict(_delete_=True, type='Unknown')", 'evaluator of'),
-        (
-            "test_dataloader = dict(dataset=dict(_delete_=True, type='ADE20KDataset', "
-            "data_root='absent', pipeline=[]))",
-            'cannot be read: ',
-        ),
-    ],
-)
-def test_a_config_that_does_not_do_is_one_line(change, message, folders, tmp_path, capsys):
-    path = tmp_path / 'mine.py'
-    path.write_text(f'_base_ = {str(CONFIG)!r}\n{change}\n')
-    options = '--predictions', *folders, '--out', tmp_path / 'sheet.png'
-    assert message in error_line(capsys, path, *options)
 
 
 def test_a_prediction_that_does_not_do_is_named_with_its_model(config, folders, capsys):
@@ -206,13 +171,3 @@ def test_the_file_is_refused_before_anything_is_read(folders, tmp_path, capsys):
     (prediction, *_) = (tmp_path / 'right').iterdir()
     line = error_line(capsys, *command, prediction, '--force')
     assert f'{prediction} is read and would be overwritten' in line
-
-
-def test_the_table_is_there_where_the_picture_fails(config, folders, tmp_path, capsys):
-    out = tmp_path / 'sheet.png'
-    with full_disk(20_000):
-        assert exit_status(main, config, '--predictions', *folders, '--out', out) == 2
-    captured = capsys.readouterr()
-    assert str(out) in captured.err
-    assert 'water' in captured.out
-    assert not out.exists()

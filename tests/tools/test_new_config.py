@@ -13,7 +13,6 @@ from mmseg.registry import DATASETS, MODELS
 from mmseg.utils import register_all_modules
 from PIL import ExifTags, Image
 
-from mmseg_ctx.datasets.folders import pair_files
 from mmseg_ctx.datasets.label_files import Labels, decide_encoding, read_classes
 from mmseg_ctx.datasets.new_config import BACKBONES, METHODS, make_plan
 from tests.helpers import ROOT, exit_status
@@ -268,14 +267,6 @@ def test_what_cannot_be_guessed_is_one_line(change, options, message, capsys):
     assert message in line
 
 
-def test_only_pairs_leaves_files_out():
-    splits_inside()
-    Path('data/labels/train/0.png').unlink()
-    config = new_config('--only-pairs')
-    assert len(DATASETS.build(config.train_dataloader.dataset)) == 2
-    assert Path('new_train.txt').read_text() == '1\n2\n'
-
-
 def test_a_photograph_that_is_to_be_turned():
     """OpenCV turns it, and so does whoever labels it."""
     splits_inside()
@@ -325,16 +316,6 @@ def test_lists_of_a_split():
     assert Path('new_val.txt').read_text() == 'b\n'
     (lists / 'val.txt').write_text('d\n')
     assert exit_status(MAIN, 'data', '--out', 'other.py') == 2
-
-
-def test_names_that_begin_alike():
-    for name in ('1', '10', '1_2'):
-        write(f'images/{name}.jpg', np.zeros((2, 2)))
-        write(f'labels/{name}_gt.png', np.zeros((2, 2)), image=False)
-    pairs = pair_files(Path('images'), Path('labels'))
-    assert [(pair.name, pair.label_suffix) for pair in pairs] == [
-        *(('1', '_gt.png'), ('10', '_gt.png'), ('1_2', '_gt.png'))
-    ]
 
 
 def test_plans():

@@ -15,7 +15,7 @@ from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
 from mmseg_ctx.visualization.panels import CHANGES
-from tests.models import FCN, HEADS, METHODS, build_segmentor, with_cac
+from tests.models import FCN, HEADS, build_segmentor
 
 HEIGHT, WIDTH = 40, 64
 
@@ -167,34 +167,6 @@ def test_context_adaptive_convolution():
         np.testing.assert_allclose(shown(axes[2]), kernels[0, channel], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ('source', 'origin'),
-    [
-        ('context', 'predicted from the image'),
-        ('pooled', 'from globally pooled features'),
-        ('fixed', 'learned'),
-    ],
-)
-def test_the_sheet_says_where_kernels_come_from(source, origin):
-    figure = draw(build_segmentor('CaC-Net', kernel_source=source), make_item())
-    [title] = [title for part in parts(figure) if 'kernels' in (title := suptitle(part))]
-    assert title == f'3×3 kernels, dilations 1, 3,\n{origin}'
-    texts = ' '.join(text.get_text() for part in parts(figure) for text in part.texts)
-    assert ('predicted' in texts) == (source == 'context')
-
-
-def test_features_are_relative_to_their_maximum_in_the_image():
-    """Padding to 64×64 adds three rows of features, whose values are not seen."""
-    # Bright padding, which has the largest features.
-    segmentor = build_segmentor('CaC-Net', dict(pad_val=300, test_cfg=dict(size_divisor=64)))
-    figure = draw(segmentor, make_item())
-    first = [axes.get_ylabel() for axes in figure.axes].index('features X')
-    maps = [shown(axes) for axes in figure.axes[first : first + 4]]
-    assert [each.shape for each in maps] == [(8, 8)] * 4
-    assert [each[:5].max() for each in maps] == [1] * 4
-    assert max(each.max() for each in maps) > 1
-
-
 def test_gates():
     segmentor, item = build_segmentor('ACNet'), make_item()
     axes = all_axes(draw(segmentor, item))
@@ -330,16 +302,6 @@ def test_no_class_names_under_vectors_that_belong_to_no_class(changes):
     assert [bar.get_width() for bar in bars.patches] == pytest.approx(expected)
 
 
-def test_channel_context_alone():
-    axes = all_axes(draw(build_segmentor('CTNet', mode='channel'), make_item()))
-    assert 'class probabilities' in axes
-    segmentor = build_segmentor('CTNet', mode='channel', loss_class_probability=None)
-    figure = draw(segmentor, make_item())
-    assert set(all_axes(figure)) == {'image', 'ground truth', 'prediction'}
-    texts = [text.get_text() for part in parts(figure) for text in part.texts]
-    assert any('not trained' in text for text in texts)
-
-
 def predicted_by(classifier, segmentor, item):
     """Return what a segmentor predicts with another classifier of its head."""
     hook = EvaluatedClassifierHook('oracle')
@@ -389,30 +351,6 @@ def test_context_aware_classifier():
     pixels, circles, stars = axes['features and weights in two dimensions (t-SNE)'].collections
     assert len(circles.get_offsets()) == len(stars.get_offsets()) == len(classes)
     assert len(pixels.get_offsets()) == (label[::8, ::8] != 255).sum()
-
-
-@pytest.mark.parametrize(
-    ('base', 'changes', 'title'),
-    [
-        ('CaC-Net', dict(kernel_source='fixed'), 'channel'),
-        ('CaC-Net', dict(kernel_source='pooled', kernel_sizes=(3, 5, 3)), 'channel'),
-        ('DMNet', dict(filter_sizes=(1,)), 'response, mean'),
-        ('ACNet', dict(block_channels=(6,), in_channels=(16,), in_index=(2,)), 'block 1 at 1/8'),
-        ('CAC', dict(prior_logits='cosine', context_logits='dot'), 'how far'),
-        ('CAC', dict(projector_input='none', residual='classifier'), 'how far'),
-    ],
-)
-def test_other_settings_of_the_heads(base, changes, title):
-    segmentor = build_segmentor(base, **changes)
-    assert any(name.startswith(title) for name in all_axes(draw(segmentor, make_item())))
-
-
-def test_windows_are_not_shown():
-    segmentor = build_segmentor('ACNet')
-    segmentor.test_cfg = dict(mode='slide', crop_size=(16, 16), stride=(8, 8))
-    axes = all_axes(draw(segmentor, make_item()))
-    assert shown(axes['block 3 at 1/4: global gate w']).shape == (HEIGHT // 4, WIDTH // 4)
-    assert segmentor.test_cfg['mode'] == 'slide'
 
 
 def test_maps_lie_over_the_image_and_not_over_its_padding():
@@ -480,45 +418,10 @@ def test_a_head_without_a_sheet_of_its_own(kind):
         np.testing.assert_allclose(shown(axes['mask']), mean.sigmoid(), atol=1e-6)
 
 
-def test_a_head_in_cac_shows_its_own_context_too():
-    toy = build_segmentor(with_cac(dict(FCN, type=ToyHead)))
-    assert {'confidence', 'mask', 'prior → refined'} <= set(all_axes(draw(toy, make_item())))
-    tandem = build_segmentor(with_cac(METHODS['CTNet']))
-    axes = all_axes(draw(tandem, make_item()))
-    assert {'class probabilities', 'prior → refined'} <= set(axes)
-
-
 def inputs_of(segmentor, item):
     data = dict(inputs=[item['inputs']], data_samples=[item['data_samples'].clone()])
     data = segmentor.data_preprocessor(data, False)
     return data['inputs'], [sample.metainfo for sample in data['data_samples']]
-
-
-@pytest.mark.filterwarnings('error::RuntimeWarning')
-@pytest.mark.parametrize('head', ['CTNet', 'CAC'])
-def test_label_without_a_class(head):
-    item = make_item()
-    item['data_samples'].gt_sem_seg.data[:] = 255
-    axes = all_axes(draw(build_segmentor(head), item))
-    assert not [title for title in axes if 'nan' in title]
-    if head == 'CAC':
-        assert {'prior', 'refined', 'oracle'} <= set(axes)
-
-
-@pytest.mark.parametrize('ignore_index', [0, 100])
-def test_another_ignore_index(ignore_index):
-    segmentor = build_segmentor('CAC', head=dict(HEADS['CAC']['head'], ignore_index=ignore_index))
-    item = make_item()
-    label = item['data_samples'].gt_sem_seg.data
-    label[label == 255] = ignore_index
-    axes = all_axes(draw(segmentor, item))
-    palette = np.array(segmentor.dataset_meta['palette'])
-    valid = (label[0] != ignore_index).numpy()
-    picture = shown(axes['ground truth'])
-    np.testing.assert_array_equal(picture[valid], palette[label[0].numpy()[valid]])
-    assert (picture[~valid] == 255).all()
-    right = np.all(shown(axes['prediction']) == picture, axis=2)[valid].mean()
-    assert f'refined, {right:.1%} right' in axes
 
 
 @pytest.mark.parametrize('value', [14, 77, -1])

@@ -19,6 +19,7 @@ from PIL import Image
 from tests.configs.training import WIDTHS, load_lightly, schedule, use_small_images
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.slow
 PAGES = '\n'.join(
     (ROOT / name).read_text()
     for name in ('README.md', 'docs/get_started.md', 'docs/your_own_data.md', 'docs/memory.md')

@@ -18,6 +18,7 @@ def load(mutants, tmp_path_factory):
         yield load
 
 
+@pytest.mark.slow
 def test_mutated_files_load_or_are_refused(mutants, load, tmp_path):
     outcomes, failures = fuzz(tmp_path, mutants, load, range(400))
     assert failures == []

@@ -50,6 +50,7 @@ def test_equals_mmsegmentation(segmentor, size):
     torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.slow
 def test_one_file_for_any_size(segmentor, tmp_path):
     path = tmp_path / 'model.onnx'
     agreements = export_onnx(segmentor, path, (64, 80), dynamic=True)

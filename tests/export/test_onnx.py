@@ -116,6 +116,7 @@ def test_without_its_packages_the_error_names_the_extra(tmp_path, monkeypatch):
         export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', (32, 40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('head', HEADS)
 def test_openvino_gives_the_same_labels(head, tmp_path):
     openvino = pytest.importorskip('openvino', reason='OpenVINO is not installed')

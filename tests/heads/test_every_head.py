@@ -296,6 +296,7 @@ def trained_by_two(tmp_path_factory):
     return *ranks, torch.load(path)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(head, tmp_path):
     """A killed and resumed run has the losses and weights of an unbroken one, bit for bit."""
     unbroken, killed = tmp_path / 'unbroken', tmp_path / 'killed'

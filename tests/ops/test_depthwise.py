@@ -20,8 +20,8 @@ def naive(x, kernels, dilation):
     return out
 
 
-@pytest.mark.parametrize('dilation', [1, 2, 3])
-@pytest.mark.parametrize('size', [1, 2, 3, 4, 5])
+@pytest.mark.parametrize('dilation', [1, 3])
+@pytest.mark.parametrize('size', [1, 2, 5])
 def test_equals_loops(size, dilation, device):
     x, kernels = torch.randn(2, 3, 5, 4), torch.randn(2, 3, size, size)
     expected = naive(x, kernels, dilation)

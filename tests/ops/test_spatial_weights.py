@@ -31,9 +31,9 @@ def naive_weights(x, kernels, dilations):
     return weights
 
 
-@pytest.mark.parametrize('dilations', [(1, 2, 3), (2,), (3, 1)])
+@pytest.mark.parametrize('dilations', [(1, 2, 3), (2,)])
 @pytest.mark.parametrize('size', [3, 5])
-@pytest.mark.parametrize('shape', [(2, 3, 7, 6), (1, 2, 9, 4), (2, 2, 2, 3), (1, 3, 1, 1)])
+@pytest.mark.parametrize('shape', [(2, 3, 7, 6), (1, 3, 1, 1)])
 def test_equals_loops(shape, size, dilations, device):
     x, kernels = torch.randn(shape), torch.randn(*shape[:2], size, size)
     actual = spatially_varying_weights(x.to(device), kernels.to(device), dilations)

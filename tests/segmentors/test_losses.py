@@ -108,6 +108,7 @@ def test_memory():
     assert peak_memory(lambda: step(ours)) < full / 3
 
 
+@pytest.mark.slow
 def test_compile_with_the_default_backend():
     _, ours = pair(dict(STILL, num_classes=64))
     inputs = ours.data_preprocessor(batch((128, 160)), True)

@@ -28,6 +28,7 @@ def model(tmp_path_factory):
     return write_model('DMNet', tmp_path_factory.mktemp('model'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('end', 'host'), [('SIGTERM', '127.0.0.1'), ('SIGINT', '0.0.0.0')])
 def test_it_serves_until_it_is_told_to_end_and_leaves_nothing(end, host, model, tmp_path):
     config, checkpoint = model

@@ -10,6 +10,7 @@ from PIL import Image
 from mmseg_ctx.datasets.toy import CITYSCAPES_LABEL_IDS
 from mmseg_ctx.evaluation.voc_results import VOCResultsMetric, voc_palette
 from tests.configs.training import prepare, runner, with_scales_and_flip
+from tests.configs.zoo import PATHS
 from tests.helpers import ROOT
 
 
@@ -48,9 +49,8 @@ def test_voc_results_are_palette_pngs(folder):
 
 
 def test_cityscapes_results_are_label_ids(folder):
-    root, results = write_results(
-        'acnet/acnet_r101-d16-mg4816-ohem_4xb4-20k_cityscapestrainval-512x1024.py', 'cityscapes'
-    )
+    [path] = (path for path in PATHS if 'cityscapestrainval' in path)
+    root, results = write_results(path, 'cityscapes')
     images = sorted((folder / root / 'leftImg8bit/test').rglob('*.png'))
     results = sorted(results.iterdir())
     assert [path.name for path in results] == [path.name for path in images]

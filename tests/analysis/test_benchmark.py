@@ -8,7 +8,6 @@ import torch
 from mmseg_ctx.analysis import benchmark
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, peak_memory, run_comparison
 from mmseg_ctx.analysis.models import COMPARED
-from mmseg_ctx.analysis.series.classifier import cac_cosine, cac_inference
 from mmseg_ctx.analysis.series.heads import ctnet_linear, heads
 from mmseg_ctx.analysis.series.resizing import labels, labels_augmented, labels_slide, losses
 from mmseg_ctx.analysis.series.steps import OURS, STOCK
@@ -107,13 +106,6 @@ def test_spatial_context_grows_linearly_and_non_local_quadratically():
             assert least < large / small < most  # at 16 times the pixels
 
 
-def test_cosines_with_a_backward_pass_of_their_own_hold_less():
-    (comparison,) = cac_cosine((16,), channels=64, classes=8)
-    own, *plain = measure(comparison).values()
-    features = 4 * 2 * 64 * 16**2
-    assert min(row['peak_bytes'] for row in plain) - own['peak_bytes'] > 0.9 * features
-
-
 @pytest.mark.parametrize(
     ('series', 'size', 'number'),
     [(losses, 16, 4), (labels, 256, 4), (labels_slide, 160, 2), (labels_augmented, 96, 3)],
@@ -124,10 +116,3 @@ def test_ours_hold_less_than_mmsegmentations(series, size, number):
     rows = measure(comparisons[-1], STOCK, OURS)
     assert rows[STOCK]['error'] is rows[OURS]['error'] is None
     assert rows[OURS]['peak_bytes'] < 0.5 * rows[STOCK]['peak_bytes']
-
-
-def test_inference_with_and_without_cac():
-    (comparison,) = cac_inference((64,))
-    without, with_cac = measure(comparison).values()
-    assert 0 < with_cac['parameters'] - without['parameters'] <= 800_000
-    assert list(with_cac['ratios']) == [without['case']]

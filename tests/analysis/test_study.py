@@ -28,10 +28,8 @@ from mmseg_ctx.analysis.study import (
     train_and_test,
 )
 from mmseg_ctx.analysis.study_report import (
-    curves_picture,
     metric_titles,
     read_results,
-    study_picture,
     study_table,
     summarize,
     write_report,
@@ -127,17 +125,6 @@ def test_a_config_that_a_run_cannot_use_is_named(lines, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         plan([Row('mine', str(path))], tmp_path / 'study')
     assert not (tmp_path / 'study').exists()
-
-
-def test_rows_that_do_not_fit_each_other_are_refused(tmp_path):
-    twice = [Row('fcn', FCN), Row('fcn', CAC_FCN)]
-    rows = [Row('fcn', FCN, seeds=(0,)), Row('cac-fcn', CAC_FCN, seeds=(1,), start_from='fcn')]
-    with pytest.raises(ValueError, match="differ in their names, got several called 'fcn'"):
-        plan(twice, tmp_path)
-    for wrong in (rows, rows[::-1], rows[1:]):
-        with pytest.raises(ValueError, match=r"'cac-fcn' starts from 'fcn', .* with seed 1"):
-            plan(wrong, tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_plan_goes_seed_by_seed_and_writes_the_config(tmp_path):
@@ -278,30 +265,6 @@ def test_the_table_has_mean_and_deviation(finished):
     assert '| fcn | baseline | 22.0 ± 2.8 | 91.0 ± 1.4 | 1.00 | 2 |' in own
 
 
-def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished):
-    first, second = _shown(study_picture, finished).axes
-    names = ['fcn', 'cac-fcn, prior', 'cac-fcn, refined', 'cac-fcn, oracle']
-    assert [label.get_text() for label in first.get_yticklabels()] == names
-    assert [bar.get_width() for bar in first.patches] == [52.0, 60.0, 60.0, 60.0]
-    assert [bar.get_width() for bar in second.patches] == [22.0]
-
-
-def test_curves_have_a_line_for_each_row_within_the_seeds():
-    results = [
-        dict(row=row, seed=seed, curve=[dict(iteration=step, mIoU=value + step) for step in (1, 2)])
-        for row, seed, value in (('fcn', 0, 50.0), ('fcn', 1, 54.0), ('dmnet', 0, 60.0))
-    ]
-    results.append(dict(row='other', seed=0, curve=[dict(iteration=1, mDice=70.0)]))
-    titles = dict(mIoU='mIoU', mIoU_far='mIoU far')  # the latter was not validated
-    (panel,) = curves_picture('Streets', titles, results).axes
-    line, other, without = panel.lines
-    assert (line.get_label(), other.get_label()) == ('fcn', 'dmnet')
-    assert line.get_xydata().tolist() == [[1, 53.0], [2, 54.0]]
-    assert {51.0, 55.0, 52.0, 56.0} == set(panel.collections[0].get_paths()[0].vertices[:, 1])
-    assert len(without.get_xdata()) == 0
-    assert curves_picture('', dict(mIoU='mIoU'), [dict(row='fcn', seed=0, curve=[])]) is None
-
-
 def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
     assert write_report(SCENES, [], [], tmp_path) is None
     for name, seed in (('mine', 0), ('dmnet', 1), ('dmnet', 0), ('fcn', 0), ('dmnet', 10)):
@@ -362,19 +325,3 @@ def test_a_suite_is_read_from_a_file(tmp_path):
     assert select(suite.rows, ['three']) == [head, two, three]
     with pytest.raises(ValueError, match="rows must be among head, two, three, base, got 'fuor'"):
         select(suite.rows, ['base', 'fuor'])
-
-
-@pytest.mark.parametrize(
-    ('text', 'change', 'message'),
-    [
-        ('rows: [head]', 'rows: [hat]', "rows must be among .*, got 'hat'"),
-        ('iterations: 5', 'iteration: 5', "unexpected keyword argument 'iteration'"),
-        ('validate_every', 'validate', "unexpected keyword argument 'validate'"),
-        ('title: Streets', 'text', 'Error'),
-    ],
-)
-def test_a_wrong_suite_is_one_line(text, change, message, tmp_path):
-    path = tmp_path / 'streets.yml'
-    path.write_text(SUITE.replace(text, change))
-    with pytest.raises(ValueError, match=rf'streets\.yml cannot be read as a suite.*{message}'):
-        read_suite(str(path))

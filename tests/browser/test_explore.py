@@ -142,17 +142,6 @@ def test_an_image_of_a_folder_where_there_is_no_test_data(browser, visit, tmp_pa
     check_numbers(browser, explorer.file(path), 30, 10)
 
 
-def test_a_tall_upload_fits_into_the_window_and_keeps_its_name(browser, visit, tmp_path):
-    Image.new('RGB', (10, 900)).save(tmp_path / 'my tower.png')
-    visit('ACNet')
-    upload(browser, tmp_path / 'my tower.png')
-    browser.wait(lambda: browser.text('#caption') == 'my tower.png, 10×900 pixels')
-    picture = browser.wait(lambda: settled_picture(browser))
-    assert picture.rect['height'] < browser.driver.execute_script('return window.innerHeight')
-    click(browser, 0, 0.25)
-    browser.wait(lambda: re.match(r'Column \d, row 6[67]\d:', browser.text('#place')))
-
-
 def test_a_click_beside_the_picture_and_a_broken_upload_leave_the_page_alive(
     browser, visit, tmp_path, capfd
 ):

@@ -195,32 +195,6 @@ def test_names_that_are_missing_or_left_over_are_reported(write, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('depth', 'configured', 'message'),
-    [
-        (50, 101, r'it lacks backbone\.layer3\.6\.conv1\.weight, \S+ and \d+ more \(--partial'),
-        (
-            101,
-            50,
-            r'the model has no place for backbone\.bb_2_6\.conv0\._conv\.weight, \S+ and \d+ more',
-        ),
-    ],
-)
-def test_refuses_the_weights_of_another_depth(depth, configured, message, write, tmp_path):
-    config = tmp_path / 'config.py'
-    small_config(configured, True).dump(config)
-    source, destination = write(small_arrays(depth, True)), tmp_path / 'model.pth'
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(ValueError, match=message) as caught:
-        convert_ctnet(source, destination, config)
-    assert '\n' not in str(caught.value)
-    assert str(source) in str(caught.value)
-    assert sorted(tmp_path.iterdir()) == before
-    conversion = convert_ctnet(source, destination, config, partial=True)
-    assert conversion.missing or conversion.left_over
-    assert destination.exists()
-
-
-@pytest.mark.parametrize(
     ('change', 'message'),
     [
         (

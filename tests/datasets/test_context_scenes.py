@@ -119,15 +119,6 @@ def test_a_path_of_no_scene_is_named(name):
     assert '\n' not in str(raised.value)
 
 
-def test_training_and_validation_share_no_scene():
-    config = Config.fromfile(BASE)
-    seeds = [config[f'{name}_dataloader'].dataset.seed for name in ('train', 'val')]
-    assert len(set(seeds)) == 2
-    schedule = Config.fromfile(ROOT / 'configs/_base_/schedules/schedule_context_scenes.py')
-    loader = config.train_dataloader
-    assert loader.dataset.num_images >= loader.batch_size * schedule.train_cfg.max_iters
-
-
 def test_augmentation_at_test_time_keeps_the_label():
     config = Config.fromfile(BASE)
     dataset = config.test_dataloader.dataset

@@ -19,10 +19,7 @@ from mmseg.structures import SegDataSample
 from torch.utils.checkpoint import checkpoint
 
 from mmseg_ctx.analysis.benchmark import peak_memory
-from mmseg_ctx.analysis.complexity import count
-from mmseg_ctx.analysis.models import mmseg_model, with_cac
 from mmseg_ctx.hooks import EvaluatedClassifierHook
-from mmseg_ctx.utils.models import build
 from tests.helpers import ROOT, assert_relative, data_samples
 
 RUNS = itertools.count()
@@ -128,12 +125,6 @@ class TestEvaluatedClassifier:
             p = F.interpolate(p, p_y.shape[1:], mode='bilinear')[0]
             assert_relative(other.seg_logits.data, p.detach(), 1e-4)
 
-    def test_sliding_windows_are_refused(self, tmp_path):
-        runner = self.runner(tmp_path, SCENES, dict(type='EvaluatedClassifierHook'))
-        runner.model.test_cfg.update(mode='slide', crop_size=(64, 64), stride=(32, 32))
-        with pytest.raises(ValueError, match=r"test_cfg mode 'whole'.*got 'slide'"):
-            runner.test()
-
     def test_needs_a_wrapped_head_and_labels(self, tmp_path):
         hook = EvaluatedClassifierHook()
         with pytest.raises(ValueError, match='needs labels, got images without gt_sem_seg'):
@@ -144,19 +135,6 @@ class TestEvaluatedClassifier:
             runner.test()
         with pytest.raises(ValueError, match=r"classifier must be one of .*got 'refined'"):
             EvaluatedClassifierHook('refined')
-
-    def test_label_of_a_resized_and_padded_image(self):
-        head = wrap(dict(FCN, num_convs=0)).eval()
-        f = torch.randn(1, 8, 8, 8)
-        label = torch.randint(0, 5, (1, 20, 24))
-        original = label.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-        meta = dict(img_shape=(20, 24), pad_shape=(32, 32))
-        padded = F.pad(label, (0, 8, 0, 12), value=255)
-        small = F.interpolate(padded[None].float(), (8, 8))[0].long()
-        expected = head.conv_seg.oracle_logits(f, small.masked_fill(small == 255, -1), 'image')
-        head.conv_seg.evaluated, head.conv_seg.evaluated_label = 'oracle', [original]
-        actual = head.predict([f], [meta], ConfigDict(mode='whole'))
-        torch.testing.assert_close(actual, F.interpolate(expected, (32, 32), mode='bilinear'))
 
 
 class TestCost:
@@ -174,31 +152,6 @@ class TestCost:
 
         wrapped, plain = (peak_memory(step(head)) for head in (wrap(fcn), MODELS.build(fcn)))
         assert wrapped <= 1.3 * plain
-
-    @pytest.mark.parametrize(
-        ('name', 'added'),
-        [
-            ('mobilenet_v2/mobilenet-v2-d8_fcn_4xb4-160k', 10.61 - 9.82),
-            ('mobilenet_v2/mobilenet-v2-d8_deeplabv3plus_4xb4-160k', 16.13 - 15.35),
-            ('ocrnet/ocrnet_hr18_4xb4-80k', 12.97 - 12.18),
-            ('upernet/upernet_r50_4xb4-160k', 67.30 - 66.52),
-        ],
-    )
-    def test_parameters_of_table_1(self, name, added):
-        baseline = mmseg_model(name)
-        with_, without = (
-            sum(parameter.numel() for parameter in build(model).parameters()) / 1e6
-            for model in (with_cac(baseline), baseline)
-        )
-        assert abs(with_ - without - added) <= 0.01
-
-    def test_inference(self):
-        baseline = mmseg_model('upernet/upernet_r50_4xb4-160k')
-        image = torch.empty(1, 3, 512, 512, device='meta')
-        with_, without = (
-            count(build(model), image).multiply_adds for model in (with_cac(baseline), baseline)
-        )
-        assert without < with_ <= 1.02 * without
 
 
 class Step(torch.nn.Module):

@@ -1,21 +1,15 @@
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import NonLocal2d
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.checkpoints.ctnet import convert_arrays
 from mmseg_ctx.heads import ContextTandemHead
 from mmseg_ctx.heads.ctnet import (
     ChannelContextModule,
-    MultiLocalChannelExcitation,
     SpatialContextModule,
 )
 from mmseg_ctx.losses.class_probability import class_shares
@@ -209,53 +203,7 @@ def test_a_binary_model_expects_two_classes(classes):
     assert head(inputs).shape[1] == 1
 
 
-def test_kernels_must_have_a_centre_and_fit_the_channels():
-    excitation = MultiLocalChannelExcitation(4, (7,))
-    assert excitation(torch.randn(1, 4, 2, 2)).shape == (1, 4)
-    for sizes in ((9,), (3, 4)):
-        with pytest.raises(ValueError, match='odd and at most 8, twice the 4 channels') as error:
-            MultiLocalChannelExcitation(4, sizes)
-        assert str(error.value).endswith(f'got {sizes}')
-
-
 # Corners
 
 
 # Cost
-
-
-class LargestTensor(TorchDispatchMode):
-    """Remembers how many values the largest tensor has that an operation returned."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        if isinstance(out, torch.Tensor):
-            self.numel = max(self.numel, out.numel())
-        return out
-
-
-def cost_by_size(module, *others):
-    """Multiply-adds, and values of the largest tensor, for maps of 64², 128² and 256²."""
-    costs, sizes = [], []
-    for size in (64, 128, 256):
-        x = torch.empty(1, 512, size, size, device='meta')
-        costs.append(count(module, x, *others).multiply_adds)
-        with LargestTensor() as largest, torch.no_grad():
-            module(x, *others)
-        sizes.append(largest.numel)
-    return costs, sizes
-
-
-def test_spatial_context_grows_linearly_with_the_map():
-    with torch.device('meta'):
-        spatial = SpatialContextModule(512)
-        non_local = NonLocal2d(512, mode='embedded_gaussian')
-    costs, sizes = cost_by_size(spatial, torch.empty(1, 512, 60, device='meta'))
-    # Exactly 4, but for the convolutions of the class features, which do not grow.
-    assert all(3.99 < after / before <= 4 for before, after in pairwise(costs))
-    assert sizes == [512 * size**2 for size in (64, 128, 256)]
-    costs, sizes = cost_by_size(non_local)
-    assert all(after / before > 13 for before, after in pairwise(costs))
-    assert sizes == [size**4 for size in (64, 128, 256)]

@@ -233,14 +233,6 @@ def test_checkpoint_before_a_damaged_one_is_used(damage, run):
         choose_whole_checkpoint(run)
 
 
-@pytest.mark.parametrize('template', ['epoch_{}.pth', 'my_step_{}.pth'])
-def test_other_names_of_checkpoints(template, run):
-    for number in (9, 10):
-        (run / f'iter_{number}.pth').rename(run / template.format(number))
-    empty(run / 'last_checkpoint')  # killed while the name was written
-    assert chosen(run) == (template.format(10), 1)
-
-
 def test_runner_that_loads_before_hooks_is_told_beforehand(tmp_path):
     """FSDP's runner, here on one device, as the README of CAC says; there is no sharded folder."""
     options = dict(cls=FlexibleRunner, strategy=dict(type='SingleDeviceStrategy'))

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from mmseg_ctx.analysis.series import SERIES
 from tests.helpers import exit_status
 from tools.benchmark import main
 
@@ -37,10 +36,3 @@ def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ')
     assert message in line
-
-
-def test_help_has_each_series(capsys):
-    assert exit_status(main, '--help') == 0
-    text = capsys.readouterr().out
-    for series in SERIES.values():
-        assert series.__doc__.splitlines()[0] in text

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
+from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization import comparison
-from mmseg_ctx.visualization.labels import colour_label
 from tests.helpers import ROOT, exit_status
 from tools.compare_predictions import main
 
@@ -104,29 +103,6 @@ def test_images_are_spread_or_those_where_models_differ(options, images, config,
     assert drawn == images
 
 
-def test_each_picture_has_its_place_and_the_legend_names_what_is_shown():
-    random = np.random.default_rng(0)
-    rows = [
-        [random.integers(0, 256, (4, 5, 3), np.uint8), *random.choice([0, 2, 255], (2, 4, 5))]
-        for _ in range(3)
-    ]
-    figure = comparison.draw_rows(rows, ['image', 'truth', '$FCN$'], CLASSES, PALETTE)
-    assert [axes.get_title() for axes in figure.axes[:3]] == ['image', 'truth', '$FCN$']
-    expected = [
-        picture
-        for image, *labels in rows
-        for picture in (image, *(colour_label(label, PALETTE) for label in labels))
-    ]
-    for axes, wanted in zip(figure.axes, expected, strict=True):
-        assert np.array_equal(axes.images[0].get_array(), wanted)
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ['sky', 'sand', 'ignored']
-    colours = [
-        np.round(np.multiply(patch.get_facecolor()[:3], 255)) for patch in legend.get_patches()
-    ]
-    assert np.array_equal(colours, [PALETTE[0], PALETTE[2], [255, 255, 255]])
-
-
 @pytest.mark.parametrize(
     ('predictions', 'message'),
     [
@@ -160,14 +136,3 @@ def test_a_prediction_that_does_not_do_is_named_with_its_model(config, folders, 
     line = error_line(capsys, config, *options)
     assert 'water has no prediction for ' in line
     assert f'{path} is missing' in line
-
-
-def test_the_file_is_refused_before_anything_is_read(folders, tmp_path, capsys):
-    out = tmp_path / 'sheet.png'
-    out.write_text('mine')
-    command = tmp_path / 'absent.py', '--predictions', *folders, '--out'
-    assert f'{out} exists' in error_line(capsys, *command, out)
-    assert '--out: must end in one of ' in error_line(capsys, *command, tmp_path / 'a.xyz')
-    (prediction, *_) = (tmp_path / 'right').iterdir()
-    line = error_line(capsys, *command, prediction, '--force')
-    assert f'{prediction} is read and would be overwritten' in line

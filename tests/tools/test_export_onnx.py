@@ -73,9 +73,3 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
         assert line.startswith('error: ')
         assert message in line
     assert not out.exists()
-
-
-def test_settings_on_the_command_line(model, tmp_path, capsys):
-    options = '--shape', 32, 40, '--cfg-options', 'model.decode_head.key_channels=3'
-    assert run_tool(*model, tmp_path / 'model.onnx', *options) == 2
-    assert 'of another shape decode_head.spatial_context.' in capsys.readouterr().err

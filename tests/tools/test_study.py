@@ -69,10 +69,3 @@ def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys, tmp_p
     assert line.startswith('error: ')
     assert message in line
     assert list(tmp_path.iterdir()) == []
-
-
-def test_help_has_the_rows_and_groups_of_each_suite(capsys):
-    assert exit_status(main, '--help') == 0
-    printed = capsys.readouterr().out
-    for name in ('cac-dmnet-no-kl', 'dynamic-k1-3', 'cac-fcn-dot', 'groups: methods, combinations'):
-        assert name in printed

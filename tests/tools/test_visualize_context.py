@@ -1,8 +1,5 @@
 """The command line of the context's sheets; what they show is tested with the package."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -14,7 +11,7 @@ from PIL import Image
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
 from mmseg_ctx.visualization.files import item_readers
-from tests.helpers import ROOT, exit_status
+from tests.helpers import exit_status
 from tests.models import write_model
 from tools.visualize_context import main
 
@@ -86,24 +83,6 @@ def test_items(model, files):
     (read,) = item_readers(config, ['test:1'])
     expected = render_scene(1, 1, 40, 64)[1]
     np.testing.assert_array_equal(read()['data_samples'].gt_sem_seg.data[0].numpy(), expected)
-
-
-def test_items_of_a_data_set_without_its_files(files, tmp_path):
-    # As ADE20K's: labels count from one, a pipeline resizes, and nothing of it lies on the disk.
-    pipeline = [
-        dict(type='LoadImageFromFile'),
-        dict(type='Resize', scale=(128, 96), keep_ratio=True),
-        dict(type='LoadAnnotations', reduce_zero_label=True),
-        dict(type='PackSegInputs'),
-    ]
-    dataset = dict(type='ADE20KDataset', data_root=str(tmp_path / 'absent'), pipeline=pipeline)
-    config = Config(dict(test_dataloader=dict(dataset=dataset)))
-    (read,) = item_readers(config, [str(files[0])], [str(files[1])])
-    item = read()
-    assert item['inputs'].shape == (3, 96, 128)
-    label = np.array(Image.open(files[1])).astype(int)
-    expected = np.where((label == 0) | (label == 255), 255, label - 1)
-    np.testing.assert_array_equal(item['data_samples'].gt_sem_seg.data[0].numpy(), expected)
 
 
 SCOPED = """
@@ -192,24 +171,3 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
         assert message in error_line(capsys, config, checkpoint, *arguments)
     assert 'no.pth' in error_line(capsys, config, tmp_path / 'no.pth', image, *out)
     assert not (tmp_path / 'out').exists()
-
-
-def test_the_line_stands_alone_in_a_process_of_its_own(files, tmp_path):
-    """A missing package is named with the extra that installs it."""
-    config, checkpoint = write_model('CAC', tmp_path)
-    with open(config, 'a') as file:
-        file.write("custom_imports = dict(imports=['tests.models'])\n")
-    (tmp_path / 'sklearn.py').write_text("raise ModuleNotFoundError('gone', name='sklearn')\n")
-    arguments = config, checkpoint, files[0], '--out', tmp_path / 'out'
-    result = subprocess.run(
-        [sys.executable, 'tools/visualize_context.py', *arguments],
-        cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=f'{tmp_path}:{ROOT}'),
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert line.startswith('error: sklearn')
-    assert "pip install 'mmseg-ctx[visualize]'" in line
-    assert result.stdout == ''

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import warnings
 
 import pytest
 
@@ -102,17 +101,6 @@ def test_a_device_that_is_not_there(monkeypatch):
     for text in ('gpu', 'cuda:', 'cuda:-1', 'cpu:0', ''):
         with pytest.raises(argparse.ArgumentTypeError, match=f"or 'cuda:N', got '{text}'"):
             device(text)
-
-
-def test_the_advice_of_openmmlab_is_left_out():
-    def main(arguments):
-        for module in ('mmseg.models.losses', 'mmcv', 'mmengine.runner', 'mmseg_ctx', 'mine'):
-            warnings.warn_explicit(module, UserWarning, 'file.py', 1, module)
-
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter('always')
-        assert not exit_status(main)
-    assert [str(warning.message) for warning in seen] == ['mmseg_ctx', 'mine']
 
 
 def test_wrong_arguments_are_one_line_and_help_keeps_line_breaks(capsys):

@@ -13,7 +13,7 @@ from mmseg.structures import SegDataSample
 from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
-from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
+from mmseg_ctx.visualization.context import draw_context, read_context
 from mmseg_ctx.visualization.panels import CHANGES
 from tests.models import FCN, HEADS, build_segmentor
 
@@ -110,40 +110,6 @@ def check_legend(figure, meta, classifiers):
     for patch in legend.get_patches():
         colour = tuple(np.rint(np.multiply(patch.get_facecolor()[:3], 255)).astype(int).tolist())
         assert names[palette.index(colour)] == patch.get_label()
-
-
-@pytest.mark.parametrize(
-    ('head', 'changes'),
-    [
-        *((head, {}) for head in HEADS),
-        ('CaC-Net', dict(kernel_source='pooled')),
-        ('CTNet', dict(mode='spatial')),
-        ('DMNet', dict(filter_sizes=(1, 3, 5, 7), filter_type='regular')),
-    ],
-)
-def test_text_does_not_overlap(head, changes):
-    figure = draw(build_segmentor(head, **changes), make_item())
-    to_picture(figure)
-    renderer = figure.canvas.get_renderer()
-    texts = [text for part in parts(figure) for text in part.texts]
-    visible = [axes for axes in figure.axes if axes.axison]
-    for axes in (each for top in visible for each in (top, *top.child_axes)):
-        texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            # A tick beyond the end of a colour bar is not drawn.
-            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            texts += [label for tick in ticks for label in (tick.label1, tick.label2)]
-    boxes = [
-        (text.get_text(), text.get_window_extent(renderer))
-        for text in texts
-        if text is not None and text.get_text() and text.get_visible()
-    ]
-    for index, (name, box) in enumerate(boxes):
-        assert 0 <= box.x0 < box.x1 <= figure.bbox.width, name
-        assert 0 <= box.y0 < box.y1 <= figure.bbox.height, name
-        for other_name, other in boxes[index + 1 :]:
-            assert not box.overlaps(other), (name, other_name)
 
 
 def test_context_adaptive_convolution():
@@ -268,40 +234,6 @@ def attention_of(segmentor, item):
     return energy.softmax(dim=0), probabilities
 
 
-@pytest.mark.parametrize(
-    'changes',
-    [
-        dict(mode='parallel'),
-        dict(mode='parallel', loss_class_probability=None),
-        dict(mode='spatial'),
-        dict(loss_class_probability=None),
-        dict(
-            mode='tandem', loss_class_probability=dict(type='ClassProbabilityLoss', loss_weight=0)
-        ),
-    ],
-)
-def test_no_class_names_under_vectors_that_belong_to_no_class(changes):
-    segmentor, item = build_segmentor('CTNet', **changes), make_item()
-    axes = all_axes(draw(segmentor, item))
-    attention, probabilities = attention_of(segmentor, item)
-    mean = attention.mean(dim=(1, 2))
-    order = mean.argsort(descending=True).tolist()
-    titles = [title for title in axes if title.startswith('share of attention: ')]
-    assert titles == [f'share of attention: vector {index}' for index in order[:6]]
-    for title, index in zip(titles, order, strict=False):
-        np.testing.assert_allclose(shown(axes[title]), attention[index], atol=1e-6)
-    if changes == dict(mode='parallel'):
-        # The probabilities, which the loss trains, are those of classes.
-        bars = axes['class probabilities']
-        expected = probabilities[0].sort(descending=True).values[:12].tolist()
-    else:
-        bars = axes['mean attention']
-        expected = mean[order[:12]].tolist()
-        names = [text.get_text() for text in bars.get_yticklabels()]
-        assert names == [f'vector {index}' for index in order[:12]]
-    assert [bar.get_width() for bar in bars.patches] == pytest.approx(expected)
-
-
 def predicted_by(classifier, segmentor, item):
     """Return what a segmentor predicts with another classifier of its head."""
     hook = EvaluatedClassifierHook('oracle')
@@ -351,21 +283,6 @@ def test_context_aware_classifier():
     pixels, circles, stars = axes['features and weights in two dimensions (t-SNE)'].collections
     assert len(circles.get_offsets()) == len(stars.get_offsets()) == len(classes)
     assert len(pixels.get_offsets()) == (label[::8, ::8] != 255).sum()
-
-
-def test_maps_lie_over_the_image_and_not_over_its_padding():
-    """Padded to 64×64, a feature map covers 24 rows below the image of 40."""
-    padding = dict(test_cfg=dict(size_divisor=64))
-    segmentor = build_segmentor('ACNet', padding)
-    item = make_item()
-    axes = all_axes(draw(segmentor, item))['block 3 at 1/4: global gate w']
-    assert shown(axes).shape == (16, 16)
-    assert axes.images[-1].get_extent() == [-0.5, 63.5, 63.5, -0.5]
-    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 63.5), (39.5, -0.5))
-    prediction, _ = read_context(segmentor, item, segmentor.dataset_meta)
-    assert prediction.cell(39, 63, (16, 16)) == (9, 15)
-    assert prediction.cell(0, 0, (16, 16)) == (0, 0)
-    assert prediction.frame.inside(torch.zeros(3, 16, 16)).shape == (3, 10, 16)
 
 
 @pytest.mark.parametrize('size_divisor', [1, 48])

@@ -204,19 +204,3 @@ def test_the_logits_of_the_classifiers_at_a_pixel(size_divisor, with_label):
         expected = [logits[each][index].item() for each in names]
         assert numbers == pytest.approx(expected, abs=1e-4, rel=1e-4)
         assert moved == pytest.approx(moves[index].item(), abs=1e-5)
-
-
-@pytest.mark.parametrize('size_divisor', [1, 64])
-def test_the_cell_that_covers_a_pixel(size_divisor):
-    """Each pixel's cell is that of the feature map's cells drawn large, padding and all."""
-    segmentor = build_segmentor('ACNet', dict(test_cfg=dict(size_divisor=size_divisor)))
-    item = make_item(with_label=False)
-    prediction, [(_, gates)] = read_context(segmentor, item, segmentor.dataset_meta)
-    shape = gates[0].weight.shape
-    assert shape == ((8, 8) if size_divisor == 64 else (5, 8))
-    large = np.arange(shape.numel()).reshape(shape).repeat(8, axis=0).repeat(8, axis=1)
-    for row in range(40):
-        for column in range(64):
-            cell = prediction.cell(row, column, shape)
-            assert np.ravel_multi_index(cell, shape) == large[row, column]
-            assert prediction.seen_pixel(row, column) == pytest.approx((row, column))

@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from mmengine.config import Config
 from PIL import Image
 
-from tests.configs.training import WIDTHS, load_lightly, schedule, use_small_images
+from tests.configs.training import load_lightly, schedule
 from tests.helpers import ROOT
 
 pytestmark = pytest.mark.slow
@@ -221,31 +220,3 @@ def test_own_backbone_with_context_aware_classifier_by_the_commands_shown(exampl
     log = next(folder.glob('*/*.log')).read_text()
     assert ' decode.loss_kl: ' in log
     assert 'MyBackbone' in log
-
-
-def test_a_model_of_mmsegmentation_without_full_size_logits(examples):
-    small = {'model.pretrained': None, 'model.backbone.depth': 18, 'test_dataloader.num_workers': 0}
-    small |= {f'model.backbone.{name}': 8 for name in ('base_channels', 'stem_channels')}
-    small |= {f'model.{head}.channels': 8 for head in ('decode_head', 'auxiliary_head')}
-    small['model.decode_head.in_channels'] = WIDTHS
-    small['model.auxiliary_head.in_channels'] = WIDTHS[2]
-    config = Config.fromfile(examples / 'my_upernet.py')
-    assert config.model.type == 'MemoryEfficientEncoderDecoder'
-    for options in (small, schedule(2), load_lightly()):
-        config.merge_from_dict(options)
-    use_small_images(config)
-    for split, part in (('train', 'train'), ('val', 'val'), ('test', 'val')):
-        config[f'{split}_dataloader'].dataset = dict(
-            type='BaseSegDataset',
-            data_root='data/mine',
-            metainfo=dict(classes=('road', 'roof', 'tree')),
-            data_prefix=dict(img_path=f'images/{part}', seg_map_path=f'labels/{part}'),
-            reduce_zero_label=True,
-            pipeline=config[f'{split}_dataloader'].dataset.pipeline,
-        )
-    config.dump(examples / 'upernet.py')
-    checkpoint = mim_train(examples, 'upernet.py') / 'iter_160000.pth'
-    command = ['-m', 'mim', 'test', 'mmseg', 'upernet.py', '--gpus', '0', '--work-dir', 'tested']
-    run(examples, *command, '--checkpoint', checkpoint, '--tta', '--out', 'labels')
-    (label,) = (examples / 'labels').iterdir()
-    assert cv2.imread(str(label), 0).shape == (48, 64)

@@ -201,10 +201,7 @@ def test_names_that_are_missing_or_left_over_are_reported(write, tmp_path):
             lambda arrays: arrays.pop('head.ccm.fc1.0._batch_norm._mean'),
             r'lack head\.ccm\.fc1\.0\._batch_norm\._mean',
         ),
-        (lambda arrays: arrays.pop('head.ccm.fc1.0._conv.bias'), r'lack head\.ccm.*_conv\.bias'),
-        (lambda arrays: arrays.pop('head.conv3x3._batch_norm._mean'), r'lack head\.conv3x3.*_mean'),
         (lambda arrays: arrays.pop('head.cls_head.weight'), 'not those of a CTNet'),
-        (lambda arrays: arrays.clear(), 'not those of a CTNet'),
         (
             lambda arrays: [arrays.pop(name) for name in list(arrays) if 'bb_2_5' in name],
             'ResNet50_vd or ResNet101_vd, .* got 5',

@@ -81,15 +81,11 @@ def test_refuses_everything_else_by_name_and_does_not_run_it(name, protocol, wri
         (pickle.dumps(ARRAYS, 2).replace(b'X\x06\x00\x00\x00latin1', b'X\x06\x00\x00\x00rot_13'),
          "encode as 'rot_13', not latin1"),
         (b'', 'is not a dictionary of Paddle weights'),
-        (b'weights', 'is not a dictionary of Paddle weights'),
         (pickle.dumps(ARRAYS)[:-40], 'is not a dictionary of Paddle weights'),
-        (pickle.dumps([1, 2]), 'but a list'),
         (pickle.dumps(dict(ARRAYS, epoch=3)), "'epoch' is no numeric array"),
         (pickle.dumps({**ARRAYS, 1: ARRAYS['head.steps']}), 'keys are no names'),
         (pickle.dumps(dict(names=np.array(['a', None], object))), "the type 'O8', which is not"),
-        (pickle.dumps(dict(names=np.array(['a', 'b']))), "the type 'U1', which is not numeric"),
         (pickle.dumps({**ARRAYS, 'UnpackBigParamInfor@@': {}}), 'slices'),
-        (b'\x80\x02cnumpy\nndarray\n.', 'but a type'),
     ],
 )  # fmt: skip
 def test_refuses_another_file_in_one_line(content, reason, write):
@@ -114,11 +110,8 @@ DOUBLED = b'K\x01\x85q\x00' + b''.join(b'h%ch%c\x86q%c' % (i, i, i + 1) for i in
         (b'](' + 1_000_001 * b'}' + b'e', 'more than 1,000,000 operations'),
         # Places and lengths without anything behind them.
         (b'Nr\xff\xff\xff\xff', 'but a NoneType'),
-        (b'\x8e\xff\xff\xff\xff\xff\xff\xff\x7f', 'EOFError'),
         (b'\x96\xff\xff\xff\xff\xff\x00\x00\x00', 'EOFError'),
-        (b'\x95\xff\xff\xff\xff\xff\x00\x00\x00', 'Error'),
         (DEEP_KEY, 'keys are no names'),
-        (b'}\x8a\x08' + (2**61 - 1).to_bytes(8, 'little') + b'K\x01s', 'keys are no names'),
     ],
 )
 def test_a_small_file_takes_little_memory(content, reason, write):

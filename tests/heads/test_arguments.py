@@ -44,15 +44,12 @@ def test_a_wrong_value_is_refused_by_the_name_of_the_argument(name):
         ('ACNet', dict(block_channels=(8, 6)), r'in_channels .* block_channels=\(8, 6\)'),
         ('ACNet', dict(channels=5), r'channels .* last of block_channels=.* got 5'),
         ('ACNet', dict(local_channels=(4,)), r'local_channels .* one entry less .* got \(4,\)'),
-        ('ACNet', dict(delta=0), 'delta .* > 0, got 0'),
         ('ACNet', dict(input_transform='resize_concat'), "input_transform must be 'multiple_sel"),
         ('CaC-Net', dict(kernel_sizes=(3, 4)), r'kernel_sizes .* odd.* got \(3, 4\)'),
-        ('CaC-Net', dict(kernel_sizes=(3, 1)), r'kernel_sizes .* >= 3 .* got \(3, 1\)'),
         ('CaC-Net', dict(input_transform='multiple_select'), "input_transform .*'resize_concat'"),
         ('CTNet', dict(kernel_sizes=(3, 17)), r'kernel_sizes .* at most 16, .* got \(3, 17\)'),
         ('CTNet', dict(mode='serial'), "mode must be one of 'tandem', .* got 'serial'"),
         ('DMNet', dict(dilations=(1, 2)), r'dilations must be None .* got \(1, 2\)'),
-        ('DMNet', dict(filter_type='regular', dilations=(1,)), r'dilations .* got \(1,\)'),
         (
             'DMNet',
             dict(filter_type='regular', context_index=1, context_channels=8),
@@ -60,7 +57,6 @@ def test_a_wrong_value_is_refused_by_the_name_of_the_argument(name):
         ),
         ('DMNet', dict(context_index=1), 'context_channels .* got 1 and None'),
         ('ClassEntropyKLLoss', dict(soft_target_ratio=1.5), 'from 0 to 1, got 1.5'),
-        ('ClassProbabilityLoss', dict(loss_weight=float('nan')), '>= 0, got nan'),
     ],
 )
 def test_values_that_are_out_of_range_or_contradict_each_other(name, arguments, words):

@@ -57,10 +57,7 @@ def test_the_report_is_written_from_results_and_over_no_other_file(tmp_path, cap
             ['--suite', 'scenes'],
             'must be among camvid, context-scenes, dmnet-voc12',
         ),
-        (['--quick', '--rows', 'fcn'], 'not allowed with'),
-        (['--seeds', '-1'], "must be an integer >= 0, got '-1'"),
         (['--configs', 'absent.py'], "no config 'absent.py'; similar names: "),
-        (['--from', 'absent.json'], 'absent.json: No such file'),
     ],
 )
 def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys, tmp_path):

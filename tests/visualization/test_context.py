@@ -5,14 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.hooks import EvaluatedClassifierHook
-from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import draw_context, read_context
 from mmseg_ctx.visualization.panels import CHANGES
 from tests.models import FCN, HEADS, build_segmentor
@@ -49,10 +47,6 @@ def parts(figure):
     for part in figure.subfigs:
         yield part
         yield from parts(part)
-
-
-def suptitle(part):
-    return '' if part._suptitle is None else part._suptitle.get_text()
 
 
 def shown(axes):
@@ -110,115 +104,6 @@ def check_legend(figure, meta, classifiers):
     for patch in legend.get_patches():
         colour = tuple(np.rint(np.multiply(patch.get_facecolor()[:3], 255)).astype(int).tolist())
         assert names[palette.index(colour)] == patch.get_label()
-
-
-def test_context_adaptive_convolution():
-    segmentor, item = build_segmentor('CaC-Net'), make_item()
-    figure = draw(segmentor, item)
-    head = segmentor.decode_head
-    with torch.no_grad():
-        x = head.reductions[0](head._transform_inputs(features(segmentor, item)))
-        kernels = head.context_convs[0].predict_kernels(x)
-        maps = [dynamic_depthwise_conv2d(x, kernels, d).sigmoid() for d in (1, 3)]
-    weights = sum(maps)[0]
-    variation = [weights[channel].std().item() for channel in range(8)]
-    channels = sorted(range(8), key=lambda channel: -variation[channel])[:4]
-    rows = {axes.get_ylabel(): index for index, axes in enumerate(figure.axes) if axes.get_ylabel()}
-    for column, channel in enumerate(channels):
-        axes = [figure.axes[rows[name] + column] for name in ('features X', 'weights W', 'kernel')]
-        assert axes[0].get_title() == f'channel {channel}'
-        relative = x[0, channel] / x[0, channel].abs().max().clamp(min=1e-12)
-        np.testing.assert_allclose(shown(axes[0]), relative, atol=1e-6)
-        np.testing.assert_allclose(shown(axes[1]), weights[channel], atol=1e-5)
-        np.testing.assert_allclose(shown(axes[2]), kernels[0, channel], atol=1e-6)
-
-
-def test_gates():
-    segmentor, item = build_segmentor('ACNet'), make_item()
-    axes = all_axes(draw(segmentor, item))
-    gates = []
-    head = segmentor.decode_head
-    for module in (*(block.global_context for block in head.blocks), head.global_context):
-        module.register_forward_hook(lambda module, inputs, output: gates.append(output[1]))
-    with torch.no_grad():
-        head(features(segmentor, item))
-    # At the sizes of the finer stages; the model of these tests has align_corners.
-    finer = [
-        F.interpolate(gate, size, mode='bilinear', align_corners=True)
-        for gate, size in zip(gates, ((5, 8), (10, 16)), strict=False)
-    ]
-    for block, (gate, scale) in enumerate(zip(gates, (8, 8, 4), strict=True), start=1):
-        gate = gate[0, 0].numpy()
-        above = axes[f'block {block} at 1/{scale}: global gate w']
-        np.testing.assert_allclose(shown(above), gate, atol=1e-6)
-        assert above.images[-1].get_clim() == (0, 1)
-        local = f'block {block} at 1/{scale}: local gate 1 − w'
-        # The last block has no local context.
-        assert (local in axes) == (block < 3)
-        if local in axes:
-            np.testing.assert_allclose(shown(axes[local]), 1 - finer[block - 1][0, 0], atol=1e-6)
-            assert axes[local].images[-1].get_clim() == (0, 1)
-
-
-@pytest.mark.parametrize('filter_type', ['dynamic', 'depthwise', 'regular'])
-@pytest.mark.parametrize('fusion', [False, True])
-def test_filters_and_responses(fusion, filter_type):
-    segmentor = build_segmentor('DMNet', fusion=fusion, filter_type=filter_type)
-    item = make_item()
-    figure = draw(segmentor, item)
-    x = features(segmentor, item)[2]
-    for branch, size in zip(segmentor.decode_head.dcm_modules, (2, 5), strict=True):
-        with torch.no_grad():
-            reduced = branch.input_redu_conv(x)
-            if filter_type == 'dynamic':
-                filters = branch.generate_filters(x)
-                filtered = dynamic_depthwise_conv2d(reduced, filters)
-            else:
-                filters = branch.filter_conv.weight.mean(1)[None]
-                filtered = branch.filter_conv(reduced)
-            # What comes out of these filters, channel by channel: a fusion mixes the channels.
-            response = branch.activate(branch.norm(filtered))[0]
-        (part,) = (
-            part for part in parts(figure) if suptitle(part).startswith(f'{size}×{size} filters')
-        )
-        mean, *rest = part.axes
-        origin = dict(
-            dynamic='made from the image', depthwise='learned', regular='learned, mean over inputs'
-        )
-        assert suptitle(part) == f'{size}×{size} filters, {origin[filter_type]}'
-        assert mean.get_title() == 'response, mean of channels'
-        np.testing.assert_allclose(shown(mean), response.mean(dim=0), atol=1e-5)
-        assert [axes.get_ylabel() for axes in rest[:2]] == ['response', 'weights']
-        variation = response.flatten(1).std(dim=1)
-        channels = variation.argsort(descending=True)[:3].tolist()
-        for channel, above, below in zip(channels, rest[::2], rest[1::2], strict=True):
-            assert above.get_title() == f'channel {channel}'
-            np.testing.assert_allclose(shown(above), response[channel], atol=1e-5)
-            np.testing.assert_allclose(shown(below), filters[0, channel], atol=1e-5)
-
-
-def test_class_probabilities_and_attention():
-    segmentor, item = build_segmentor('CTNet'), make_item()
-    axes = all_axes(draw(segmentor, item))
-    head = segmentor.decode_head
-    with torch.no_grad():
-        x = head.input_conv(features(segmentor, item)[2])
-        middle, probabilities, class_features = head.channel_context(x)
-        spatial = head.spatial_context
-        query, key = spatial.query(middle)[0], spatial.key(class_features[..., None])[0, ..., 0]
-        energy = torch.einsum('chw,cn->nhw', query, key) / 4**0.5
-    attention = energy.softmax(dim=0)
-    order = probabilities[0].argsort(descending=True).tolist()
-    bars = axes['class probabilities']
-    assert [bar.get_width() for bar in bars.patches] == pytest.approx(
-        probabilities[0, order[:12]].tolist()
-    )
-    names = segmentor.dataset_meta['classes']
-    labels = [text.get_text() for text in bars.get_yticklabels()]
-    assert labels == [f'{names[i]} ●' if i < 4 else names[i] for i in order[:12]]
-    for index in order[:6]:
-        picture = shown(axes[f'share of attention: {names[index]}'])
-        np.testing.assert_allclose(picture, attention[index], atol=1e-6)
 
 
 def attention_of(segmentor, item):

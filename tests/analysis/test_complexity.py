@@ -33,18 +33,6 @@ def test_dynamic_depthwise_convolution_is_counted(place):
     assert module.training
 
 
-def test_submodules_can_be_left_out():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(nn.Conv2d(8, 4, 1)))
-    x = torch.rand(1, 3, 6, 6)
-    first = Complexity(3 * 8 * 9 + 8, 3 * 8 * 9 * 36)
-    second = Complexity(8 * 4 + 4, 8 * 4 * 36)
-    assert count(model, x) == Complexity(*map(sum, zip(first, second, strict=True)))
-    assert count(model, x, without=['1']) == first
-    assert count(model, x, without=['0', '1.0']) == (0, 0)
-    with pytest.raises(AttributeError, match='absent'):
-        count(model, x, without=['absent'])
-
-
 @pytest.fixture(scope='module')
 def papers():
     # The large models differ in nothing but depth and width, and take long to trace.

@@ -108,25 +108,6 @@ def test_the_schedule_is_stretched():
     assert all(each.begin < each.end for each in short.param_scheduler)
 
 
-@pytest.mark.parametrize(
-    ('lines', 'message'),
-    [
-        ('test_evaluator = None', r'mine\.py has no test_evaluator$'),
-        ('broken = (', r'mine\.py cannot be read as a config: SyntaxError'),
-        (
-            'train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=2)',
-            r'mine\.py must train by iterations \(train_cfg',
-        ),
-    ],
-)
-def test_a_config_that_a_run_cannot_use_is_named(lines, message, tmp_path):
-    path = tmp_path / 'mine.py'
-    path.write_text(f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n{lines}\n")
-    with pytest.raises(ValueError, match=message):
-        plan([Row('mine', str(path))], tmp_path / 'study')
-    assert not (tmp_path / 'study').exists()
-
-
 def test_a_plan_goes_seed_by_seed_and_writes_the_config(tmp_path):
     rows = [Row('b', FCN, seeds=(0, 1)), Row('a', FCN, seeds=(0,))]
     runs = plan(rows, tmp_path)
@@ -283,20 +264,6 @@ def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
     assert len(list(again.iterdir())) == 4
     for path in again.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
-
-
-def test_results_of_several_studies_are_read_together(tmp_path):
-    parts = []
-    for seed in (0, 1):
-        run = dict(row='fcn', seed=seed, parameters=1, metrics=dict(model=dict(mIoU=50.0)))
-        parts.append(tmp_path / f'{seed}.json')
-        parts[seed].write_text(json.dumps([dict(runs=[run])]))
-    assert [run['seed'] for run in read_results(*parts)] == [0, 1]
-    with pytest.raises(ValueError, match="has row 'fcn' with seed 1, as a file before"):
-        read_results(*parts, parts[1])
-    parts[0].write_text('[{"title": "of an older version", "rows": []}]')
-    with pytest.raises(ValueError, match=r"0\.json has no results of a study: KeyError: 'runs'"):
-        read_results(parts[0])
 
 
 SUITE = """\

@@ -6,18 +6,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine import fileio
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
-from mmseg.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmseg_ctx.datasets import ContextScenesDataset
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
-from tests.helpers import ROOT
 
-BASE = ROOT / 'configs/_base_/datasets/context_scenes.py'
 RENDER = dict(type='RenderContextScene')
 PACK = dict(type='PackSegInputs')
 
@@ -117,16 +113,3 @@ def test_a_path_of_no_scene_is_named(name):
     assert repr(f'context-scenes://{name}') in str(raised.value)
     assert 'SEED_INDEX_HEIGHTxWIDTH' in str(raised.value)
     assert '\n' not in str(raised.value)
-
-
-def test_augmentation_at_test_time_keeps_the_label():
-    config = Config.fromfile(BASE)
-    dataset = config.test_dataloader.dataset
-    plain = DATASETS.build(dataset)[0]
-    augmented = DATASETS.build(dict(dataset, pipeline=config.tta_pipeline))[0]
-    assert len(augmented['inputs']) == 6
-    for sample in augmented['data_samples']:
-        assert torch.equal(sample.gt_sem_seg.data, plain['data_samples'].gt_sem_seg.data)
-        assert sample.ori_shape == (128, 128)
-    assert torch.equal(augmented['inputs'][2], plain['inputs'])
-    assert torch.equal(augmented['inputs'][3], plain['inputs'].flip(-1))

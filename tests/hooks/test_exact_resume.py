@@ -14,7 +14,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATA_SAMPLERS
-from mmengine.runner import FlexibleRunner, IterBasedTrainLoop, runner
+from mmengine.runner import IterBasedTrainLoop, runner
 from mmseg.registry import TRANSFORMS
 from torch.utils.data import BatchSampler, RandomSampler
 
@@ -231,17 +231,6 @@ def test_checkpoint_before_a_damaged_one_is_used(damage, run):
     damage(run / 'best_mIoU_iter_10.pth')
     with pytest.raises(RuntimeError, match=r'best_mIoU_iter_10\.pth, which is missing'):
         choose_whole_checkpoint(run)
-
-
-def test_runner_that_loads_before_hooks_is_told_beforehand(tmp_path):
-    """FSDP's runner, here on one device, as the README of CAC says; there is no sharded folder."""
-    options = dict(cls=FlexibleRunner, strategy=dict(type='SingleDeviceStrategy'))
-    unbroken = train(tmp_path, **options)
-    cut_short(tmp_path / 'iter_11.pth')
-    with pytest.raises((RuntimeError, OSError, EOFError)):
-        train(tmp_path, resume=True, **options)
-    choose_whole_checkpoint(tmp_path)
-    assert train(tmp_path, resume=True, **options) == {11: unbroken[11]}
 
 
 def test_fine_tuning_resumes_from_its_own_checkpoint(tmp_path):

@@ -29,14 +29,6 @@ def test_equals_loops(size, dilation, device):
     torch.testing.assert_close(actual.double().cpu(), expected, rtol=0, atol=1e-5)
 
 
-def test_images_do_not_mix():
-    x, kernels = torch.randn(3, 4, 6, 6), torch.randn(3, 4, 3, 3)
-    whole = dynamic_depthwise_conv2d(x, kernels)
-    for i in range(3):
-        single = dynamic_depthwise_conv2d(x[i : i + 1], kernels[i : i + 1])
-        torch.testing.assert_close(whole[i : i + 1], single)
-
-
 @pytest.mark.parametrize(('size', 'dilation'), [(1, 1), (2, 1), (3, 2), (4, 1)])
 def test_gradients_of_first_and_second_order(size, dilation):
     x = torch.randn(2, 2, 4, 3, dtype=torch.float64, requires_grad=True)

@@ -105,15 +105,6 @@ def test_copies_keep_the_labels():
         assert other.state_dict().keys() == ours.state_dict().keys()
 
 
-def test_tensor_mode_and_inference_are_as_before():
-    stock, ours = pair()
-    inputs = stock.data_preprocessor(batch())['inputs']
-    metas = [dict(img_shape=(96, 128), ori_shape=(96, 128))]
-    with torch.no_grad():
-        torch.testing.assert_close(ours(inputs), stock(inputs))
-        torch.testing.assert_close(ours.inference(inputs, metas), stock.inference(inputs, metas))
-
-
 @pytest.mark.parametrize('mode', MODES)
 def test_compiled_prediction(mode):
     # As MMEngine compiles a model: its forward, whatever the mode.

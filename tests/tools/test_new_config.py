@@ -14,7 +14,7 @@ from mmseg.utils import register_all_modules
 from PIL import ExifTags, Image
 
 from mmseg_ctx.datasets.label_files import Labels, decide_encoding, read_classes
-from mmseg_ctx.datasets.new_config import BACKBONES, METHODS, make_plan
+from mmseg_ctx.datasets.new_config import BACKBONES, METHODS
 from tests.helpers import ROOT, exit_status
 
 MAIN = runpy.run_path(str(ROOT / 'tools/new_config.py'))['main']
@@ -302,11 +302,3 @@ def test_lists_of_a_split():
     assert Path('new_val.txt').read_text() == 'b\n'
     (lists / 'val.txt').write_text('d\n')
     assert exit_status(MAIN, 'data', '--out', 'other.py') == 2
-
-
-def test_plans():
-    small = make_plan([(480, 360)] * 3, 367, for_cpu=True)
-    assert (small.scale, small.crop_size, small.iterations) == ((256, 192), (160, 224), 1200)
-    large = make_plan([(5000, 5000)], 10_000, for_cpu=False)
-    assert (large.crop_size, large.iterations) == ((512, 512), 80_000)
-    assert make_plan([(20, 500)], 3, for_cpu=True).crop_size[0] >= 16

@@ -10,8 +10,6 @@ from mmseg_ctx.utils.commandline import (
     add_cfg_options,
     add_table_options,
     device,
-    integer,
-    picture,
     run,
     write_tables,
 )
@@ -80,16 +78,6 @@ def test_an_option_that_is_given_twice_keeps_the_values_of_both(tool, monkeypatc
             options = argparse.Namespace(**{action.dest: first})
             action(parser, options, ['b=2'])
             assert len(getattr(options, action.dest)) == 2
-
-
-def test_integers_and_pictures():
-    assert (integer(1)('12'), integer(0)('0'), picture('b/a.PDF')) == (12, 0, 'b/a.PDF')
-    for text in ('0', '1.5', 'one', ''):
-        with pytest.raises(argparse.ArgumentTypeError, match=f"integer >= 1, got '{text}'"):
-            integer(1)(text)
-    for text in ('a.xyz', 'png'):
-        with pytest.raises(argparse.ArgumentTypeError, match=rf"one of .*\.png.*, got '{text}'"):
-            picture(text)
 
 
 def test_a_device_that_is_not_there(monkeypatch):

@@ -1,7 +1,5 @@
 """Text, Markdown and JSON say the same."""
 
-import json
-
 from mmseg_ctx.utils.tables import Column, Table, millions, render
 
 TABLE = Table(
@@ -34,9 +32,3 @@ def test_markdown_escapes_bars():
         '',
         '- Measured.',
     ]
-
-
-def test_json_has_the_rows_as_they_are():
-    first, second = json.loads(render([TABLE, TABLE._replace(facts=())], 'json'))
-    assert first == dict(title='Costs', rows=TABLE.rows, facts=['Measured.'])
-    assert second['facts'] == []

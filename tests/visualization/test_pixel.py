@@ -143,30 +143,6 @@ def test_the_attention_of_a_pixel():
     )
 
 
-@pytest.mark.parametrize(
-    ('changes', 'vectors', 'classes'),
-    [
-        (dict(mode='parallel'), 14, 14),
-        (dict(mode='spatial'), 14, 0),
-        (dict(mode='channel'), 0, 14),
-        (dict(loss_class_probability=None), 14, 0),
-    ],
-)
-def test_vectors_that_belong_to_no_class_are_rows_of_their_own(changes, vectors, classes):
-    segmentor, item = build_segmentor('CTNet', **changes), make_item()
-    module, here, prediction = read(segmentor, item)
-    rows = module.describe_pixel(here, prediction).rows
-    of_vectors = {row[0]: row[1:] for row in rows if row[0].startswith('vector')}
-    of_classes = {row[0]: row[1:] for row in rows if not row[0].startswith('vector')}
-    assert (len(of_vectors), len(of_classes)) == (vectors, classes)
-    assert all(probability is None for _, probability in of_vectors.values())
-    assert all(attention is None for attention, _ in of_classes.values())
-    if vectors:
-        attention, _ = attention_of(segmentor, item)
-        for index, share in enumerate(attention[:, CELL[0], CELL[1]].tolist()):
-            assert of_vectors[f'vector {index}'][0] == pytest.approx(share)
-
-
 @pytest.mark.parametrize('with_label', [True, False])
 @pytest.mark.parametrize('size_divisor', [1, 48])
 def test_the_logits_of_the_classifiers_at_a_pixel(size_divisor, with_label):

@@ -154,14 +154,3 @@ def test_certain_oracle_has_no_weight():
     loss.backward()
     assert loss == 0
     assert torch.isfinite(estimate.grad).all()
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision(dtype):
-    prior, estimate, oracle, label = case()
-    halves = [(3 * each.detach()).to(dtype) for each in (prior, estimate, oracle)]
-    with torch.autocast('cpu', dtype):
-        loss = ClassEntropyKLLoss()(*halves, label)
-    assert loss.dtype == torch.float32
-    wide = ClassEntropyKLLoss()(*(each.double() for each in halves), label)
-    assert_relative(loss, wide, 1e-5)

@@ -85,26 +85,9 @@ def test_gradient():
     assert torch.autograd.gradcheck(lambda p: ClassProbabilityLoss()(p, label), probabilities)
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_is_in_float32_under_autocast(dtype):
-    probabilities, label = random_case()
-    expected = ClassProbabilityLoss()(probabilities, label)
-    with torch.autocast('cpu', dtype=dtype):
-        loss = ClassProbabilityLoss()(probabilities, label)
-        rounded = ClassProbabilityLoss()(probabilities.to(dtype), label)
-    assert loss.dtype == rounded.dtype == torch.float32
-    assert torch.equal(loss, expected)
-    assert_relative(rounded, ClassProbabilityLoss()(probabilities.to(dtype).float(), label), 1e-6)
-
-
 @pytest.mark.parametrize('value', [5, 254, -1])
 def test_a_label_out_of_range_is_an_error_that_names_it(value):
     probabilities, label = random_case()
     label[0, 0, 0] = value
     with pytest.raises(ValueError, match=rf'labels must be in \[0, 5\).*got {value}$'):
         ClassProbabilityLoss()(probabilities, label)
-
-
-def test_without_an_ignore_index_every_pixel_counts():
-    label = torch.tensor([[[0, 0, 1, 4]]])
-    assert class_shares(label, 5, ignore_index=None).tolist() == [[0.5, 0.25, 0, 0, 0.25]]

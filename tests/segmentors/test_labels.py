@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -171,14 +170,6 @@ class MaskingHead(FCNHead):
 
 
 @MODELS.register_module(force=True)
-class FieldHead(FCNHead):
-    """Changes them with NumPy, as for a conditional random field."""
-
-    def predict(self, *args):
-        return torch.from_numpy(np.round(np.asarray(super().predict(*args))))
-
-
-@MODELS.register_module(force=True)
 class QueryHead(nn.Module):
     """No decode head, as those of MaskFormer and Mask2Former, which are MMDetection's."""
 
@@ -192,7 +183,6 @@ class QueryHead(nn.Module):
 OWN_PREDICTIONS = {
     'NearestHead': 'interpolate',
     'MaskingHead': '__setitem__',
-    'FieldHead': '__array__',
     'QueryHead': None,
 }
 

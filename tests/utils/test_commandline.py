@@ -1,7 +1,6 @@
 """The command line that the tools share."""
 
 import argparse
-import importlib
 
 import pytest
 
@@ -14,7 +13,7 @@ from mmseg_ctx.utils.commandline import (
     write_tables,
 )
 from mmseg_ctx.utils.tables import Column, Table, render
-from tests.helpers import ROOT, exit_status
+from tests.helpers import exit_status
 
 TABLE = Table('Costs', (Column('model', 'model'),), [dict(model='small')])
 
@@ -55,29 +54,6 @@ def test_cfg_options(capsys):
     for wrong in ('foo', '=1'):
         assert exit_status(parser.parse_args, '--cfg-options', 'a=1', wrong) == 2
         assert f"KEY=VALUE, got '{wrong}'" in capsys.readouterr().err
-
-
-class Parsers(Exception):
-    """Raised with the parser of a tool, in place of parsing."""
-
-
-@pytest.mark.parametrize('tool', sorted(path.stem for path in (ROOT / 'tools').glob('*.py')))
-def test_an_option_that_is_given_twice_keeps_the_values_of_both(tool, monkeypatch):
-    """By default argparse drops those of the first."""
-
-    def parse_args(self, arguments):
-        raise Parsers(self)
-
-    monkeypatch.setattr(ArgumentParser, 'parse_args', parse_args)
-    with pytest.raises(Parsers) as error:
-        importlib.import_module(f'tools.{tool}').main([])
-    (parser,) = error.value.args
-    for action in parser._actions:
-        if action.nargs == '+' and action.option_strings:
-            first = {'a': 1} if action.dest == 'cfg_options' else ['a']
-            options = argparse.Namespace(**{action.dest: first})
-            action(parser, options, ['b=2'])
-            assert len(getattr(options, action.dest)) == 2
 
 
 def test_a_device_that_is_not_there(monkeypatch):

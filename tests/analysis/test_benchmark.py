@@ -9,7 +9,7 @@ from mmseg_ctx.analysis import benchmark
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, peak_memory, run_comparison
 from mmseg_ctx.analysis.models import COMPARED
 from mmseg_ctx.analysis.series.heads import ctnet_linear, heads
-from mmseg_ctx.analysis.series.resizing import labels, labels_augmented, labels_slide, losses
+from mmseg_ctx.analysis.series.resizing import labels, labels_slide, losses
 from mmseg_ctx.analysis.series.steps import OURS, STOCK
 
 MIB = 2**20
@@ -108,7 +108,7 @@ def test_spatial_context_grows_linearly_and_non_local_quadratically():
 
 @pytest.mark.parametrize(
     ('series', 'size', 'number'),
-    [(losses, 16, 4), (labels, 256, 4), (labels_slide, 160, 2), (labels_augmented, 96, 3)],
+    [(losses, 16, 4), (labels, 256, 4), (labels_slide, 160, 2)],
 )
 def test_ours_hold_less_than_mmsegmentations(series, size, number):
     comparisons = list(series((size,)))

@@ -17,7 +17,7 @@ from mmseg_ctx.analysis.dataset_check import (
     frequency_table,
 )
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
-from tests.helpers import ROOT, exit_status
+from tests.helpers import ROOT, error_line
 
 TOOL = ROOT / 'tools/check_dataset.py'
 CITYSCAPES = ROOT / 'configs/ctnet/ctnet_r101v1d-jpu_4xb4-160k_cityscapes-512x1024.py'
@@ -277,8 +277,5 @@ def test_wrong_input_is_one_line(arguments, message, tmp_path, monkeypatch, caps
     (tmp_path / 'unknown.py').write_text(f'train_dataloader = dict(dataset={dataset})')
     main = runpy.run_path(str(TOOL))['main']
     arguments = [argument.format(config=CITYSCAPES) for argument in arguments]
-    assert exit_status(main, *arguments) == 2
-    (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith('error: ')
-    assert message in error
+    assert message in error_line(capsys, main, *arguments)
     assert (tmp_path / 'there.png').read_text() == 'mine'

@@ -1,7 +1,6 @@
 """The page in a real browser: choose, click, and read the numbers as a visitor would."""
 
 import re
-import socket
 
 import pytest
 from PIL import Image
@@ -11,6 +10,7 @@ from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization.explore.explorer import Explorer
 from mmseg_ctx.visualization.explore.server import serving
+from tests.helpers import free_port
 from tests.models import write_model
 
 pytestmark = pytest.mark.browser
@@ -28,9 +28,7 @@ def visit(browser, tmp_path):
         segmentor = load_segmentor(*write_model(head, tmp_path))
         segmentor.cfg.test_dataloader.dataset.update(test_data)
         explorer = Explorer(segmentor)
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         page = serving(explorer, head, images, port=port)
         browser.driver.get(page.__enter__())
         pages.append(page)

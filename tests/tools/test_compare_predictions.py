@@ -8,7 +8,7 @@ from PIL import Image
 
 from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization import comparison
-from tests.helpers import ROOT, exit_status
+from tests.helpers import ROOT, error_line, exit_status
 from tools.compare_predictions import main
 
 COUNT = 5
@@ -55,14 +55,6 @@ def drawn(monkeypatch):
     return found
 
 
-def error_line(capsys, *arguments):
-    """Return the one line of standard error with which a call ends."""
-    assert exit_status(main, *arguments) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('error: ')
-    return line
-
-
 def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, capsys):
     out = tmp_path / 'sheet.png'
     options = ('--predictions', *folders, '--out', out)
@@ -84,7 +76,7 @@ def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, ca
     assert lines['water'][0] == f'{100 * np.mean(ious):.1f}'
     assert str(out) in printed
     assert Image.open(out).size[0] > 800
-    assert '--force' in error_line(capsys, config, *options)
+    assert '--force' in error_line(capsys, main, config, *options)
     assert exit_status(main, config, *options, '--force') == 0
 
 
@@ -114,7 +106,7 @@ def test_images_are_spread_or_those_where_models_differ(options, images, config,
 )
 def test_wrong_options_are_one_line(predictions, message, config, capsys):
     out = config.parent / 'sheet.png'
-    line = error_line(capsys, config, '--predictions', *predictions, '--out', out)
+    line = error_line(capsys, main, config, '--predictions', *predictions, '--out', out)
     assert message in line
     assert not out.exists()
 
@@ -123,13 +115,13 @@ def test_a_prediction_that_does_not_do_is_named_with_its_model(config, folders, 
     path = Path(folders[1].partition('=')[2]) / 'context_scene_1_000001_64x64.png'
     options = '--predictions', *folders, '--out', config.parent / 'sheet.png'
     path.write_bytes(path.read_bytes()[:60])
-    line = error_line(capsys, config, *options)
+    line = error_line(capsys, main, config, *options)
     assert f'prediction of water, {path}, cannot be read' in line
     Image.new('L', (64, 63)).save(path)
-    line = error_line(capsys, config, *options)
+    line = error_line(capsys, main, config, *options)
     assert f'prediction of water, {path}, must be' in line
     assert '(64, 64), got (63, 64)' in line
     path.unlink()
-    line = error_line(capsys, config, *options)
+    line = error_line(capsys, main, config, *options)
     assert 'water has no prediction for ' in line
     assert f'{path} is missing' in line

@@ -10,17 +10,11 @@ from functools import partial
 
 import pytest
 
-from tests.helpers import ROOT, exit_status
+from tests.helpers import ROOT, error_line, exit_status, free_port
 from tests.models import write_model
 from tools.explore import main
 
 run_tool = partial(exit_status, main)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope='module')
@@ -84,10 +78,7 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
             ),
         ]
         for arguments, message in cases:
-            assert run_tool(*arguments) == 2, arguments
-            (line,) = capsys.readouterr().err.splitlines()
-            assert line.startswith('error: ')
-            assert message in line
+            assert message in error_line(capsys, main, *arguments)
 
 
 def test_a_missing_gradio_is_named_with_the_extra_that_installs_it(model, capsys, monkeypatch):

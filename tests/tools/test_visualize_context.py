@@ -11,7 +11,7 @@ from PIL import Image
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
 from mmseg_ctx.visualization.files import item_readers
-from tests.helpers import exit_status
+from tests.helpers import error_line, exit_status
 from tests.models import write_model
 from tools.visualize_context import main
 
@@ -33,14 +33,6 @@ def files(tmp_path):
     return paths
 
 
-def error_line(capsys, *arguments):
-    """Return the one line of standard error with which a call ends."""
-    assert run_tool(*arguments) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('error: ')
-    return line
-
-
 def test_sheets(model, files, tmp_path, capsys):
     image, label = files
     out = tmp_path / 'new' / 'folder'
@@ -52,7 +44,7 @@ def test_sheets(model, files, tmp_path, capsys):
     for path in out.iterdir():
         assert Image.open(path).size[0] == 1440
     before = (out / 'street.png').read_bytes()
-    line = error_line(capsys, *model, image, '--out', out)
+    line = error_line(capsys, main, *model, image, '--out', out)
     assert f'{out / "street.png"} exists; --force' in line
     # With the ground truth there is another picture.
     assert run_tool(*model, image, '--labels', label, '--out', out, '--force') == 0
@@ -61,9 +53,9 @@ def test_sheets(model, files, tmp_path, capsys):
     # Not even with --force: it is for sheets.
     for read in files:
         options = ('--labels', label, '--out', read.parent, '--force')
-        assert f'{read} is read and would be' in error_line(capsys, *model, image, *options)
+        assert f'{read} is read and would be' in error_line(capsys, main, *model, image, *options)
     (out / 'test-0.png').mkdir()
-    line = error_line(capsys, 'missing.py', 'missing.pth', 'test:0', '--out', out, '--force')
+    line = error_line(capsys, main, 'missing.py', 'missing.pth', 'test:0', '--out', out, '--force')
     assert 'test-0.png is a folder' in line
 
 
@@ -129,7 +121,7 @@ def test_types_with_a_scope_or_as_classes(text, model, files, tmp_path, capsys):
     (read,) = item_readers(segmentor.cfg, [str(files[0])], [str(files[1])])
     check_item(read(), files)
     capsys.readouterr()
-    line = error_line(capsys, config, checkpoint, 'test:2', '--out', tmp_path / 'out')
+    line = error_line(capsys, main, config, checkpoint, 'test:2', '--out', tmp_path / 'out')
     assert "got 'test:2'" in line
 
 
@@ -160,6 +152,6 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
         ((image, '--out', label), 'street.png is not a folder'),
     ]
     for arguments, message in cases:
-        assert message in error_line(capsys, config, checkpoint, *arguments)
-    assert 'no.pth' in error_line(capsys, config, tmp_path / 'no.pth', image, *out)
+        assert message in error_line(capsys, main, config, checkpoint, *arguments)
+    assert 'no.pth' in error_line(capsys, main, config, tmp_path / 'no.pth', image, *out)
     assert not (tmp_path / 'out').exists()

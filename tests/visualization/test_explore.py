@@ -4,7 +4,6 @@ import http.client
 import io
 import json
 import os
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from mmseg_ctx.visualization.explore.explorer import (
 )
 from mmseg_ctx.visualization.explore.server import serving
 from mmseg_ctx.visualization.prediction import Frame, Prediction
+from tests.helpers import free_port
 from tests.models import build_segmentor, write_model
 
 HEAD = 'CAC on DMNet'
@@ -186,12 +186,6 @@ def test_the_images_of_a_folder(tmp_path):
     (tmp_path / 'city/a.JPG').unlink()
     with pytest.raises(ValueError, match=r'city has no image: no file ends in \.bmp'):
         find_images(tmp_path / 'city')
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope='module')

@@ -14,7 +14,7 @@ DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
 
 help:
 	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
-	@echo 'make explore        open a page in the browser about the model that make demo trained'
+	@echo 'make explore        serve a page about the model that make demo trained; PORT=7861 for another port'
 	@echo 'make test           install; run the test suite'
 	@echo 'make test-gpu       install; run on a GPU the tests that can run on one'
 	@echo 'make benchmark-gpu  install; measure on a GPU losses, labels and training steps'
@@ -54,8 +54,10 @@ demo: $(VENV)/installed
 $(DEMO)/dmnet/iter_600.pth:
 	$(MAKE) demo
 
+PORT ?= 7860
+
 explore: $(VENV)/installed $(DEMO)/dmnet/iter_600.pth
-	$(BIN)/python tools/explore.py $(DMNET) $(DEMO)/dmnet/iter_600.pth
+	$(BIN)/python tools/explore.py $(DMNET) $(DEMO)/dmnet/iter_600.pth --port $(PORT)
 
 # Two processes of one thread each: most tests are too small to share a tensor among cores.
 test test-gpu test-triton test-zoo test-hostile test-browser test-upstream: export OMP_NUM_THREADS = 1

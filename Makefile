@@ -10,7 +10,7 @@ FCN := configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py
 DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo explore test test-gpu benchmark-gpu test-triton test-zoo test-hostile test-browser test-upstream docs constraints lint clean
+.PHONY: help demo explore test test-gpu benchmark-gpu test-triton test-zoo test-hostile test-browser test-upstream docs pictures constraints lint clean
 
 help:
 	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
@@ -24,6 +24,7 @@ help:
 	@echo 'make test-browser   install; test the page in Chromium, which has to be there'
 	@echo 'make test-upstream  compile mmcv; run the test suite on the upstream packages'
 	@echo 'make docs           install; build the pages of docs/ as a site, docs/_build/index.html'
+	@echo 'make pictures       install; train the models of the pages of methods, and draw these anew'
 	@echo 'make constraints    pin what is not pinned yet of all that the two stacks install'
 	@echo 'make lint           install; check the code style'
 	@echo 'make clean          remove what these made'
@@ -100,6 +101,12 @@ $(VENV)/installed-docs: $(VENV)/installed
 
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+
+# Needs Graphviz.
+pictures: export OMP_WAIT_POLICY := passive
+pictures: $(VENV)/installed
+	$(BIN)/python tools/study.py --rows methods cac-fcn-long --seeds 0 --out work_dirs/pictures
+	$(BIN)/python docs/draw_pictures.py work_dirs/pictures
 
 # A version changes where its line is deleted first; then the tests have to pass with it.
 UV := .venv-uv/bin/uv

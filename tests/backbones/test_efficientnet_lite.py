@@ -171,8 +171,8 @@ def test_checkpointing_changes_no_gradient():
     ('arguments', 'accepted'),
     [
         (dict(arch='lite5'), "'lite0', 'lite1', 'lite2'"),
-        (dict(output_stride=4), '8, 16 or 32'),
-        (dict(output_stride='16'), '8, 16 or 32'),
+        (dict(output_stride=4), '8, 16, 32'),
+        (dict(output_stride='16'), '8, 16, 32'),
         (dict(out_indices=(0, 5)), 'from 0 to 4'),
         (dict(out_indices=(2, 1)), 'ascending'),
         (dict(out_indices=()), 'out_indices'),

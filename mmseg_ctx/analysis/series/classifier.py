@@ -3,7 +3,6 @@
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 
 from mmseg_ctx.analysis.benchmark import Comparison, mib
 from mmseg_ctx.analysis.models import head_config, mmseg_model, with_cac, wrapped
@@ -17,7 +16,6 @@ from mmseg_ctx.analysis.series.steps import (
     segmentor_step,
     training_step,
 )
-from mmseg_ctx.ops import cosine_logits
 from mmseg_ctx.utils.models import build
 
 
@@ -46,41 +44,6 @@ def cac_loss(sizes=(64,), channels=512, classes=150):
 def _cross_entropy_step(logits, setting):
     losses = cross_entropy_of(labelled_samples(logits, logits.size(1), setting.device))
     return training_step(losses, torch.nn.Identity(), logits, setting=setting)
-
-
-def cac_cosine(sizes=(64,), channels=512, classes=150):
-    """Cosine logits and their gradients, whose own backward pass has to pay, beside plain ones."""
-    functions = {
-        'cosine_logits': lambda x, weight: cosine_logits(x, weight, 1.0),
-        'plain, logits divided': _divide_logits,
-        'plain, features normalized': _normalize_features,
-    }
-    weight = torch.empty(2, classes, channels, device='meta')
-    for size in sizes:
-        features = torch.empty(2, channels, size, size, device='meta')
-        cases = {
-            name: partial(_cosine_step, function, features, weight)
-            for name, function in functions.items()
-        }
-        title = f'Cosine logits and gradients: features {[*features.shape]}, {classes} classes'
-        facts = (f'The features have {mib(features.nbytes)} MiB.',)
-        yield Comparison(title, cases, ('plain, logits divided',), facts)
-
-
-def _cosine_step(function, features, weight, setting):
-    def losses(features, weight):
-        return dict(loss=function(features, weight).square().mean())
-
-    return training_step(losses, torch.nn.Identity(), features, weight, setting=setting)
-
-
-def _divide_logits(features, weight):
-    logits = F.normalize(weight, dim=2) @ features.flatten(2)  # [B, N, hw]
-    return logits / torch.linalg.vector_norm(features.flatten(2), dim=1, keepdim=True)
-
-
-def _normalize_features(features, weight):
-    return F.normalize(weight, dim=2) @ F.normalize(features, dim=1).flatten(2)  # [B, N, hw]
 
 
 def cac_inference(sizes=(512,), name='UPerNet, ResNet-50', config='upernet/upernet_r50_4xb4-160k'):

@@ -1,4 +1,4 @@
-"""Draw the diagrams and the sheets of the methods' pages; `make pictures` trains their models before.
+"""Draw diagrams and sheets of the methods' pages; `make pictures` trains their models before.
 
 Each sheet is of the scene among the first twenty of the test set that the model predicts best. A
 method that wraps a head is drawn after 1,800 iterations, when its classifier differs visibly.

@@ -17,6 +17,7 @@ https://arxiv.org/abs/2303.11633.
 
 import inspect
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
+from mmseg_ctx.heads.base import check_norm_inputs
 from mmseg_ctx.losses import (
     ClassEntropyKLLoss,
     head_losses,
@@ -476,10 +478,18 @@ class ContextAwareClassifierHead(nn.Module):
         if info is not None:
             del self.head._params_init_info
 
-    def forward(self, *args, **kwargs):
+    def forward(self, inputs, *args, **kwargs):
         """Return the head's output for the refined logits."""
         self._classifier()
-        return self.head.forward(*args, **kwargs)
+        return self._run(self.head.forward, inputs, *args, **kwargs)
+
+    def _run(self, method, inputs, *args, **kwargs):
+        """Call a method of the head. Where its batch norm gets too few values, say what to do."""
+        try:
+            return method(inputs, *args, **kwargs)
+        except ValueError:
+            check_norm_inputs(self.head, *inputs)
+            raise
 
     def loss(self, inputs, *args, **kwargs):
         """Return the head's own losses, of the refined logits, and those of prior and oracle.
@@ -496,7 +506,7 @@ class ContextAwareClassifierHead(nn.Module):
         samples = kwargs.get('batch_data_samples') or args[self._num_previous]
         label = label_of(head, samples)
         with layer.training_step() as steps:
-            losses = head_losses(head, inputs, *args, **kwargs)
+            losses = self._run(partial(head_losses, head), inputs, *args, **kwargs)
         _refuse_if(_why_not_steps(steps), head, RuntimeError)
         return losses | self.context_losses(
             layer,

@@ -123,7 +123,12 @@ def write_tables(measure, arguments):
         sys.stdout.write(render(measure(), arguments.format))
         return
     with writing(arguments.out, arguments.force) as temporary:
-        temporary.write_text(render(measure(), arguments.format))
+        text = render(measure(), arguments.format)
+        try:
+            temporary.write_text(text)
+        except OSError:  # what was measured is not lost
+            sys.stdout.write(text)
+            raise
 
 
 @contextmanager

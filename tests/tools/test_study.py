@@ -74,5 +74,6 @@ def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys, tmp_p
 def test_help_has_the_rows_and_groups_of_each_suite(capsys):
     assert exit_status(main, '--help') == 0
     printed = capsys.readouterr().out
-    for name in ('cac-dmnet-no-kl', 'dynamic-k1-3', 'cac-fcn-dot', 'groups: methods, combinations'):
+    groups = 'groups: methods, combinations'
+    for name in ('cac-dmnet-no-kl', 'dynamic-k1-3', 'cac-fcn-long', groups):
         assert name in printed

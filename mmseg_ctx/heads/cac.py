@@ -380,7 +380,9 @@ class ContextAwareClassifierHead(nn.Module):
     The head's ``conv_seg`` becomes a :class:`ContextAwareClassifier`. This object has the modules,
     parameters and buffers of the head under the same names, and the two projectors besides. A
     checkpoint of the model without CAC loads as it is. All other attributes and methods are the
-    head's own. ``forward`` and ``predict`` return the refined logits p_p.
+    head's own. ``forward`` and ``predict`` return the refined logits p_p. Activation checkpointing
+    of the whole head has no effect on ``loss``, since the losses need what the classifier computed;
+    that of its layers has.
 
     Args:
         head (dict): Config of a ``BaseDecodeHead`` that classifies once, through ``cls_seg``.

@@ -123,6 +123,25 @@ def test_compiled_prediction(mode):
     assert sum('conv2d' in target for target in called) == 8
 
 
+@pytest.mark.parametrize('strict', [False, True])
+def test_exported_prediction(strict):
+    """``torch.export`` gets the graph of the stock segmentor, without resizable logits."""
+    _, ours = pair()
+    inputs = ours.data_preprocessor(batch())['inputs']
+
+    class Labels(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = ours
+
+        def forward(self, images):
+            return self.model.predict(images)[0].pred_sem_seg.data
+
+    with torch.no_grad():
+        exported = torch.export.export(Labels(), (inputs,), strict=strict).module()
+        assert torch.equal(exported(inputs), Labels()(inputs))
+
+
 def test_threads_predict_at_a_time():
     _, ours = pair()
     expected = labels(ours)

@@ -10,12 +10,13 @@ FCN := configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py
 DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo explore test test-gpu benchmark-gpu test-triton test-zoo test-hostile test-browser test-upstream docs pictures constraints lint clean
+.PHONY: help demo explore test test-slow test-gpu benchmark-gpu test-triton test-zoo test-hostile test-browser test-upstream docs pictures constraints lint clean
 
 help:
 	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
 	@echo 'make explore        serve a page about the model that make demo trained; PORT=7861 for another port'
-	@echo 'make test           install; run the test suite'
+	@echo 'make test           install; run the test suite but for its slow part'
+	@echo 'make test-slow      install; run the slow part of the test suite'
 	@echo 'make test-gpu       install; run on a GPU the tests that can run on one'
 	@echo 'make benchmark-gpu  install; measure on a GPU losses, labels and training steps'
 	@echo 'make test-triton    install; prove the GPU kernels without a GPU, in many cases'
@@ -61,10 +62,14 @@ explore: $(VENV)/installed $(DEMO)/dmnet/iter_600.pth
 	$(BIN)/python tools/explore.py $(DMNET) $(DEMO)/dmnet/iter_600.pth --port $(PORT)
 
 # Two processes of one thread each: most tests are too small to share a tensor among cores.
-test test-gpu test-triton test-zoo test-hostile test-browser test-upstream: export OMP_NUM_THREADS = 1
+test test-slow test-gpu test-triton test-zoo test-hostile test-browser test-upstream: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
+
+# The wheel in an environment of its own, trainings on toy data, runs that are killed and resumed.
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Without a CUDA device this fails, in one line.
 test-gpu: $(VENV)/installed
@@ -133,7 +138,7 @@ $(UPSTREAM)/installed: setup.py pyproject.toml constraints-upstream.txt
 	touch $@
 
 test-upstream: $(UPSTREAM)/installed
-	$(UPSTREAM_BIN)/python -m pytest -n 2
+	$(UPSTREAM_BIN)/python -m pytest -n 2 -m 'not zoo and not browser and not triton'
 
 clean:
 	rm -rf $(VENV) $(UPSTREAM) .venv-uv work_dirs docs/_build build dist *.egg-info .pytest_cache .ruff_cache

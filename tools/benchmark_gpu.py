@@ -98,7 +98,7 @@ def memory(row):
 
 
 def goal(row):
-    """Return whether a row reaches its goal, in words; nothing without a goal or without figures."""
+    """Return whether a row reaches its goal, in words; nothing without a goal or figures."""
     stock, ours = row[STOCK], row[OURS]
     if row['kind'] not in GOALS or stock['error'] or ours['error']:
         return ''

@@ -11,7 +11,7 @@ from mmseg.models.utils import resize
 
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, mib, run_comparison
 from mmseg_ctx.analysis.models import head_config, head_inputs, mmseg_model, with_cac
-from mmseg_ctx.analysis.series.steps import head_step, labelled_samples, training_step
+from mmseg_ctx.analysis.series import head_step, labelled_samples, training_step
 from mmseg_ctx.ops import (
     Interpolation,
     ResizedLogits,
@@ -98,7 +98,7 @@ def memory(row):
 
 
 def goal(row):
-    """Return whether a row reaches its goal, in words; nothing without a goal or figures."""
+    """Return in words whether a row reaches its goal; nothing without goal or figures."""
     stock, ours = row[STOCK], row[OURS]
     if row['kind'] not in GOALS or stock['error'] or ours['error']:
         return ''

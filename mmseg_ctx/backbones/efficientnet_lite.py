@@ -9,7 +9,9 @@ Parameters have the names of timm's ``tf_efficientnet_lite*``.
 
 import math
 import re
+from collections.abc import Sequence
 from functools import partial
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from mmseg.registry import MODELS
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmseg_ctx.utils.arguments import check_bool, check_choice, check_ints, is_int
+from mmseg_ctx.utils.arguments import NonNegativeInt, Rule, validate_arguments
 
 SCALES = dict(lite0=(1.0, 1.0), lite1=(1.0, 1.1), lite2=(1.1, 1.2))
 """Factors of each network's widths and depths."""
@@ -35,6 +37,7 @@ STAGES = (
 STEM_CHANNELS = 32
 LEVELS = (0, 1, 2, 4, 6)
 """The last stage of each level of resolution, of strides 2, 4, 8, 16 and 32."""
+StageIndex = Annotated[int, Rule('from -1 to 7', lambda value: -1 <= value <= len(STAGES))]
 
 # timm's names of the wheels' layers: outside the blocks, in the first block, in the other blocks.
 OUTSIDE = {'_conv_stem': 'conv_stem', '_bn0': 'bn1'}
@@ -142,14 +145,15 @@ class EfficientNetLite(BaseModule):
         [(1, 24, 16, 24), (1, 40, 8, 12), (1, 112, 4, 6), (1, 320, 4, 6)]
     """
 
+    @validate_arguments
     def __init__(
         self,
-        arch='lite0',
-        output_stride=16,
-        out_indices=(1, 2, 3, 4),
-        frozen_stages=-1,
-        norm_eval=False,
-        with_cp=False,
+        arch: Literal[tuple(SCALES)] = 'lite0',
+        output_stride: Literal[8, 16, 32] = 16,
+        out_indices: Sequence[NonNegativeInt] = (1, 2, 3, 4),
+        frozen_stages: StageIndex = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
         init_cfg=None,
     ):
         super().__init__(
@@ -159,21 +163,15 @@ class EfficientNetLite(BaseModule):
                 dict(type='Constant', val=1, layer='_BatchNorm'),
             ]
         )
-        width, depth = SCALES[check_choice('arch', arch, SCALES)]
-        if not is_int(output_stride) or output_stride not in (8, 16, 32):
-            raise ValueError(f'output_stride must be 8, 16 or 32, got {output_stride!r}')
-        self.out_indices = check_ints('out_indices', out_indices, minimum=0)
+        width, depth = SCALES[arch]
+        self.out_indices = tuple(out_indices)
         if list(self.out_indices) != sorted(set(self.out_indices) & set(range(len(LEVELS)))):
             raise ValueError(
                 f'out_indices must be ascending integers from 0 to 4, got {out_indices!r}'
             )
-        if not is_int(frozen_stages) or not -1 <= frozen_stages <= len(STAGES):
-            raise ValueError(
-                f'frozen_stages must be an integer from -1 to {len(STAGES)}, got {frozen_stages!r}'
-            )
         self.frozen_stages = frozen_stages
-        self.norm_eval = check_bool('norm_eval', norm_eval)
-        self.with_cp = check_bool('with_cp', with_cp)
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
 
         self.conv_stem = SamePadConv2d(3, STEM_CHANNELS, 3, stride=2)
         self.bn1 = batch_norm(STEM_CHANNELS)

@@ -8,7 +8,6 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from mmseg_ctx.checkpoints.stand_ins import PickledArray, only_stand_ins, shown
-from mmseg_ctx.utils.arguments import is_int
 from mmseg_ctx.utils.errors import needs_extra, value_errors
 
 # DataParallel puts this before every name.
@@ -138,5 +137,5 @@ def _is_colour(value):
     return (
         isinstance(value, (list, tuple))
         and len(value) == 3
-        and all(is_int(channel) and 0 <= channel <= 255 for channel in value)
+        and all(type(channel) is int and 0 <= channel <= 255 for channel in value)
     )

@@ -8,7 +8,7 @@ faster. A file backend serves them as PNG files to code that reads an image by i
 import io
 import re
 from functools import lru_cache
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from mmcv.transforms import BaseTransform
 from mmengine.fileio import BaseStorageBackend, register_backend
@@ -17,10 +17,11 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
-from mmseg_ctx.utils.arguments import check_bool, check_int, check_ints, is_int
+from mmseg_ctx.utils.arguments import NonNegativeInt, PositiveInt, at_least, validate_arguments
 
 MINIMUM_SIDE = 32
 """Smallest side of an image. Objects of 1/32 of the side then have at least one pixel."""
+Side = Annotated[int, at_least(MINIMUM_SIDE)]
 
 PREFIX = 'context-scenes'
 PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_varied)?(_label)?\.png')
@@ -66,11 +67,20 @@ class ContextScenesDataset(BaseSegDataset):
         thin_classes=('pole', 'wire'),
     )
 
-    def __init__(self, num_images=1000, image_size=128, seed=0, varied_objects=False, **kwargs):
-        self.num_images = check_int('num_images', num_images)
-        self.image_size = check_size('image_size', image_size)
-        self.seed = check_int('seed', seed, minimum=0)
-        self.varied_objects = check_bool('varied_objects', varied_objects)
+    @validate_arguments
+    def __init__(
+        self,
+        num_images: PositiveInt = 1000,
+        image_size: Side | tuple[Side, Side] = 128,
+        seed: NonNegativeInt = 0,
+        varied_objects: bool = False,
+        **kwargs,
+    ):
+        self.num_images = num_images
+        several = isinstance(image_size, list | tuple)
+        self.image_size = tuple(image_size) if several else (image_size,) * 2
+        self.seed = seed
+        self.varied_objects = varied_objects
         super().__init__(**kwargs)
 
     def load_data_list(self):
@@ -92,16 +102,6 @@ class ContextScenesDataset(BaseSegDataset):
             )
             for index, name in enumerate(names)
         ]
-
-
-def check_size(name, size):
-    """Return ``size``, one side or (height, width) of at least 32 pixels, as (height, width)."""
-    if is_int(size):
-        return (check_int(name, size, MINIMUM_SIDE),) * 2
-    sides = check_ints(name, size, MINIMUM_SIDE)
-    if len(sides) != 2:
-        raise ValueError(f'{name} must be one integer or (height, width), got {size!r}')
-    return sides
 
 
 @register_backend(PREFIX, prefixes=PREFIX)
@@ -157,9 +157,10 @@ class RenderContextScene(BaseTransform):
             between them changes the image alone. Default: True.
     """
 
-    def __init__(self, image=True, label=True):
-        self.image = check_bool('image', image)
-        self.label = check_bool('label', label)
+    @validate_arguments
+    def __init__(self, image: bool = True, label: bool = True):
+        self.image = image
+        self.label = label
 
     def transform(self, results):
         """Add image and label to the ``results`` of the data set."""

@@ -8,12 +8,14 @@ one class and one colour.
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from mmseg_ctx.evaluation.voc_results import voc_palette
-from mmseg_ctx.utils.arguments import check_choice, check_int, check_ints
+from mmseg_ctx.utils.arguments import NonNegativeInt, PositiveInt, validate_arguments
+from mmseg_ctx.utils.files import check_folder
 
 CELLS = (3, 4)  # rows and columns of the grid of an image
 # The labelId of each trainId of Cityscapes.
@@ -123,7 +125,14 @@ LAYOUTS = {
 }
 
 
-def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
+@validate_arguments
+def make_toy_dataset(
+    layout: Literal[tuple(LAYOUTS)],
+    out,
+    num_images: PositiveInt = 4,
+    size: tuple[PositiveInt, PositiveInt] = (64, 96),
+    seed: NonNegativeInt = 0,
+):
     """Write a tiny data set that MMSegmentation's class for ``layout`` reads.
 
     Args:
@@ -146,17 +155,12 @@ def make_toy_dataset(layout, out, num_images=4, size=(64, 96), seed=0):
     Example:
         >>> make_toy_dataset('ade20k', 'data/toy_ade20k')
     """
-    check_choice('layout', layout, tuple(LAYOUTS))
-    check_int('num_images', num_images)
-    size = check_ints('size', size)
-    if len(size) != 2:
-        raise ValueError(f'size must be a height and a width, got {size!r}')
-    check_int('seed', seed, minimum=0)
     out = Path(out)
     # rename() takes the place of an empty folder, but not of a link to one.
     root = out.resolve()
     if root.exists() and (root == Path.cwd() or not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f'{out} exists and is not an empty folder; name a new one')
+    check_folder(out)
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.toy-', dir=root.parent) as folder:
         temporary = Path(folder, 'toy')

@@ -6,14 +6,14 @@ import logging
 import warnings
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from mmseg.models.utils import resize
 from torch import nn
 
 from mmseg_ctx.export.exportable import exportable
-from mmseg_ctx.utils.arguments import check_int, check_ints
+from mmseg_ctx.utils.arguments import PositiveInt, at_least, validate_arguments
 from mmseg_ctx.utils.errors import needs_extra, value_errors
 from mmseg_ctx.utils.files import writing
 from mmseg_ctx.utils.models import last_head, swaps_channels
@@ -86,7 +86,6 @@ class ImageToLogits(nn.Module):
         return self._labels(logits) if self.labels else logits
 
     def _labels(self, logits):
-        """Return labels as MMSegmentation's ``postprocess_result`` does."""
         if logits.size(1) > 1:
             return logits.argmax(dim=1)
         return (logits[:, 0].sigmoid() > last_head(self.segmentor).threshold).long()
@@ -106,7 +105,6 @@ def input_channels(segmentor):
 
 
 def _normalize(image, preprocessor):
-    """Normalise as a ``SegDataPreProcessor`` does before it pads."""
     if swaps_channels(preprocessor):
         image = image[:, [2, 1, 0]]
     if not hasattr(preprocessor, 'mean'):
@@ -114,12 +112,13 @@ def _normalize(image, preprocessor):
     return (image - preprocessor.mean) / preprocessor.std
 
 
+@validate_arguments
 def export_onnx(
     segmentor,
     path,
-    shape,
+    shape: tuple[PositiveInt, PositiveInt],
     dynamic=False,
-    opset=None,
+    opset: Annotated[int, at_least(18)] | None = None,
     normalize=False,
     force=False,
     labels=False,
@@ -161,9 +160,7 @@ def export_onnx(
     with needs_extra('export'):
         for package in ('onnx', 'onnxscript', 'onnxruntime'):
             import_module(package)
-    height, width = _check_shape(shape)
-    if opset is not None:
-        check_int('opset', opset, minimum=18)
+    height, width = shape
     _check_model(segmentor)
     model = ImageToLogits(exportable(segmentor), normalize, labels).eval()
     with writing(path, force) as temporary:
@@ -212,13 +209,6 @@ def _compare(model, session, image):
     difference = None if model.labels else (actual - expected).abs().max().item()
     same = actual == expected if model.labels else actual.argmax(dim=1) == expected.argmax(dim=1)
     return Agreement(tuple(image.shape), difference, same.float().mean().item())
-
-
-def _check_shape(shape):
-    shape = check_ints('shape', shape)
-    if len(shape) != 2:
-        raise ValueError(f'shape must be height and width, got {shape!r}')
-    return shape
 
 
 def _check_model(segmentor):

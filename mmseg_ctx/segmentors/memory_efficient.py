@@ -163,6 +163,8 @@ class MemoryEfficientSegmentor:
     @property
     def keeps_full_size(self):
         """bool: Whether ``predict`` makes labels as ``EncoderDecoder`` does."""
+        if torch.compiler.is_compiling() and _is_exporting():
+            return True
         own_result = 'postprocess_result' in self._steps_of_others
         return own_result or self._checked_test_cfg().get('keep_logits', False)
 
@@ -180,7 +182,6 @@ class MemoryEfficientSegmentor:
             seg_logits = self.inference(inputs, [each.metainfo for each in data_samples])
         return self._with_logits(seg_logits, data_samples)
 
-    @torch.compiler.disable(recursive=False)
     def slide_inference(self, inputs, batch_img_metas):
         """Return the mean of the logits of overlapping windows, as ``EncoderDecoder`` does.
 
@@ -196,6 +197,10 @@ class MemoryEfficientSegmentor:
         """
         if not self._hook.is_active or 'slide_inference' in self._steps_of_others:
             return super().slide_inference(inputs, batch_img_metas)
+        return self._windowed_logits(inputs, batch_img_metas)
+
+    @torch.compiler.disable(recursive=False)  # the network may be compiled
+    def _windowed_logits(self, inputs, batch_img_metas):
         crop, size = self.test_cfg.crop_size, inputs.shape[2:]
         starts = tuple(map(_window_starts, size, crop, self.test_cfg.stride))
         logits = None
@@ -209,7 +214,6 @@ class MemoryEfficientSegmentor:
             logits.add(window.detach(), top, left)
         return logits
 
-    @torch.compiler.disable
     def postprocess_result(self, seg_logits, data_samples=None):
         """Return the labels of images from logits of the size of the network's input.
 
@@ -222,7 +226,10 @@ class MemoryEfficientSegmentor:
         """
         if not self._hook.is_active:
             return super().postprocess_result(seg_logits, data_samples)
-        samples = self._with_logits(seg_logits, data_samples)
+        return self._with_labels(self._with_logits(seg_logits, data_samples))
+
+    @torch.compiler.disable
+    def _with_labels(self, samples):
         for sample in samples:
             label = predicted_labels(sample.seg_logits.logits, self.threshold)
             sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
@@ -293,7 +300,7 @@ class _ResizableOutput:
 
     @property
     def is_active(self):
-        return bool(self._calls) and not torch.jit.is_tracing()
+        return bool(self._calls) and not torch.jit.is_tracing() and not _is_exporting()
 
     @contextmanager
     def active(self):
@@ -305,6 +312,11 @@ class _ResizableOutput:
 
     def __call__(self, module, inputs, output):
         return ResizableLogits(output) if self.is_active else None
+
+
+def _is_exporting():
+    """Return whether ``torch.export`` traces the model; older versions of PyTorch do not say."""
+    return getattr(torch.compiler, 'is_exporting', bool)()
 
 
 def _window_starts(length, crop, stride):

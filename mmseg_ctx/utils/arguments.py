@@ -172,31 +172,3 @@ def _error_of_entries(values, origin, parts):
 
 def _severity(error):
     return (None, ValueError, TypeError).index(error)
-
-
-# For callers that have no annotations yet.
-
-
-def is_int(value):
-    """Return whether ``value`` is an integer; a bool is none."""
-    return _error(value, int) is None
-
-
-def check_int(name, value, minimum=1):
-    """Return ``value`` if it is an integer >= ``minimum``."""
-    return int(check_argument(name, value, Annotated[int, at_least(minimum)]))
-
-
-def check_ints(name, values, minimum=1):
-    """Return ``values`` as a tuple if they are one or more integers >= ``minimum``."""
-    return tuple(check_argument(name, values, Sequence[Annotated[int, at_least(minimum)]]))
-
-
-def check_bool(name, value):
-    """Return ``value`` if it is True or False."""
-    return check_argument(name, value, bool)
-
-
-def check_choice(name, value, choices):
-    """Return ``value`` if it is one of the strings ``choices``."""
-    return check_argument(name, value, Literal[tuple(choices)])

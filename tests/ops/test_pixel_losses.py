@@ -12,7 +12,6 @@ from torch.func import grad, jvp, vmap
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.ops import (
-    ResizableLogits,
     compact_label,
     pixel_losses,
     upsampled_cross_entropy,
@@ -180,13 +179,6 @@ def test_custom_operations():
     torch.library.opcheck(operations.pixel_losses_backward.default, arguments)
 
 
-def test_resizable_logits_are_for_whom_that_calls_pytorch():
-    logits, label = example()
-    resized = F.interpolate(ResizableLogits(logits), label.shape[1:], mode='bilinear')
-    actual = F.cross_entropy(resized, label, ignore_index=255)
-    torch.testing.assert_close(actual, naive(logits, label))
-
-
 @pytest.mark.parametrize('align_corners', [False, True])
 def test_on_a_device(align_corners, device):
     logits, label = (
@@ -229,19 +221,6 @@ def test_neither_tiles_nor_threads_matter(tile, threads, monkeypatch):
     assert torch.equal(actual_best, best)
     torch.testing.assert_close(first, gradient)
     assert torch.equal(first, second)
-
-
-@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
-def test_threads_work_in_the_callers_mode(mode, monkeypatch):
-    logits, label = example()
-    logits.requires_grad_()
-    expected = pixel_losses(logits, label)
-    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
-    with mode():
-        actual = pixel_losses(logits, label)
-    monkeypatch.undo()
-    torch.testing.assert_close(actual[0], expected[0].detach())
-    assert not actual[0].requires_grad
 
 
 def test_fast_matrix_products_are_not_used():

@@ -31,29 +31,15 @@ def naive_weights(x, kernels, dilations):
     return weights
 
 
-@pytest.mark.parametrize('dilations', [(1, 2, 3), (2,), (3, 1)])
+@pytest.mark.parametrize('dilations', [(1, 2, 3), (2,)])
 @pytest.mark.parametrize('size', [3, 5])
-@pytest.mark.parametrize('shape', [(2, 3, 7, 6), (1, 2, 9, 4), (2, 2, 2, 3), (1, 3, 1, 1)])
+@pytest.mark.parametrize('shape', [(2, 3, 7, 6), (1, 3, 1, 1)])
 def test_equals_loops(shape, size, dilations, device):
     x, kernels = torch.randn(shape), torch.randn(*shape[:2], size, size)
     actual = spatially_varying_weights(x.to(device), kernels.to(device), dilations)
     assert_relative(
         actual, naive_weights(x.double().numpy(), kernels.double().numpy(), dilations), 1e-6
     )
-
-
-def test_default_dilations_are_those_of_the_paper():
-    x, kernels = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 3, 3)
-    expected = spatially_varying_weights(x, kernels, (1, 2, 3))
-    assert torch.equal(spatially_varying_weights(x, kernels), expected)
-
-
-@pytest.mark.parametrize('batch', [1, 2])
-def test_memory_format_changes_nothing(batch):
-    x, kernels = torch.randn(batch, 4, 6, 5), torch.randn(batch, 4, 3, 3)
-    last = x.to(memory_format=torch.channels_last), kernels.to(memory_format=torch.channels_last)
-    expected = spatially_varying_weights(x, kernels)
-    torch.testing.assert_close(spatially_varying_weights(*last), expected)
 
 
 @pytest.mark.parametrize('shape', [(2, 2, 4, 3), (1, 2, 2, 2)])

@@ -25,8 +25,8 @@ MOST_CLASSES, WARP = 128, 32
 MOST_ROWS, FULL_GRID = 16, 8192
 # Labels: a thread keeps the offsets and weights of few logits; several threads share more.
 FEW_TAPS, MOST_TAPS = 16, 64
-# Pixels of a map that a program of the kernels for CaC-Net's weights computes at a time.
-MAP_PIXELS = 512
+# Pixels of a map that a program computes at a time: CaC-Net's weights, and their gradients.
+WEIGHT_PIXELS, GRADIENT_PIXELS = 512, 128
 
 LOWEST = tl.constexpr(torch.finfo(torch.float32).min / 2)
 LARGEST = tl.constexpr(torch.finfo(torch.float32).max / 2)
@@ -311,11 +311,11 @@ def _labels_kernel(
 def _read_by_tap(
     source, pixel, tap, dilation, height, width, SIZE: tl.constexpr, DIRECTION: tl.constexpr
 ):
-    """Return what a tap of a kernel reads of a map for some pixels: 0 beyond the border."""
+    """Return what taps of a kernel read of a map for some pixels: 0 beyond the border."""
     reach = dilation * (SIZE - 1)
     row = pixel // width + DIRECTION * (tap // SIZE * dilation - reach + reach // 2)
     column = pixel % width + DIRECTION * (tap % SIZE * dilation - reach + reach // 2)
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (tap < SIZE * SIZE)
     return tl.load(source + row * width + column, inside, 0.0).to(tl.float32)
 
 
@@ -350,20 +350,29 @@ def _weights_kernel(
 @triton.jit(do_not_specialize=('height', 'width'))
 def _weights_gradient_kernel(
     grad, x, kernels, slopes, x_gradient, kernel_gradient, height, width,
-    SIZE: tl.constexpr, DILATIONS: tl.constexpr, PIXELS: tl.constexpr,
+    SIZE: tl.constexpr, DILATIONS: tl.constexpr, TAPS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of a map and of its kernel from the gradient of its weights."""
     index = tl.program_id(0).to(tl.int64)
     size = height * width
     source, kernel = x + index * size, kernels + index * SIZE * SIZE
     slopes += index * size * len(DILATIONS)  # the gradients of the convolutions
+    tap = tl.arange(0, TAPS)
+    weight = tl.load(kernel + tap, tap < SIZE * SIZE, 0.0)
+    kernel_total = tl.zeros((TAPS, PIXELS), tl.float32)
     for start in range(0, size, PIXELS):
         pixel = start + tl.arange(0, PIXELS)
         from_above = tl.load(grad + index * size + pixel, pixel < size, 0.0).to(tl.float32)
         for place in tl.static_range(len(DILATIONS)):
-            logit = _convolved(source, kernel, pixel, DILATIONS[place], height, width, SIZE, 1)
-            share = tl.sigmoid(logit)
-            tl.store(slopes + place * size + pixel, from_above * share * (1 - share), pixel < size)
+            value = _read_by_tap(
+                source, pixel[None], tap[:, None], DILATIONS[place], height, width, SIZE, 1
+            )  # [T, P]
+            share = tl.sigmoid(tl.sum(value * weight[:, None], 0))
+            slope = from_above * share * (1 - share)
+            tl.store(slopes + place * size + pixel, slope, pixel < size)
+            kernel_total += value * slope[None]
+    kernel_sum = tl.sum(kernel_total, 1)
+    tl.store(kernel_gradient + index * SIZE * SIZE + tap, kernel_sum, tap < SIZE * SIZE)
     tl.debug_barrier()  # the program reads what it wrote
     for start in range(0, size, PIXELS):
         pixel = start + tl.arange(0, PIXELS)
@@ -372,15 +381,6 @@ def _weights_gradient_kernel(
             slope = slopes + place * size
             total += _convolved(slope, kernel, pixel, DILATIONS[place], height, width, SIZE, -1)
         tl.store(x_gradient + index * size + pixel, total, pixel < size)
-    for tap in range(SIZE * SIZE):
-        total = tl.zeros((PIXELS,), tl.float32)
-        for start in range(0, size, PIXELS):
-            pixel = start + tl.arange(0, PIXELS)
-            for place in tl.static_range(len(DILATIONS)):
-                slope = tl.load(slopes + place * size + pixel, pixel < size, 0.0)
-                dilation = DILATIONS[place]
-                total += slope * _read_by_tap(source, pixel, tap, dilation, height, width, SIZE, 1)
-        tl.store(kernel_gradient + index * SIZE * SIZE + tap, tl.sum(total))
 
 
 def warp_options(block):
@@ -523,10 +523,10 @@ def spatial_weights(x, kernels, dilations):
     batch, channels, height, width = x.shape
     weights = torch.empty_like(x)
     if x.numel():
-        grid = batch * channels, triton.cdiv(height * width, MAP_PIXELS)
+        grid = batch * channels, triton.cdiv(height * width, WEIGHT_PIXELS)
         with torch.cuda.device_of(x):
             _weights_kernel[grid](
-                x, kernels, weights, height, width, kernels.size(2), dilations, MAP_PIXELS
+                x, kernels, weights, height, width, kernels.size(2), dilations, WEIGHT_PIXELS
             )
     return weights
 
@@ -536,11 +536,12 @@ def spatial_weights_backward(grad, x, kernels, dilations):
     batch, channels, height, width = x.shape
     make = torch.empty_like if x.numel() else torch.zeros_like
     gradients = make(x), make(kernels)
+    size = kernels.size(2)
     slopes = x.new_empty(batch, channels, len(dilations), height, width, dtype=torch.float32)
     if x.numel():
         with torch.cuda.device_of(x):
             _weights_gradient_kernel[(batch * channels,)](
                 grad.contiguous(), x, kernels, slopes, *gradients, height, width,
-                kernels.size(2), dilations, MAP_PIXELS,
+                size, dilations, triton.next_power_of_2(size**2), GRADIENT_PIXELS,
             )  # fmt: skip
     return gradients

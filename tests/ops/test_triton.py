@@ -21,7 +21,7 @@ from tests.helpers import DATA, ROOT
 triton = pytest.importorskip('triton')
 
 RECORDED = DATA / 'kernels.tsv'
-OF_WEIGHTS = dict(SIZE=3, DILATIONS=(1, 2, 3), PIXELS=512)
+OF_WEIGHTS = dict(SIZE=3, DILATIONS=(1, 2, 3))
 VARIANTS = {
     'losses': ('_losses_kernel', dict(TILE_ROWS=4, TILE_COLUMNS=32)),
     'gradient, 128 classes': ('_gradient_kernel', dict(CELLS=1, CLASSES=128)),
@@ -30,8 +30,11 @@ VARIANTS = {
     'labels': ('_labels_kernel', dict(ONE_PASS=True, ROW_TAPS=2, COLUMN_TAPS=2)),
     'labels, resized twice': ('_labels_kernel', dict(ONE_PASS=True, ROW_TAPS=4, COLUMN_TAPS=4)),
     'labels of passes': ('_labels_kernel', dict(ONE_PASS=False, ROW_TAPS=4, COLUMN_TAPS=4)),
-    'weights': ('_weights_kernel', OF_WEIGHTS),
-    'gradients of weights': ('_weights_gradient_kernel', OF_WEIGHTS),
+    'weights': ('_weights_kernel', OF_WEIGHTS | dict(PIXELS=512)),
+    'gradients of weights': (
+        '_weights_gradient_kernel',
+        OF_WEIGHTS | dict(TAPS=16, PIXELS=128),
+    ),
 }
 CAPABILITIES, DTYPES = (80, 90, 120), ('fp32', 'bf16', 'fp16')
 OF_LABELS = dict(ONE_CLASS=False, TILE_ROWS=4, TILE_COLUMNS=32)

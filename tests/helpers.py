@@ -41,6 +41,21 @@ def exit_status(main, *arguments):
     return end.value.code or 0
 
 
+def error_line(capsys, main, *arguments):
+    """Return the one line of standard error with which such a call ends, an error of the user."""
+    assert exit_status(main, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ')
+    return line
+
+
+def free_port():
+    """Return a port of this machine that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
 @contextmanager
 def full_disk(size=8192):
     """Let no file grow beyond ``size`` bytes; Python ignores the signal and gets an error."""
@@ -101,9 +116,7 @@ def run_processes(worker, *args, folder, world_size=2):
     MMEngine's ``launcher='pytorch'`` needs CUDA, so the group is made here. ``worker`` is a
     function of a module's top level, and what it returns is written into ``folder``.
     """
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with _without_cuda():
         mp.start_processes(
             _run_rank,

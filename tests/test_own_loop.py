@@ -5,11 +5,12 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.heads import AdaptiveContextHead, ContextAdaptiveConvHead, ContextTandemHead
 from mmseg_ctx.heads.cac import ContextAwareClassifier, ContextAwareClassifierLosses
 from mmseg_ctx.ops import ResizableLogits
+from mmseg_ctx.utils.methods import HEAD_METHODS
 from tests.helpers import ROOT
 
 PAGE = (ROOT / 'docs/own_loop.md').read_text()
@@ -41,31 +42,21 @@ def test_a_loop_learns_and_predicts_at_the_size_of_the_image(name):
     assert right[1] > right[0] + 0.1
 
 
-@pytest.mark.parametrize(
-    ('kind', 'arguments'),
-    [
-        (ContextAdaptiveConvHead, {}),
-        (
-            AdaptiveContextHead,
-            dict(
-                in_channels=(16, 32), in_index=(0, 1), num_local_fusions=1, block_channels=(32, 16)
-            ),
-        ),
-        (ContextTandemHead, dict(key_channels=8, kernel_sizes=(3, 5))),
-    ],
-)
-def test_the_other_heads_with_the_arguments_of_the_page(kind, arguments):
-    shown = ', '.join(f'{name}={value}' for name, value in arguments.items())
-    assert shown in PAGE.replace('\n', ' ')
-    head = kind(**dict(in_channels=32, in_index=1, channels=16, num_classes=5) | arguments)
+def test_the_other_heads_with_the_arguments_of_the_page():
+    paragraph = PAGE.split('The other heads')[1].split('\n\n')[0].replace('\n', ' ')
+    heads = dict(re.findall(r'`(\w+Head)`[^`]*(?:`(\w+=[^`]+)`)?', paragraph))
+    assert len(heads) == len(HEAD_METHODS) - 1  # beside the one that is shown
     maps = [torch.rand(2, 16, 16, 24), torch.rand(2, 32, 8, 12)]
-    logits = head(maps)
-    assert logits.shape[:2] == (2, 5)
-    if isinstance(head, ContextTandemHead):
-        features, probabilities = head.forward_context(maps)
-        assert head.cls_seg(features).shape == logits.shape
-        labels = torch.randint(5, (2, 64, 96))
-        assert head.loss_class_probability(probabilities, labels, ignore_index=255) > 0
+    for name, arguments in heads.items():
+        settings = dict(in_channels=32, in_index=1, channels=16, num_classes=5)
+        head = MODELS.get(name)(**settings | eval(f'dict({arguments})'))
+        logits = head(maps)
+        assert logits.shape[:2] == (2, 5)
+        if hasattr(head, 'loss_class_probability'):
+            features, probabilities = head.forward_context(maps)
+            assert head.cls_seg(features).shape == logits.shape
+            labels = torch.randint(5, (2, 64, 96))
+            assert head.loss_class_probability(probabilities, labels, ignore_index=255) > 0
 
 
 class SmpStandIn(nn.Module):

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from mmengine.config import Config
 from PIL import Image
 
-from tests.configs.training import WIDTHS, load_lightly, schedule, use_small_images
+from tests.configs.training import load_lightly, schedule
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.slow
 PAGES = '\n'.join(
     (ROOT / name).read_text()
     for name in ('README.md', 'docs/get_started.md', 'docs/your_own_data.md', 'docs/memory.md')
@@ -157,14 +157,6 @@ def trained_scenes(project):
     return 'by_path.py', 'out/iter_2.pth'
 
 
-def test_installed_path_bases_under_mim(project, trained_scenes):
-    config, checkpoint = trained_scenes
-    command = ['-m', 'mim', 'test', 'mmseg', config, '--gpus', '0', '--work-dir', 'out']
-    run(project, *command, '--checkpoint', checkpoint)
-    results = list((project / 'out').glob('*/*.json'))
-    assert any('mIoU_context' in path.read_text() for path in results)
-
-
 def test_segmenting_a_file_with_a_model_of_the_context_scenes(examples, trained_scenes):
     image = np.random.default_rng(0).integers(256, size=(40, 56, 3), dtype=np.uint8)
     Image.fromarray(image).save(examples / 'scene.png')
@@ -180,27 +172,6 @@ def test_segmenting_a_file_with_a_model_of_the_context_scenes(examples, trained_
     label = cv2.imread(str(examples / 'segmented_scene/pred/00000000_pred.png'), 0)
     assert label.shape == image.shape[:2]
     assert label.max() < 14
-
-
-def test_heads_put_into_a_config_of_the_project(examples):
-    fcn = dict(type='FCNHead', in_channels=2048, channels=512, num_classes=4, _delete_=True)
-    base = f"_base_ = './my_acnet.py'\nmodel = dict(decode_head={fcn})\n"
-    (examples / 'fcn_r50-d8_my-data.py').write_text(base)
-    code = """
-import torch
-from mmengine import Config
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
-init_default_scope('mmseg')
-torch.set_default_device('meta')
-ctnet, cac = (
-    type(MODELS.build(Config.fromfile(f'{name}_r50-d8_my-data.py').model).decode_head)
-    for name in ('ctnet', 'cac-fcn')
-)
-print(ctnet.__name__, *[base.__name__ for base in cac.__bases__[:2]])
-"""
-    heads = run(examples, '-c', code).split()
-    assert heads == ['ContextTandemHead', 'ContextAwareClassifierHead', 'FCNHead']
 
 
 def test_own_data_set_of_four_classes_and_inference(examples):
@@ -249,31 +220,3 @@ def test_own_backbone_with_context_aware_classifier_by_the_commands_shown(exampl
     log = next(folder.glob('*/*.log')).read_text()
     assert ' decode.loss_kl: ' in log
     assert 'MyBackbone' in log
-
-
-def test_a_model_of_mmsegmentation_without_full_size_logits(examples):
-    small = {'model.pretrained': None, 'model.backbone.depth': 18, 'test_dataloader.num_workers': 0}
-    small |= {f'model.backbone.{name}': 8 for name in ('base_channels', 'stem_channels')}
-    small |= {f'model.{head}.channels': 8 for head in ('decode_head', 'auxiliary_head')}
-    small['model.decode_head.in_channels'] = WIDTHS
-    small['model.auxiliary_head.in_channels'] = WIDTHS[2]
-    config = Config.fromfile(examples / 'my_upernet.py')
-    assert config.model.type == 'MemoryEfficientEncoderDecoder'
-    for options in (small, schedule(2), load_lightly()):
-        config.merge_from_dict(options)
-    use_small_images(config)
-    for split, part in (('train', 'train'), ('val', 'val'), ('test', 'val')):
-        config[f'{split}_dataloader'].dataset = dict(
-            type='BaseSegDataset',
-            data_root='data/mine',
-            metainfo=dict(classes=('road', 'roof', 'tree')),
-            data_prefix=dict(img_path=f'images/{part}', seg_map_path=f'labels/{part}'),
-            reduce_zero_label=True,
-            pipeline=config[f'{split}_dataloader'].dataset.pipeline,
-        )
-    config.dump(examples / 'upernet.py')
-    checkpoint = mim_train(examples, 'upernet.py') / 'iter_160000.pth'
-    command = ['-m', 'mim', 'test', 'mmseg', 'upernet.py', '--gpus', '0', '--work-dir', 'tested']
-    run(examples, *command, '--checkpoint', checkpoint, '--tta', '--out', 'labels')
-    (label,) = (examples / 'labels').iterdir()
-    assert cv2.imread(str(label), 0).shape == (48, 64)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mmseg_ctx.evaluation.voc_results import voc_palette
 from mmseg_ctx.utils.arguments import NonNegativeInt, PositiveInt, validate_arguments
+from mmseg_ctx.utils.files import check_folder
 
 CELLS = (3, 4)  # rows and columns of the grid of an image
 # The labelId of each trainId of Cityscapes.
@@ -159,6 +160,7 @@ def make_toy_dataset(
     root = out.resolve()
     if root.exists() and (root == Path.cwd() or not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f'{out} exists and is not an empty folder; name a new one')
+    check_folder(out)
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.toy-', dir=root.parent) as folder:
         temporary = Path(folder, 'toy')

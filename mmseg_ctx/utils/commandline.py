@@ -77,7 +77,7 @@ def add_device(parser):
         '--device',
         type=device,
         default='cpu',
-        help='cpu, cuda, or cuda:N for the GPU number N; default: cpu',
+        help='cpu, cuda, or cuda:N for the GPU number N; default: %(default)s',
     )
 
 
@@ -123,7 +123,12 @@ def write_tables(measure, arguments):
         sys.stdout.write(render(measure(), arguments.format))
         return
     with writing(arguments.out, arguments.force) as temporary:
-        temporary.write_text(render(measure(), arguments.format))
+        text = render(measure(), arguments.format)
+        try:
+            temporary.write_text(text)
+        except OSError:  # what was measured is not lost
+            sys.stdout.write(text)
+            raise
 
 
 @contextmanager

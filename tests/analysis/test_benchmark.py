@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from mmseg_ctx.analysis import benchmark
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, peak_memory, run_comparison
@@ -12,15 +11,11 @@ from mmseg_ctx.analysis.models import COMPARED
 from mmseg_ctx.analysis.series import (
     OURS,
     STOCK,
-    cac_inference,
-    cac_loss,
     ctnet_linear,
     heads,
-    labelled_samples,
     labels,
     labels_slide,
     losses,
-    training_step,
 )
 
 MIB = 2**20
@@ -95,47 +90,11 @@ def test_peak_memory_is_what_lives_at_once():
     assert 2 * MIB <= peak_memory(backward) < 2.1 * MIB
 
 
-def test_setting_places_weights_and_maps():
-    setting = Setting(memory_format='channels-last', dtype='bfloat16')
-    conv = setting.place(nn.Conv2d(4, 4, 3))
-    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
-    x = setting.place(torch.empty(1, 4, 8, 8, device='meta'))
-    assert x.is_contiguous(memory_format=torch.channels_last)
-    assert setting.place(torch.rand(2, 3, 4)).is_contiguous()
-    with setting.autocast():
-        assert conv(x).dtype == torch.bfloat16
-    with Setting().autocast():
-        assert conv(x).dtype == torch.float32
-
-
 def measure(comparison, *names):
     """Return the rows of a comparison's cases, of all or of those of these names, by name."""
     cases = {name: comparison.cases[name] for name in names or comparison.cases}
     rows = run_comparison(replace(comparison, cases=cases), Setting(), repeats=1).rows
     return {row['case']: row for row in rows}
-
-
-def test_labels_hold_as_many_classes_as_asked_for():
-    samples = labelled_samples(torch.empty(2, 3, 8, 8), 150)
-    assert [sample.gt_sem_seg.data.unique().numel() for sample in samples] == [12, 12]
-    assert samples[0].gt_sem_seg.data.shape == (1, 64, 64)
-
-
-def test_training_step_leaves_no_gradients_and_reaches_all():
-    module = nn.Linear(3, 2)
-    seen = []
-    module.weight.register_post_accumulate_grad_hook(
-        lambda weight: seen.append(weight.grad.clone())
-    )
-
-    def losses(x):
-        return dict(loss_sum=module(x).sum(), acc_seg=torch.ones(()))
-
-    step = training_step(losses, module, torch.ones(4, 3), setting=Setting())
-    step()
-    step()
-    assert torch.equal(torch.stack(seen), torch.full((2, 2, 3), 4.0))
-    assert module.weight.grad is None
 
 
 def test_every_head_runs_forward_and_training():
@@ -153,13 +112,6 @@ def test_spatial_context_grows_linearly_and_non_local_quadratically():
             assert least < large / small < most  # at 16 times the pixels
 
 
-def test_losses_of_cac_hold_less_than_the_plain_heads():
-    (comparison,) = cac_loss((16,), channels=16)
-    rows = measure(comparison)
-    assert not any(row['error'] for row in rows.values())
-    assert rows['with CAC']['peak_bytes'] < 0.5 * rows['plain head']['peak_bytes']
-
-
 @pytest.mark.parametrize(
     ('series', 'size', 'number'),
     [(losses, 16, 4), (labels, 256, 4), (labels_slide, 160, 2)],
@@ -170,10 +122,3 @@ def test_ours_hold_less_than_mmsegmentations(series, size, number):
     rows = measure(comparisons[-1], STOCK, OURS)
     assert rows[STOCK]['error'] is rows[OURS]['error'] is None
     assert rows[OURS]['peak_bytes'] < 0.5 * rows[STOCK]['peak_bytes']
-
-
-def test_inference_with_and_without_cac():
-    (comparison,) = cac_inference((64,))
-    without, with_cac = measure(comparison).values()
-    assert 0 < with_cac['parameters'] - without['parameters'] <= 800_000
-    assert list(with_cac['ratios']) == [without['case']]

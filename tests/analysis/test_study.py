@@ -28,10 +28,8 @@ from mmseg_ctx.analysis.study import (
     train_and_test,
 )
 from mmseg_ctx.analysis.study_report import (
-    curves_picture,
     metric_titles,
     read_results,
-    study_picture,
     study_table,
     summarize,
     write_report,
@@ -40,7 +38,6 @@ from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import render
-from tests.helpers import ROOT
 
 FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
 CAC_FCN = METHODS['cac'].studies['context-scenes']
@@ -109,44 +106,6 @@ def test_the_schedule_is_stretched():
     assert config.val_cfg is None
     short = run_config(row, seed=3, iterations=1)
     assert all(each.begin < each.end for each in short.param_scheduler)
-
-
-@pytest.mark.parametrize(
-    ('lines', 'message'),
-    [
-        ('test_evaluator = None', r'mine\.py has no test_evaluator$'),
-        ('broken = (', r'mine\.py cannot be read as a config: SyntaxError'),
-        (
-            'train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=2)',
-            r'mine\.py must train by iterations \(train_cfg',
-        ),
-    ],
-)
-def test_a_config_that_a_run_cannot_use_is_named(lines, message, tmp_path):
-    path = tmp_path / 'mine.py'
-    path.write_text(f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n{lines}\n")
-    with pytest.raises(ValueError, match=message):
-        plan([Row('mine', str(path))], tmp_path / 'study')
-    assert not (tmp_path / 'study').exists()
-
-
-def test_one_scheduler_without_a_list(tmp_path):
-    path = tmp_path / 'mine.py'
-    base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"
-    path.write_text(f"{base}param_scheduler = dict(_delete_=True, type='PolyLR', end=600)\n")
-    config = run_config(Row('mine', str(path)), seed=0, iterations=60)
-    assert [(each.begin, each.end) for each in config.param_scheduler] == [(0, 60)]
-
-
-def test_rows_that_do_not_fit_each_other_are_refused(tmp_path):
-    twice = [Row('fcn', FCN), Row('fcn', CAC_FCN)]
-    rows = [Row('fcn', FCN, seeds=(0,)), Row('cac-fcn', CAC_FCN, seeds=(1,), start_from='fcn')]
-    with pytest.raises(ValueError, match="differ in their names, got several called 'fcn'"):
-        plan(twice, tmp_path)
-    for wrong in (rows, rows[::-1], rows[1:]):
-        with pytest.raises(ValueError, match=r"'cac-fcn' starts from 'fcn', .* with seed 1"):
-            plan(wrong, tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_plan_goes_seed_by_seed_and_writes_the_config(tmp_path):
@@ -287,43 +246,6 @@ def test_the_table_has_mean_and_deviation(finished):
     assert '| fcn | baseline | 22.0 ± 2.8 | 91.0 ± 1.4 | 1.00 | 2 |' in own
 
 
-def test_the_picture_has_a_panel_for_each_metric_and_a_bar_for_each_row(finished):
-    first, second = _shown(study_picture, finished).axes
-    names = ['fcn', 'cac-fcn, prior', 'cac-fcn, refined', 'cac-fcn, oracle']
-    assert [label.get_text() for label in first.get_yticklabels()] == names
-    assert [bar.get_width() for bar in first.patches] == [52.0, 60.0, 60.0, 60.0]
-    assert [bar.get_width() for bar in second.patches] == [22.0]
-
-
-def test_metrics_of_another_kind_are_shown():
-    results = [dict(row='fcn', seed=0, parameters=1, metrics=dict(model=dict(mDice=70.0)))]
-    summary = summarize(results, {})
-    assert metric_titles(summary, {'mIoU_far': 'far'}) == {'mDice': 'mDice'}
-
-
-def test_a_run_without_metrics_has_no_picture(tmp_path):
-    # As of a test set with secret labels.
-    results = [dict(row='fcn', seed=0, parameters=1, metrics=dict(model={}), curve=[])]
-    write_report(SCENES, [], results, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['study.json', 'study.md']
-
-
-def test_curves_have_a_line_for_each_row_within_the_seeds():
-    results = [
-        dict(row=row, seed=seed, curve=[dict(iteration=step, mIoU=value + step) for step in (1, 2)])
-        for row, seed, value in (('fcn', 0, 50.0), ('fcn', 1, 54.0), ('dmnet', 0, 60.0))
-    ]
-    results.append(dict(row='other', seed=0, curve=[dict(iteration=1, mDice=70.0)]))
-    titles = dict(mIoU='mIoU', mIoU_far='mIoU far')  # the latter was not validated
-    (panel,) = curves_picture('Streets', titles, results).axes
-    line, other, without = panel.lines
-    assert (line.get_label(), other.get_label()) == ('fcn', 'dmnet')
-    assert line.get_xydata().tolist() == [[1, 53.0], [2, 54.0]]
-    assert {51.0, 55.0, 52.0, 56.0} == set(panel.collections[0].get_paths()[0].vertices[:, 1])
-    assert len(without.get_xdata()) == 0
-    assert curves_picture('', dict(mIoU='mIoU'), [dict(row='fcn', seed=0, curve=[])]) is None
-
-
 def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
     assert write_report(SCENES, [], [], tmp_path) is None
     for name, seed in (('mine', 0), ('dmnet', 1), ('dmnet', 0), ('fcn', 0), ('dmnet', 10)):
@@ -342,25 +264,6 @@ def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
     assert len(list(again.iterdir())) == 4
     for path in again.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
-
-
-def test_results_of_several_studies_are_read_together(tmp_path):
-    parts = []
-    for seed in (0, 1):
-        run = dict(row='fcn', seed=seed, parameters=1, metrics=dict(model=dict(mIoU=50.0)))
-        parts.append(tmp_path / f'{seed}.json')
-        parts[seed].write_text(json.dumps([dict(runs=[run])]))
-    assert [run['seed'] for run in read_results(*parts)] == [0, 1]
-    with pytest.raises(ValueError, match="has row 'fcn' with seed 1, as a file before"):
-        read_results(*parts, parts[1])
-    parts[0].write_text('[{"title": "of an older version", "rows": []}]')
-    with pytest.raises(ValueError, match=r"0\.json has no results of a study: KeyError: 'runs'"):
-        read_results(parts[0])
-
-
-@pytest.mark.parametrize('name', ['context-scenes', 'camvid'])
-def test_published_results_are_readable(name):
-    assert len(read_results(ROOT / f'results/{name}.json')) > 20
 
 
 SUITE = """\
@@ -389,19 +292,3 @@ def test_a_suite_is_read_from_a_file(tmp_path):
     assert select(suite.rows, ['three']) == [head, two, three]
     with pytest.raises(ValueError, match="rows must be among head, two, three, base, got 'fuor'"):
         select(suite.rows, ['base', 'fuor'])
-
-
-@pytest.mark.parametrize(
-    ('text', 'change', 'message'),
-    [
-        ('rows: [head]', 'rows: [hat]', "rows must be among .*, got 'hat'"),
-        ('iterations: 5', 'iteration: 5', "unexpected keyword argument 'iteration'"),
-        ('validate_every', 'validate', "unexpected keyword argument 'validate'"),
-        ('title: Streets', 'text', 'Error'),
-    ],
-)
-def test_a_wrong_suite_is_one_line(text, change, message, tmp_path):
-    path = tmp_path / 'streets.yml'
-    path.write_text(SUITE.replace(text, change))
-    with pytest.raises(ValueError, match=rf'streets\.yml cannot be read as a suite.*{message}'):
-        read_suite(str(path))

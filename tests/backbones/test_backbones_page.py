@@ -9,6 +9,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from tests.configs.training import HEADS as SMALL_HEADS
 from tests.helpers import ROOT, data_samples
 
 PAGE = (ROOT / 'docs/backbones.md').read_text()
@@ -44,12 +45,7 @@ def narrow(model):
     head = model.decode_head.get('head', model.decode_head)
     several = not isinstance(head.in_index, int)
     head.in_channels = [widths[i] for i in head.in_index] if several else widths[head.in_index]
-    if head.type == 'AdaptiveContextHead':
-        head.block_channels = (16, 12, 8)
-    else:
-        head.channels = 40
-    if head.type == 'ContextTandemHead':
-        head.key_channels = 8
+    head.update(SMALL_HEADS.get(head.type, dict(channels=40)))
 
 
 def kind(snippet):

@@ -1,7 +1,6 @@
 """The page in a real browser: choose, click, and read the numbers as a visitor would."""
 
 import re
-import socket
 
 import pytest
 from PIL import Image
@@ -11,6 +10,7 @@ from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization.explore.explorer import Explorer
 from mmseg_ctx.visualization.explore.server import serving
+from tests.helpers import free_port
 from tests.models import write_model
 
 pytestmark = pytest.mark.browser
@@ -28,9 +28,7 @@ def visit(browser, tmp_path):
         segmentor = load_segmentor(*write_model(head, tmp_path))
         segmentor.cfg.test_dataloader.dataset.update(test_data)
         explorer = Explorer(segmentor)
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         page = serving(explorer, head, images, port=port)
         browser.driver.get(page.__enter__())
         pages.append(page)
@@ -140,17 +138,6 @@ def test_an_image_of_a_folder_where_there_is_no_test_data(browser, visit, tmp_pa
     browser.wait(lambda: browser.text('#caption') == 'a <b>scene_.png, 64×40 pixels')
     click_pixel(browser, 30, 10)
     check_numbers(browser, explorer.file(path), 30, 10)
-
-
-def test_a_tall_upload_fits_into_the_window_and_keeps_its_name(browser, visit, tmp_path):
-    Image.new('RGB', (10, 900)).save(tmp_path / 'my tower.png')
-    visit('ACNet')
-    upload(browser, tmp_path / 'my tower.png')
-    browser.wait(lambda: browser.text('#caption') == 'my tower.png, 10×900 pixels')
-    picture = browser.wait(lambda: settled_picture(browser))
-    assert picture.rect['height'] < browser.driver.execute_script('return window.innerHeight')
-    click(browser, 0, 0.25)
-    browser.wait(lambda: re.match(r'Column \d, row 6[67]\d:', browser.text('#place')))
 
 
 def test_a_click_beside_the_picture_and_a_broken_upload_leave_the_page_alive(

@@ -195,59 +195,13 @@ def test_names_that_are_missing_or_left_over_are_reported(write, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('depth', 'configured', 'message'),
-    [
-        (50, 101, r'it lacks backbone\.layer3\.6\.conv1\.weight, \S+ and \d+ more \(--partial'),
-        (
-            101,
-            50,
-            r'the model has no place for backbone\.bb_2_6\.conv0\._conv\.weight, \S+ and \d+ more',
-        ),
-    ],
-)
-def test_refuses_the_weights_of_another_depth(depth, configured, message, write, tmp_path):
-    config = tmp_path / 'config.py'
-    small_config(configured, True).dump(config)
-    source, destination = write(small_arrays(depth, True)), tmp_path / 'model.pth'
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(ValueError, match=message) as caught:
-        convert_ctnet(source, destination, config)
-    assert '\n' not in str(caught.value)
-    assert str(source) in str(caught.value)
-    assert sorted(tmp_path.iterdir()) == before
-    conversion = convert_ctnet(source, destination, config, partial=True)
-    assert conversion.missing or conversion.left_over
-    assert destination.exists()
-
-
-def test_needs_neither_cacs_projectors_nor_an_auxiliary_head(write, tmp_path):
-    config = small_config(50, True)
-    config.model.decode_head = dict(
-        type='ContextAwareClassifierHead', head=config.model.decode_head
-    )
-    config.model.pop('auxiliary_head')
-    config.dump(tmp_path / 'config.py')
-    arrays = small_arrays(50, True)
-    arrays['loss.weight'] = np.zeros(3, 'float32')
-    conversion = convert_ctnet(write(arrays), tmp_path / 'model.pth', tmp_path / 'config.py')
-    projectors = ('decode_head.estimate_projector.', 'decode_head.oracle_projector.')
-    assert len(conversion.missing) == 6
-    assert all(name.startswith(projectors) for name in conversion.missing)
-    auxiliary = [name for name in arrays if name.startswith('head.aux_head.')]
-    assert sorted(conversion.left_over) == sorted([*auxiliary, 'loss.weight'])
-
-
-@pytest.mark.parametrize(
     ('change', 'message'),
     [
         (
             lambda arrays: arrays.pop('head.ccm.fc1.0._batch_norm._mean'),
             r'lack head\.ccm\.fc1\.0\._batch_norm\._mean',
         ),
-        (lambda arrays: arrays.pop('head.ccm.fc1.0._conv.bias'), r'lack head\.ccm.*_conv\.bias'),
-        (lambda arrays: arrays.pop('head.conv3x3._batch_norm._mean'), r'lack head\.conv3x3.*_mean'),
         (lambda arrays: arrays.pop('head.cls_head.weight'), 'not those of a CTNet'),
-        (lambda arrays: arrays.clear(), 'not those of a CTNet'),
         (
             lambda arrays: [arrays.pop(name) for name in list(arrays) if 'bb_2_5' in name],
             'ResNet50_vd or ResNet101_vd, .* got 5',
@@ -263,27 +217,3 @@ def test_refuses_what_is_no_released_ctnet(change, message, write, tmp_path):
     assert '\n' not in str(caught.value)
     assert not (tmp_path / 'model.pth').exists()
     assert len(list(tmp_path.iterdir())) == 1
-
-
-# What is folded or put in another order is computed with before shapes are compared with a model's.
-WRONG_SHAPES = {
-    'head.cls_head.weight': (),
-    'head.ccm.ccm_layer.line.weight': (4,),
-    'head.ccm.fc1.0._batch_norm._mean': (0, 7),
-    'head.ccm.fc1.0._conv.weight': (),
-    'head.conv3x3._conv.bias': (2, 3),
-    'backbone.JPU.dilation1.0.bn.weight': (),
-    'backbone.JPU.dilation1.0.pointwise.weight': (9,),
-}
-
-
-@pytest.mark.parametrize('name', WRONG_SHAPES)
-def test_refuses_arrays_that_do_not_fit_each_other(name, write, tmp_path):
-    arrays = small_arrays(50, True)
-    arrays[name] = np.ones(WRONG_SHAPES[name], 'float32')
-    source = write(arrays)
-    with pytest.raises(ValueError, match='shapes contradict each other') as caught:
-        convert_ctnet(source, tmp_path / 'model.pth')
-    assert str(caught.value).startswith(str(source))
-    assert '\n' not in str(caught.value)
-    assert not (tmp_path / 'model.pth').exists()

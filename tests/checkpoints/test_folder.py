@@ -1,6 +1,5 @@
 """Models in folders: weights as safetensors and a config, which need neither data nor a pickle."""
 
-import builtins
 from unittest import mock
 
 import numpy as np
@@ -89,16 +88,3 @@ def test_what_is_no_model_folder(trained, tmp_path):
     (tmp_path / 'folder/model.safetensors').unlink()
     with pytest.raises(FileNotFoundError, match=r'model\.safetensors'):
         load_model(tmp_path / 'folder')
-
-
-def test_without_safetensors_the_error_names_the_extra(trained, tmp_path, monkeypatch):
-    model, real_import = trained('DMNet'), builtins.__import__
-
-    def without_safetensors(name, *args):
-        if name.startswith('safetensors'):
-            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
-        return real_import(name, *args)
-
-    monkeypatch.setattr(builtins, '__import__', without_safetensors)
-    with pytest.raises(ImportError, match=r"pip install 'mmseg-ctx\[export\]'"):
-        save_model(model, tmp_path / 'folder')

@@ -1,4 +1,3 @@
-import pickle
 from collections import OrderedDict
 
 import numpy as np
@@ -80,17 +79,3 @@ def test_names_a_file_that_cannot_be_read(tmp_path):
         load_checkpoint(tmp_path / 'missing.pth')
     with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         load_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize('protocol', [0, 1, 3, 4, 5])
-def test_another_protocol_is_refused_without_a_warning(protocol, tmp_path, recwarn):
-    path = tmp_path / 'a.pdparams'
-    path.write_bytes(pickle.dumps({'a': 1}, protocol))
-    with pytest.raises(ValueError, match=r'a\.pdparams is no checkpoint'):
-        load_checkpoint(path)
-    assert not recwarn.list
-
-
-def test_the_prefix_of_a_parallel_model_stands_before_every_name(save):
-    state_dict, _ = load_checkpoint(save({'module.a': torch.ones(1), 'a': torch.zeros(1)}))
-    assert list(state_dict) == ['module.a', 'a']

@@ -1,7 +1,6 @@
 import os
 import pickle
 import resource
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -82,15 +81,11 @@ def test_refuses_everything_else_by_name_and_does_not_run_it(name, protocol, wri
         (pickle.dumps(ARRAYS, 2).replace(b'X\x06\x00\x00\x00latin1', b'X\x06\x00\x00\x00rot_13'),
          "encode as 'rot_13', not latin1"),
         (b'', 'is not a dictionary of Paddle weights'),
-        (b'weights', 'is not a dictionary of Paddle weights'),
         (pickle.dumps(ARRAYS)[:-40], 'is not a dictionary of Paddle weights'),
-        (pickle.dumps([1, 2]), 'but a list'),
         (pickle.dumps(dict(ARRAYS, epoch=3)), "'epoch' is no numeric array"),
         (pickle.dumps({**ARRAYS, 1: ARRAYS['head.steps']}), 'keys are no names'),
         (pickle.dumps(dict(names=np.array(['a', None], object))), "the type 'O8', which is not"),
-        (pickle.dumps(dict(names=np.array(['a', 'b']))), "the type 'U1', which is not numeric"),
         (pickle.dumps({**ARRAYS, 'UnpackBigParamInfor@@': {}}), 'slices'),
-        (b'\x80\x02cnumpy\nndarray\n.', 'but a type'),
     ],
 )  # fmt: skip
 def test_refuses_another_file_in_one_line(content, reason, write):
@@ -99,11 +94,6 @@ def test_refuses_another_file_in_one_line(content, reason, write):
         load_pdparams(path)
     assert str(path) in str(caught.value)
     assert '\n' not in str(caught.value)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='missing'):
-        load_pdparams(tmp_path / 'missing.pdparams')
 
 
 LARGE = b'X' + (10**6).to_bytes(4, 'little') + b'a' * 10**6
@@ -120,11 +110,8 @@ DOUBLED = b'K\x01\x85q\x00' + b''.join(b'h%ch%c\x86q%c' % (i, i, i + 1) for i in
         (b'](' + 1_000_001 * b'}' + b'e', 'more than 1,000,000 operations'),
         # Places and lengths without anything behind them.
         (b'Nr\xff\xff\xff\xff', 'but a NoneType'),
-        (b'\x8e\xff\xff\xff\xff\xff\xff\xff\x7f', 'EOFError'),
         (b'\x96\xff\xff\xff\xff\xff\x00\x00\x00', 'EOFError'),
-        (b'\x95\xff\xff\xff\xff\xff\x00\x00\x00', 'Error'),
         (DEEP_KEY, 'keys are no names'),
-        (b'}\x8a\x08' + (2**61 - 1).to_bytes(8, 'little') + b'K\x01s', 'keys are no names'),
     ],
 )
 def test_a_small_file_takes_little_memory(content, reason, write):
@@ -133,8 +120,3 @@ def test_a_small_file_takes_little_memory(content, reason, write):
     with pytest.raises(ValueError, match=reason):
         load_pdparams(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 2**10  # KiB
-
-
-def test_an_ordered_dictionary_keeps_its_order(write):
-    arrays = OrderedDict((name, np.ones(1)) for name in 'cab')
-    assert list(load_pdparams(write(pickle.dumps(arrays, 2)))) == list('cab')

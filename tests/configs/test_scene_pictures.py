@@ -41,6 +41,7 @@ def config(folder):
     return config
 
 
+@pytest.mark.slow
 def test_mim_shows_and_writes_every_prediction(config, folder):
     command = ['test', 'mmseg', CONFIG, '--gpus', '0', '--checkpoint', 'model.pth', '--tta']
     options = ['--work-dir', 'run', '--show-dir', 'shown', '--out', 'written']

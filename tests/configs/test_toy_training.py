@@ -58,7 +58,14 @@ def train_and_resume(config):
     assert all(math.isfinite(loss) for loss in losses)
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
+# Of one data set with a palette and of one whose labels begin at 1; the others are slow.
+QUICK = ('ade20k', 'pascal_voc12_aug')
+
+
+@pytest.mark.parametrize(
+    'layout',
+    [pytest.param(each, marks=[] if each in QUICK else pytest.mark.slow) for each in LAYOUTS],
+)
 def test_trains_on_each_data_set(layout, folder):
     config = prepare(ROOT / 'configs' / EXAMPLES[layout], layout)
     config.load_from = None
@@ -68,6 +75,7 @@ def test_trains_on_each_data_set(layout, folder):
     assert 'mIoU' in runner(several, load_from='work_dir/iter_3.pth').test()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['fcn_m-v2-d8_4xb4', 'ocrnet_hr18_4xb4', 'upernet_swin-t_8xb2'])
 def test_cac_on_each_kind_of_backbone(model, folder):
     """Those but ResNets, which the data sets' tests have."""

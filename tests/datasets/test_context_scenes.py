@@ -1,24 +1,19 @@
 """The data set and its transform: what a pipeline, a loader and a config rely on."""
 
-import re
 from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 from mmengine import fileio
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
-from mmseg.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmseg_ctx.datasets import ContextScenesDataset, RenderContextScene
+from mmseg_ctx.datasets import ContextScenesDataset
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
-from tests.helpers import ROOT
 
-BASE = ROOT / 'configs/_base_/datasets/context_scenes.py'
 RENDER = dict(type='RenderContextScene')
 PACK = dict(type='PackSegInputs')
 
@@ -51,12 +46,6 @@ def test_workers_draw_what_the_main_process_draws():
         first, second = alone['data_samples'], shared['data_samples']
         assert torch.equal(first.gt_sem_seg.data, second.gt_sem_seg.data)
         assert first.img_path == second.img_path
-
-
-def test_each_scene_has_a_name_of_its_own():
-    sets = [(20, 32, 0), (20, 32, 1), (20, (32, 64), 0), (20, 32, 0, True)]
-    names = [item['img_path'] for options in sets for item in ContextScenesDataset(*options)]
-    assert len(set(names)) == len(names)
 
 
 def test_metainfo_names_the_groups():
@@ -124,59 +113,3 @@ def test_a_path_of_no_scene_is_named(name):
     assert repr(f'context-scenes://{name}') in str(raised.value)
     assert 'SEED_INDEX_HEIGHTxWIDTH' in str(raised.value)
     assert '\n' not in str(raised.value)
-
-
-def test_image_and_label_can_be_drawn_apart():
-    dataset = ContextScenesDataset(num_images=1, image_size=32)
-    results = RenderContextScene(label=False)(dataset[0])
-    assert 'gt_seg_map' not in results
-    assert results['seg_fields'] == []
-    results['img'] = None
-    results = RenderContextScene(image=False)(results)
-    assert results['img'] is None
-    assert results['gt_seg_map'].shape == (32, 32)
-
-
-def test_training_and_validation_share_no_scene():
-    config = Config.fromfile(BASE)
-    seeds = [config[f'{name}_dataloader'].dataset.seed for name in ('train', 'val')]
-    assert len(set(seeds)) == 2
-    schedule = Config.fromfile(ROOT / 'configs/_base_/schedules/schedule_context_scenes.py')
-    loader = config.train_dataloader
-    assert loader.dataset.num_images >= loader.batch_size * schedule.train_cfg.max_iters
-
-
-def test_augmentation_at_test_time_keeps_the_label():
-    config = Config.fromfile(BASE)
-    dataset = config.test_dataloader.dataset
-    plain = DATASETS.build(dataset)[0]
-    augmented = DATASETS.build(dict(dataset, pipeline=config.tta_pipeline))[0]
-    assert len(augmented['inputs']) == 6
-    for sample in augmented['data_samples']:
-        assert torch.equal(sample.gt_sem_seg.data, plain['data_samples'].gt_sem_seg.data)
-        assert sample.ori_shape == (128, 128)
-    assert torch.equal(augmented['inputs'][2], plain['inputs'])
-    assert torch.equal(augmented['inputs'][3], plain['inputs'].flip(-1))
-
-
-@pytest.mark.parametrize(
-    'options',
-    [
-        dict(num_images=0),
-        dict(seed=-1),
-        dict(image_size=31),
-        dict(image_size=(64, 16)),
-        dict(image_size=(64, 64, 3)),
-    ],
-)
-def test_wrong_numbers_are_named(options):
-    [(name, value)] = options.items()
-    with pytest.raises(ValueError, match=f'{name} must be .*{re.escape(repr(value))}'):
-        ContextScenesDataset(**options)
-
-
-@pytest.mark.parametrize('options', [dict(image_size='128'), dict(varied_objects=0.5)])
-def test_wrong_types_are_named(options):
-    [(name, value)] = options.items()
-    with pytest.raises(TypeError, match=f'{name} must be .*{value}'):
-        ContextScenesDataset(**options)

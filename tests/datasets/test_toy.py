@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 from mmseg_ctx.evaluation.voc_results import voc_palette
-from tests.helpers import ROOT, full_disk
+from tests.helpers import ROOT
 
 CLASSES = {
     'ade20k': 150,
@@ -136,31 +136,3 @@ def test_existing_data_are_left_alone(tmp_path, monkeypatch):
         with pytest.raises(FileExistsError, match='not an empty folder'):
             make_toy_dataset('ade20k', out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['here', 'photo.jpg']
-
-
-def test_empty_folder_or_a_link_to_it_is_filled(tmp_path):
-    (tmp_path / 'disk').mkdir()
-    (tmp_path / 'link').symlink_to('disk')
-    make_toy_dataset('ade20k', tmp_path / 'link', num_images=1)
-    assert (tmp_path / 'link').is_symlink()
-    assert (tmp_path / 'disk/images/training/ADE_train_00000001.jpg').exists()
-
-
-def test_nothing_is_left_of_a_failed_write(tmp_path):
-    with full_disk(), pytest.raises(OSError, match='File too large'):
-        make_toy_dataset('camvid', tmp_path / 'toy', size=(400, 400))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        ({'layout': 'imagenet'}, "'ade20k'.*got 'imagenet'"),
-        ({'num_images': 0}, 'num_images .* got 0'),
-        ({'size': (64,)}, r'size .* got \(64,\)'),
-        ({'seed': -1}, 'seed .* got -1'),
-    ],
-)
-def test_bad_arguments(arguments, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        make_toy_dataset(**{'layout': 'ade20k', 'out': tmp_path / 'toy', **arguments})

@@ -85,13 +85,3 @@ def test_without_groups_it_is_the_stock_metric(options):
     meta = dict(classes=CLASSES, palette=META['palette'], label_map=None, reduce_zero_label=False)
     expected = evaluate(IoUMetric(**options), meta, labels, predictions)
     assert evaluate(ContextIoUMetric(**options), meta, labels, predictions) == expected
-
-
-def test_format_only_writes_predictions_and_reports_nothing(tmp_path):
-    labels, predictions = pictures(2)
-    metric = ContextIoUMetric(format_only=True, output_dir=str(tmp_path))
-    metric.dataset_meta = META
-    for index, sample in enumerate(samples(labels, predictions)):
-        metric.process({}, [dict(sample, img_path=f'{index}.jpg')])
-    assert not metric.compute_metrics(metric.results)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['0.png', '1.png']

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmseg.models.utils import resize
 
-from mmseg_ctx.export import Agreement, export_onnx
+from mmseg_ctx.export import export_onnx
 from mmseg_ctx.export import onnx as onnx_export
 from tests.models import HEADS, build_segmentor
 
@@ -116,6 +116,7 @@ def test_without_its_packages_the_error_names_the_extra(tmp_path, monkeypatch):
         export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', (32, 40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('head', HEADS)
 def test_openvino_gives_the_same_labels(head, tmp_path):
     openvino = pytest.importorskip('openvino', reason='OpenVINO is not installed')
@@ -132,12 +133,6 @@ def test_openvino_gives_the_same_labels(head, tmp_path):
         assert len(expected.unique()) > 1
         labels = torch.from_numpy(model(image.numpy())['labels'])
         assert (labels == expected).float().mean() >= 0.999
-
-
-def test_an_opset_that_onnxruntime_does_not_read(tmp_path):
-    with pytest.raises(ValueError, match='onnxruntime reads opsets 18 to 26'):
-        export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', (32, 40), opset=27)
-    assert not list(tmp_path.iterdir())
 
 
 def test_normalization_in_the_graph(tmp_path):
@@ -177,40 +172,5 @@ def test_no_file_where_the_logits_differ(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, '_write', write_then_change)
     with pytest.raises(ValueError, match=r'do not agree.*1x3x32x40: .* 1.0e-02') as error:
         export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', (32, 40))
-    assert '\n' not in str(error.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_no_file_where_a_dimension_is_fixed(tmp_path, monkeypatch):
-    def forward(self, image):
-        features = self.segmentor.backbone(image)[2]
-        return features.reshape(int(image.size(0)), *features.shape[1:])
-
-    monkeypatch.setattr(onnx_export.ImageToLogits, 'forward', forward)
-    with pytest.raises(ValueError, match=r'without dynamic shapes: it fixes batch 2$'):
-        export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', (32, 40), dynamic=True)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ('difference', 'same_labels', 'holds'),
-    [(1e-3, 0.999, True), (1.1e-3, 1.0, False), (0.0, 0.9989, False), (float('nan'), 1.0, False)],
-)
-def test_what_counts_as_agreement(difference, same_labels, holds):
-    assert Agreement((1, 3, 8, 8), difference, same_labels).holds == holds
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (dict(shape=(32,)), r'shape must be .* of 2 .*, got \(32,\)'),
-        (dict(shape=(32, 0)), r'shape must be .* integer >= 1.*, got \(32, 0\)'),
-        (dict(opset=17), 'opset must be an integer >= 18 or None, got 17'),
-    ],
-)
-def test_bad_arguments(arguments, message, tmp_path):
-    arguments = dict(dict(shape=(32, 40)), **arguments)
-    with pytest.raises(ValueError, match=message) as error:
-        export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', **arguments)
     assert '\n' not in str(error.value)
     assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from mmseg_ctx.heads.base import ContextHead, check_features, check_norm_inputs
 from tests.models import FCN, METHODS, with_cac
 
 LOSSES = {name: dict(type=name) for name in ('ClassProbabilityLoss', 'ClassEntropyKLLoss')}
+CHECKED = {**METHODS, 'CAC': with_cac(FCN), **LOSSES}
 ADAPTIVE = METHODS['ACNet']
 ONE_MAP = {name: head for name, head in METHODS.items() if head is not ADAPTIVE}
 
@@ -21,10 +22,10 @@ def build(config, **arguments):
     return MODELS.build({**config, **arguments})
 
 
-@pytest.mark.parametrize('name', METHODS | LOSSES)
+@pytest.mark.parametrize('name', CHECKED)
 def test_a_wrong_value_is_refused_by_the_name_of_the_argument(name):
     """Each argument that no class of MMSegmentation has, with values that are wrong for any."""
-    config = (METHODS | LOSSES)[name]
+    config = CHECKED[name]
     arguments = inspect.signature(MODELS.get(config['type'])).parameters.values()
     names = [each.name for each in arguments if each.kind is not each.VAR_KEYWORD]
     assert names
@@ -43,15 +44,12 @@ def test_a_wrong_value_is_refused_by_the_name_of_the_argument(name):
         ('ACNet', dict(block_channels=(8, 6)), r'in_channels .* block_channels=\(8, 6\)'),
         ('ACNet', dict(channels=5), r'channels .* last of block_channels=.* got 5'),
         ('ACNet', dict(local_channels=(4,)), r'local_channels .* one entry less .* got \(4,\)'),
-        ('ACNet', dict(delta=0), 'delta .* > 0, got 0'),
         ('ACNet', dict(input_transform='resize_concat'), "input_transform must be 'multiple_sel"),
         ('CaC-Net', dict(kernel_sizes=(3, 4)), r'kernel_sizes .* odd.* got \(3, 4\)'),
-        ('CaC-Net', dict(kernel_sizes=(3, 1)), r'kernel_sizes .* >= 3 .* got \(3, 1\)'),
         ('CaC-Net', dict(input_transform='multiple_select'), "input_transform .*'resize_concat'"),
         ('CTNet', dict(kernel_sizes=(3, 17)), r'kernel_sizes .* at most 16, .* got \(3, 17\)'),
         ('CTNet', dict(mode='serial'), "mode must be one of 'tandem', .* got 'serial'"),
         ('DMNet', dict(dilations=(1, 2)), r'dilations must be None .* got \(1, 2\)'),
-        ('DMNet', dict(filter_type='regular', dilations=(1,)), r'dilations .* got \(1,\)'),
         (
             'DMNet',
             dict(filter_type='regular', context_index=1, context_channels=8),
@@ -59,7 +57,6 @@ def test_a_wrong_value_is_refused_by_the_name_of_the_argument(name):
         ),
         ('DMNet', dict(context_index=1), 'context_channels .* got 1 and None'),
         ('ClassEntropyKLLoss', dict(soft_target_ratio=1.5), 'from 0 to 1, got 1.5'),
-        ('ClassProbabilityLoss', dict(loss_weight=float('nan')), '>= 0, got nan'),
     ],
 )
 def test_values_that_are_out_of_range_or_contradict_each_other(name, arguments, words):

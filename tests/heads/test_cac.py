@@ -1,24 +1,18 @@
 """The context-aware classifier: what it computes, around which heads, in which corners."""
 
-import copy
-from pathlib import Path
-
-import mmseg
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, ConfigDict
-from mmengine.model import ExponentialMovingAverage, revert_sync_batchnorm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
-from mmseg.datasets.transforms import LoadAnnotations
-from mmseg.models.decode_heads import FCNHead, san_head
+from mmseg.models.decode_heads import FCNHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.losses import CrossEntropyLoss, accuracy
 from mmseg.registry import MODELS
-from PIL import Image
 from torch import nn
 
 from mmseg_ctx.heads import ContextAwareClassifierHead, cac
@@ -106,54 +100,6 @@ class UsersBypassHead(FCNHead):
 
     def forward(self, inputs):
         return self.conv_seg(self._forward_feature(inputs))
-
-
-@MODELS.register_module()
-class UsersUncalledHead(UsersMaskHead):
-    """A mask classifier with a method that would classify through cls_seg, and is not called."""
-
-    def classify(self, x):
-        return self.cls_seg(x)
-
-
-def classify(head, x):
-    return deeper(head, x)
-
-
-def deeper(head, x):
-    return head.cls_seg(x)
-
-
-@MODELS.register_module()
-class UsersHelperHead(UsersHead):
-    """A head that classifies in a function of its module."""
-
-    def forward(self, inputs):
-        return classify(self, self.reduce(self._transform_inputs(inputs)))
-
-
-def counted(function):
-    def call(*args):
-        return function(*args)
-
-    return call
-
-
-@MODELS.register_module()
-class UsersDecoratedHead(UsersHead):
-    """A head whose forward is hidden by a decorator, and calls that of its base."""
-
-    @counted
-    def forward(self, inputs):
-        return self.cls_seg(self.reduce(self._transform_inputs(inputs)))
-
-
-@MODELS.register_module()
-class UsersSuperHead(FCNHead):
-    """A head that leaves classifying to its base."""
-
-    def forward(self, inputs):
-        return super().forward(inputs).clone()
 
 
 @pytest.fixture(autouse=True)
@@ -314,13 +260,16 @@ def test_paper_text():
     torch.testing.assert_close(losses['loss_prior_ce'], F.cross_entropy(prior, label))
 
 
+PLAIN = {key: FCN[key] for key in ('in_channels', 'channels', 'num_classes', 'norm_cfg')}
+BOTH = dict(PLAIN, in_channels=[6, 12], in_index=[0, 1])
+# Heads of MMSegmentation's and of a user: config, and channels of the inputs. Ours are in
+# ``tests/heads/test_every_head.py``.
 HEADS = {
     'FCN': (FCN, (12,)),
-    'PSP': (dict(FCN, type='PSPHead', pool_scales=(1, 3)), (12,)),
-    'ASPP': (dict(FCN, type='ASPPHead', dilations=(1, 2)), (12,)),
+    'ASPP': (dict(PLAIN, type='ASPPHead', dilations=(1, 2)), (12,)),
     'DeepLabV3+': (
         dict(
-            FCN,
+            PLAIN,
             type='DepthwiseSeparableASPPHead',
             dilations=(1, 2),
             c1_in_channels=6,
@@ -328,41 +277,12 @@ HEADS = {
         ),
         (6, 12),
     ),
-    'UPer': (
-        dict(FCN, type='UPerHead', in_channels=[6, 12], in_index=[0, 1], pool_scales=(1, 3)),
-        (6, 12),
-    ),
-    'SegFormer': (dict(FCN, type='SegformerHead', in_channels=[6, 12], in_index=[0, 1]), (6, 12)),
-    'DM': (dict(FCN, type='DMHead'), (12,)),
-    'Enc': (
-        dict(FCN, type='EncHead', in_channels=[6, 12], in_index=[0, 1], num_codes=4),
-        (6, 12),
-    ),
-    'DA': (dict(FCN, type='DAHead', pam_channels=4), (12,)),
-    'DMNet': (dict(FCN, type='DynamicMultiScaleHead'), (12,)),
-    'CaC-Net': (dict(FCN, type='ContextAdaptiveConvHead'), (12,)),
-    'ACNet': (
-        dict(
-            FCN,
-            type='AdaptiveContextHead',
-            in_channels=[6, 12],
-            in_index=[0, 1],
-            block_channels=(10, 8),
-        ),
-        (6, 12),
-    ),
-    'CTNet': (dict(FCN, type='ContextTandemHead', key_channels=4, kernel_sizes=(3, 5)), (12,)),
-    "a user's": (dict(FCN, type='UsersHead', margin=0.3), (12,)),
-    "a user's class": (dict(FCN, type=UsersHead), (12,)),
-    'in a helper': (dict(FCN, type='UsersHelperHead'), (12,)),
-    'decorated': (dict(FCN, type='UsersDecoratedHead'), (12,)),
-    'in the base': (dict(FCN, type='UsersSuperHead', num_convs=1, concat_input=False), (12,)),
-    'with a scope': (dict(FCN, type='mmseg.UsersHead', _scope_='mmseg'), (12,)),
+    'UPer': (dict(BOTH, type='UPerHead', pool_scales=(1, 3)), (6, 12)),
+    'SegFormer': (dict(BOTH, type='SegformerHead'), (6, 12)),
+    'Enc': (dict(BOTH, type='EncHead', num_codes=4), (6, 12)),
+    'DA': (dict(PLAIN, type='DAHead', pam_channels=4), (12,)),
+    "a user's": (dict(PLAIN, type='UsersHead', margin=0.3), (12,)),
 }
-for _config, _ in HEADS.values():
-    if _config['type'] not in ('FCNHead', 'DepthwiseSeparableFCNHead', 'UsersSuperHead'):
-        for _name in ('num_convs', 'concat_input'):
-            _config.pop(_name)
 
 
 @pytest.fixture(params=HEADS)
@@ -444,39 +364,6 @@ class TestCascade:
         metas = [dict(img_shape=(18, 22))] * 2
         assert wrapped.predict(inputs, previous, metas, ConfigDict()).shape == (2, 5, 18, 22)
 
-    def test_segmentor(self):
-        model = MODELS.build(
-            dict(
-                type='CascadeEncoderDecoder',
-                num_stages=2,
-                backbone=dict(
-                    type='ResNet',
-                    depth=18,
-                    base_channels=4,
-                    stem_channels=4,
-                    num_stages=1,
-                    out_indices=(0,),
-                    strides=(1,),
-                    dilations=(1,),
-                ),
-                decode_head=[
-                    dict(FCN, in_channels=4, in_index=0),
-                    dict(
-                        type='ContextAwareClassifierHead',
-                        head=dict(OCR, in_channels=4, in_index=0),
-                    ),
-                ],
-                test_cfg=ConfigDict(mode='slide', crop_size=(32, 32), stride=(16, 16)),
-            )
-        )
-        images, samples = torch.randn(2, 3, 48, 40), data_samples(labels(size=(48, 40)))
-        losses = model.loss(images, samples)
-        assert 'decode_1.loss_kl' in losses
-        total(losses).backward()
-        assert [result.pred_sem_seg.shape for result in model.predict(images, samples)] == [
-            (48, 40)
-        ] * 2
-
 
 # Whole configs of heads that stand between the backbone and the loss in another way.
 SEGMENTER = dict(
@@ -485,28 +372,16 @@ SEGMENTER = dict(
 )
 
 
-def side_adapter():
-    """Return MMSegmentation's own config of its ``SideAdapterCLIPHead``, without matching."""
-    path = Path(mmseg.__file__).parent / '.mim/configs/_base_/models/san_vit-b16.py'
-    return dict(Config.fromfile(path).model.decode_head, num_classes=CLASSES, train_cfg=None)
-
-
 class TestRefuses:
     @pytest.mark.parametrize(
         ('head', 'reason'),
         [
             (dict(type='MaskFormerHead'), 'no BaseDecodeHead'),
-            (dict(type='Mask2FormerHead'), 'no BaseDecodeHead'),
             (SEGMENTER, 'its conv_seg must be a 1×1 Conv2d, got None'),
-            (dict(type='VPDDepthHead'), '_stack_batch_gt of its own'),
             (dict(type='PointHead'), 'cls_seg of its own'),
             (dict(type='PIDHead', in_channels=12, channels=8, num_classes=5), '_stack_batch_gt'),
-            (
-                dict(FCN, loss_decode=dict(type='OhemCrossEntropy')),
-                'its loss OhemCrossEntropy takes',
-            ),
+            (dict(FCN, loss_decode=dict(type='OhemCrossEntropy')), 'its loss OhemCrossEntropy'),
             (dict(type='ContextAwareClassifierHead', head=FCN), 'has a context-aware'),
-            (dict(type='ResNet', depth=18), 'no BaseDecodeHead'),
             (dict(FCN, num_classes=2, out_channels=1, threshold=0.3), 'one output leaves no'),
         ],
         ids=lambda value: value['type'] if isinstance(value, dict) else '',
@@ -520,30 +395,20 @@ class TestRefuses:
         [
             (nn.Conv2d(8, CLASSES, 3, padding=1), r'a 1×1 Conv2d, got Conv2d\(.*3, 3'),
             (nn.Conv2d(8, CLASSES, 1, stride=2), r'a 1×1 Conv2d, got Conv2d\(.*stride=\(2, 2'),
-            (nn.Conv2d(8, CLASSES, 1, padding=1), r'a 1×1 Conv2d, got Conv2d\(.*padding=\(1, 1'),
-            (nn.Conv2d(10, CLASSES, 1, groups=5), r'a 1×1 Conv2d, got Conv2d\(.*groups=5'),
             (nn.Sequential(nn.Conv2d(8, CLASSES, 1)), r'a 1×1 Conv2d, got Sequential\('),
             (nn.Conv2d(8, 7, 1), 'its conv_seg has 7 outputs for 5 classes'),
         ],
-        ids=['3×3', 'stride', 'padding', 'groups', 'several', 'outputs'],
+        ids=['3×3', 'stride', 'several', 'outputs'],
     )
     def test_another_convolution(self, conv, reason):
-        with pytest.raises(TypeError, match=f'cannot wrap UsersConvHead: .*{reason}') as error:
+        with pytest.raises(TypeError, match=f'cannot wrap UsersConvHead: .*{reason}'):
             wrap(dict(FCN, type='UsersConvHead', conv=conv))
-        assert '\n' not in str(error.value)
-
-    def test_side_adapter_network(self, monkeypatch):
-        monkeypatch.setattr(san_head, 'point_sample', object)  # MMCV without operations has none
-        error = pytest.raises(TypeError, match='cannot wrap SideAdapterCLIPHead: its conv_seg must')
-        with error, torch.device('meta'):
-            ContextAwareClassifierHead(side_adapter())
 
     @pytest.mark.parametrize(
         ('kind', 'reason'),
         [
             ('UsersMaskHead', 'it does not classify through cls_seg'),
             ('UsersBypassHead', None),  # conv_seg is what counts
-            ('UsersUncalledHead', 'it does not classify through cls_seg'),
             ('UsersTwiceHead', 'it must classify once.*2 times'),
         ],
     )
@@ -556,42 +421,17 @@ class TestRefuses:
             with pytest.raises(RuntimeError, match=f'cannot wrap {kind}: {reason}'):
                 losses_of(head, features(12), labels())
 
-    def test_kernel_update_head(self):
-        stage = dict(FCN, type='FCNHead')
-        head = dict(
-            type='IterativeDecodeHead',
-            num_stages=0,
-            kernel_update_head=[],
-            kernel_generate_head=stage,
-        )
-        with pytest.raises(TypeError, match='IterativeDecodeHead: its conv_seg must be a 1×1'):
-            ContextAwareClassifierHead(head)
-
     @pytest.mark.parametrize(
         ('arguments', 'error', 'words'),
         [
             (dict(head='FCNHead'), TypeError, "head must be a dict with a 'type', got 'FCNHead'"),
             (dict(head=dict(type='NoSuchHead')), ValueError, "head.*'NoSuchHead'"),
-            (dict(head=dict(type=3)), ValueError, 'head must be of a type.*got 3'),
-            (dict(loss_kl='kl'), TypeError, "loss_kl must be a dict or None, got 'kl'"),
-            (dict(loss_kl={}), TypeError, "loss_kl must be a dict with a 'type', got {}"),
-            (dict(loss_kl=dict(type='KL')), KeyError, 'KL is not in'),
             (
                 dict(loss_kl=dict(type='CrossEntropyLoss')),
                 TypeError,
                 "loss_kl must be a ClassEntropyKLLoss, got 'CrossEntropyLoss'",
             ),
             (dict(num_classes=4), TypeError, "no argument 'num_classes'.*head.head.num_classes"),
-            (dict(temperature=0), ValueError, 'temperature.*got 0'),
-            (dict(temperature='hot'), TypeError, "temperature.*got 'hot'"),
-            (dict(projector_channels=0), ValueError, 'projector_channels.*got 0'),
-            (dict(oracle_scope='pixel'), ValueError, "oracle_scope.*'image'.*got 'pixel'"),
-            (dict(loss_prior_weight=-1), ValueError, 'loss_prior_weight.*got -1'),
-            (dict(loss_oracle_weight=None), TypeError, 'loss_oracle_weight.*got None'),
-            (dict(prior_logits='sine'), ValueError, "prior_logits.*'cosine'.*got 'sine'"),
-            (dict(context_logits=1), ValueError, "context_logits.*'dot'.*got 1"),
-            (dict(projector_input='all'), ValueError, "projector_input.*'sum'.*got 'all'"),
-            (dict(residual=True), ValueError, "residual.*'classifier'.*got True"),
         ],
     )
     def test_bad_arguments(self, arguments, error, words):
@@ -649,55 +489,8 @@ class TestCheckpoints:
         missing = str(error.value).split('missing keys in source state_dict: ')[1]
         assert set(missing.strip().split(', ')) == projectors
 
-    def test_moving_average(self, models):
-        _, model = models
-        average = ExponentialMovingAverage(model, momentum=0.5, update_buffers=True)
-        images = torch.randn(2, 3, 32, 32)
-        assert torch.equal(average.eval()(images), model.eval()(images))
-        with torch.no_grad():
-            model.decode_head.conv_seg.weight += 1
-        for _ in range(2):  # the first update copies
-            average.update_parameters(model)
-        copied = average.module.decode_head
-        assert copied.conv_seg.weight is not model.decode_head.conv_seg.weight
-        assert torch.equal(copied.conv_seg.weight, model.decode_head.conv_seg.weight)
-
-    def test_synchronized_batch_norm(self):
-        sync = dict(FCN, norm_cfg=dict(type='SyncBN'))
-        head = revert_sync_batchnorm(wrap(sync)).eval()
-        assert head(features(12)).shape == (2, CLASSES, 9, 11)
-        converted = nn.SyncBatchNorm.convert_sync_batchnorm(wrap())
-        assert isinstance(converted.convs[0].bn, nn.SyncBatchNorm)
-
-    def test_initialisation(self, tmp_path):
-        head = wrap()
-        head.init_weights()
-        assert head.conv_seg.weight.std() < 0.02  # MMSegmentation's, 0.01
-        assert torch.equal(head.conv_seg.bias, torch.zeros(CLASSES))
-        torch.save(dict(state_dict=MODELS.build(FCN).state_dict()), tmp_path / 'head.pth')
-        pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'head.pth'))
-        head = wrap(dict(FCN, init_cfg=pretrained))
-        head.init_weights()
-        expected = torch.load(tmp_path / 'head.pth')['state_dict']['conv_seg.weight']
-        assert torch.equal(head.conv_seg.weight, expected)
-
 
 class TestLosses:
-    def test_without_gradients_and_in_evaluation_mode(self):
-        head, inputs, label = wrap().eval(), features(12), labels()
-        expected = losses_of(head, inputs, label)
-        with torch.no_grad():
-            actual = losses_of(head, inputs, label)
-        assert not any(value.requires_grad for value in actual.values())
-        torch.testing.assert_close(actual, {name: each.detach() for name, each in expected.items()})
-
-    def test_are_the_heads_own_on_refined_logits(self):
-        head, inputs, label = wrap().eval(), features(12), labels()
-        losses = losses_of(head, inputs, label)
-        full = F.interpolate(head(inputs), label.shape[1:], mode='bilinear')
-        assert_relative(losses['loss_ce'], CrossEntropyLoss()(full, label, ignore_index=255), 1e-5)
-        torch.testing.assert_close(losses['acc_seg'], accuracy(full, label, ignore_index=255))
-
     @pytest.mark.parametrize(
         'changes',
         [
@@ -757,13 +550,6 @@ class TestLosses:
             *('loss_prior_ce', 'loss_oracle_ce', 'loss_kl'),
         }
 
-    def test_dropout_reaches_only_the_prior(self):
-        head = wrap(dict(BARE, dropout_ratio=0.9)).train()
-        (x,) = features(8)
-        f, prior, _ = classified(head, [x])
-        assert f is x
-        assert not torch.equal(prior, head.conv_seg(x))
-
 
 # What each switch of Tables 2 to 5 is to change, and the losses that are left.
 SWITCHES = [
@@ -795,27 +581,14 @@ SWITCHES = [
 
 
 class TestSwitches:
-    @pytest.mark.parametrize(('switch', 'names'), SWITCHES, ids=[str(case[0]) for case in SWITCHES])
-    def test_each_trains_all_that_wants_a_gradient(self, switch, names):
-        head = wrap(**switch)
-        losses = losses_of(head, features(12), labels())
-        assert {name for name in losses if 'loss' in name} == names
-        total(losses).backward()
-        for name, parameter in head.named_parameters():
-            assert (parameter.grad is not None) == parameter.requires_grad, name
-
-    def test_weights(self):
-        inputs, label = features(12), labels()
-        head = wrap().eval()
-        losses = losses_of(head, inputs, label)
-        further = head.context_losses
-        further.loss_prior_weight, further.loss_oracle_weight = 0.5, 2.0
-        further.loss_kl.loss_weight = 10.0
-        weighted = losses_of(head, inputs, label)
-        for name, factor in (
-            *(('loss_ce', 1), ('loss_prior_ce', 0.5), ('loss_oracle_ce', 2), ('loss_kl', 10)),
-        ):
-            torch.testing.assert_close(weighted[name], factor * losses[name])
+    def test_each_trains_all_that_wants_a_gradient(self):
+        for switch, names in SWITCHES:
+            head = wrap(**switch)
+            losses = losses_of(head, features(12), labels())
+            assert {name for name in losses if 'loss' in name} == names, switch
+            total(losses).backward()
+            for name, parameter in head.named_parameters():
+                assert (parameter.grad is not None) == parameter.requires_grad, (switch, name)
 
     @pytest.mark.parametrize(
         ('switch', 'unused', 'left'),
@@ -830,10 +603,13 @@ class TestSwitches:
         monkeypatch.setattr(place, unused, None)  # a call would fail
         assert set(losses_of(head, features(12), labels())) == {'loss_ce', 'acc_seg', left}
 
-    @pytest.mark.parametrize('prior_logits', ['dot', 'cosine'])
-    @pytest.mark.parametrize('context_logits', ['dot', 'cosine'])
-    @pytest.mark.parametrize('residual', ['none', 'classifier'])
-    @pytest.mark.parametrize('projector_input', ['concat', 'sum', 'prototype', 'none'])
+    @settings(deadline=None)
+    @given(
+        projector_input=st.sampled_from(['concat', 'sum', 'prototype', 'none']),
+        residual=st.sampled_from(['none', 'classifier']),
+        context_logits=st.sampled_from(['dot', 'cosine']),
+        prior_logits=st.sampled_from(['dot', 'cosine']),
+    )
     def test_equals_tables_4_and_5(self, projector_input, residual, context_logits, prior_logits):
         head = wrap(
             BARE,
@@ -882,27 +658,15 @@ class TestCorners:
         return losses
 
     @pytest.mark.parametrize('scope', ['batch', 'image'])
-    @pytest.mark.parametrize('avg_non_ignore', [False, True])
-    def test_all_ignored(self, scope, avg_non_ignore):
-        loss_decode = dict(type='CrossEntropyLoss', avg_non_ignore=avg_non_ignore)
-        head = wrap(dict(FCN, loss_decode=loss_decode), oracle_scope=scope)
-        losses = self.train(head, features(12), torch.full((2, 36, 44), 255))
-        assert total(losses) == 0
-        assert all(torch.equal(each.grad, 0 * each) for each in head.parameters())
-
-    @pytest.mark.parametrize('scope', ['batch', 'image'])
     @pytest.mark.parametrize(
         'label',
         [
             torch.stack([torch.zeros(36, 44).long(), torch.full((36, 44), 255)]),
             torch.full((2, 36, 44), 3),
-            labels(classes=2),
-            labels(size=(37, 53)),
-            labels(size=(9, 11)),
             labels(size=(5, 6)),
             labels(size=(8, 200)),
         ],
-        ids=['an image ignored', 'one class', 'absent', 'odd', 'same', 'smaller', 'wide'],
+        ids=['an image ignored', 'one class', 'smaller', 'wide'],
     )
     def test_labels(self, label, scope):
         self.train(wrap(oracle_scope=scope), features(12), label)
@@ -917,7 +681,7 @@ class TestCorners:
         expected = 15 * torch.einsum('nd,bdhw->bnhw', F.normalize(A, dim=1), F.normalize(f, dim=1))
         torch.testing.assert_close(oracle[:, 3:], expected[:, 3:])
 
-    @pytest.mark.parametrize('ignore_index', [0, 4, 254, -100])
+    @pytest.mark.parametrize('ignore_index', [0, -100])
     def test_ignore_index(self, ignore_index):
         inputs, label = features(12), labels()
         head = wrap(dict(FCN, ignore_index=ignore_index)).eval()
@@ -926,39 +690,6 @@ class TestCorners:
         expected.load_state_dict(head.state_dict())
         actual = losses_of(head, inputs, label.masked_fill(label == 255, ignore_index))
         torch.testing.assert_close(actual, losses_of(expected, inputs, label))
-
-    def test_reduce_zero_label(self, tmp_path):
-        raw = np.random.default_rng(0).integers(0, CLASSES + 1, (36, 44), dtype=np.uint8)
-        Image.fromarray(raw).save(tmp_path / 'label.png')
-        loaded = LoadAnnotations(reduce_zero_label=True, imdecode_backend='pillow')(
-            dict(seg_map_path=str(tmp_path / 'label.png'), reduce_zero_label=True, seg_fields=[])
-        )['gt_seg_map']
-        assert set(np.unique(loaded)) == {*range(CLASSES), 255}
-        head, inputs = wrap().eval(), features(12, batch=1)
-        label = torch.from_numpy(raw).long()[None] - 1
-        expected = losses_of(head, inputs, label.masked_fill(label < 0, 255))
-        # Labels come as PackSegInputs makes them, and as uint8, as tests of others may have them.
-        for tensor in (torch.from_numpy(loaded.astype(np.int64)), torch.from_numpy(loaded)):
-            torch.testing.assert_close(losses_of(head, inputs, tensor[None]), expected)
-
-    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-    def test_autocast_with_large_features(self, dtype):
-        head = wrap(BARE)
-        (x,) = features(8)
-        x = (1e4 * x).requires_grad_()
-        label = labels()
-        with torch.autocast('cpu', dtype):
-            losses = self.train(head, [x], label)
-            refined = head([x])
-        assert torch.isfinite(x.grad).all()
-        wide = copy.deepcopy(head).double()
-        expected = losses_of(wide, [x.double()], label)
-        assert refined.dtype == torch.float32
-        assert all(value.dtype == torch.float32 for value in losses.values())
-        assert_relative(
-            losses['loss_oracle_ce'].detach(), expected['loss_oracle_ce'].detach(), 1e-5
-        )
-        assert_relative(losses['loss_ce'].detach(), expected['loss_ce'].detach(), 1e-3)
 
     @pytest.mark.parametrize('deviation', [0.1, 1.0])
     def test_float16_autocast_where_the_prior_would_overflow(self, deviation):
@@ -969,20 +700,6 @@ class TestCorners:
             self.train(head, [x], labels())
             assert torch.isfinite(head.eval()([x])).all()
         assert torch.isfinite(x.grad).all()
-
-    def test_autocast_copies_the_features_once(self):
-        head = wrap(dict(BARE, dropout_ratio=0))
-        (x,) = features(8)
-        x = x.bfloat16().requires_grad_()
-        saved = []
-        hooks = torch.autograd.graph.saved_tensors_hooks(
-            lambda t: saved.append(t) or t, lambda t: t
-        )
-        with torch.autocast('cpu', torch.bfloat16), hooks:
-            losses_of(head, [x], labels())
-        of_the_features = [each for each in saved if each.numel() == x.numel()]
-        assert len(of_the_features) > 2
-        assert len({each.data_ptr() for each in of_the_features}) == 1
 
     def test_zero_features(self):
         head = wrap(BARE)

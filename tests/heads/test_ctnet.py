@@ -1,21 +1,15 @@
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import NonLocal2d
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.checkpoints.ctnet import convert_arrays
 from mmseg_ctx.heads import ContextTandemHead
 from mmseg_ctx.heads.ctnet import (
     ChannelContextModule,
-    MultiLocalChannelExcitation,
     SpatialContextModule,
 )
 from mmseg_ctx.losses.class_probability import class_shares
@@ -197,14 +191,6 @@ def test_spatial_context_is_guided_in_tandem_only(mode, guided):
     assert torch.equal(*seen) != guided
 
 
-def test_the_class_probabilities_differ_between_images_and_add_up_to_one():
-    inputs, _ = random_batch()
-    _, probabilities = small_head().forward_context(inputs)
-    assert probabilities.shape == (2, NUM_CLASSES)
-    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2))
-    assert not torch.allclose(probabilities[0], probabilities[1])
-
-
 @pytest.mark.parametrize('classes', [dict(num_classes=1), dict(num_classes=2, out_channels=1)])
 def test_a_binary_model_expects_two_classes(classes):
     """With a sigmoid, labels are 0 and 1 however the model's classes are counted."""
@@ -217,85 +203,7 @@ def test_a_binary_model_expects_two_classes(classes):
     assert head(inputs).shape[1] == 1
 
 
-def test_kernels_must_have_a_centre_and_fit_the_channels():
-    excitation = MultiLocalChannelExcitation(4, (7,))
-    assert excitation(torch.randn(1, 4, 2, 2)).shape == (1, 4)
-    for sizes in ((9,), (3, 4)):
-        with pytest.raises(ValueError, match='odd and at most 8, twice the 4 channels') as error:
-            MultiLocalChannelExcitation(4, sizes)
-        assert str(error.value).endswith(f'got {sizes}')
-
-
 # Corners
 
 
-def test_another_ignore_index():
-    inputs, labels = random_batch()
-    labels[:, :9] = 255
-    expected = loss_of(small_head(), inputs, labels)
-    labels[labels == 255] = 99
-    actual = loss_of(small_head(ignore_index=99), inputs, labels)
-    for name in ('loss_ce', 'loss_class_probability'):
-        assert torch.equal(actual[name], expected[name])
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_attention_to_large_features_under_autocast(dtype):
-    torch.manual_seed(0)
-    module = SpatialContextModule(8, 4)
-    x = 1e4 * torch.rand(2, 8, 5, 5)
-    class_features = 1e3 * torch.randn(2, 8, NUM_CLASSES)
-    with torch.autocast('cpu', dtype):
-        actual = module(x.to(dtype), class_features.to(dtype))
-    assert actual.dtype == dtype
-    # So large that every pixel attends to one class, which rounding does not change.
-    assert_relative(actual.detach(), module(x, class_features).detach(), 8 * torch.finfo(dtype).eps)
-
-
 # Cost
-
-
-class LargestTensor(TorchDispatchMode):
-    """Remembers how many values the largest tensor has that an operation returned."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        if isinstance(out, torch.Tensor):
-            self.numel = max(self.numel, out.numel())
-        return out
-
-
-def cost_by_size(module, *others):
-    """Multiply-adds, and values of the largest tensor, for maps of 64², 128² and 256²."""
-    costs, sizes = [], []
-    for size in (64, 128, 256):
-        x = torch.empty(1, 512, size, size, device='meta')
-        costs.append(count(module, x, *others).multiply_adds)
-        with LargestTensor() as largest, torch.no_grad():
-            module(x, *others)
-        sizes.append(largest.numel)
-    return costs, sizes
-
-
-def test_spatial_context_grows_linearly_with_the_map():
-    with torch.device('meta'):
-        spatial = SpatialContextModule(512)
-        non_local = NonLocal2d(512, mode='embedded_gaussian')
-    costs, sizes = cost_by_size(spatial, torch.empty(1, 512, 60, device='meta'))
-    # Exactly 4, but for the convolutions of the class features, which do not grow.
-    assert all(3.99 < after / before <= 4 for before, after in pairwise(costs))
-    assert sizes == [512 * size**2 for size in (64, 128, 256)]
-    costs, sizes = cost_by_size(non_local)
-    assert all(after / before > 13 for before, after in pairwise(costs))
-    assert sizes == [size**4 for size in (64, 128, 256)]
-
-
-def test_complexity_is_that_of_table_3():
-    # Without the 3×3 convolution from the backbone's channels; 513×513 images, PASCAL-Context.
-    with torch.device('meta'):
-        head = ContextTandemHead(2048, 512, num_classes=60, norm_cfg=dict(type='BN'))
-        cost = count(head, [torch.empty(1, 2048, 65, 65)], without=['input_conv'])
-    assert cost.parameters <= 7.2e6
-    assert cost.multiply_adds <= 30e9

@@ -68,8 +68,8 @@ def test_one_image_of_1x1_features(head, device):
 
 @pytest.mark.parametrize(
     'sizes',
-    [((17, 13), (9, 7), (9, 7)), ((11, 10), (3, 7), (5, 3)), ((9, 1), (5, 1), (5, 1))],
-    ids=['odd', 'no multiples', 'one column'],
+    [((11, 10), (3, 7), (5, 3)), ((9, 1), (5, 1), (5, 1))],
+    ids=['no multiples', 'one column'],
 )
 def test_odd_sizes(head, sizes, device):
     """Logits have the finest map's size, predictions the image's. The loss is PyTorch's.
@@ -296,6 +296,7 @@ def trained_by_two(tmp_path_factory):
     return *ranks, torch.load(path)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(head, tmp_path):
     """A killed and resumed run has the losses and weights of an unbroken one, bit for bit."""
     unbroken, killed = tmp_path / 'unbroken', tmp_path / 'killed'

@@ -1,14 +1,10 @@
 """The hook in a run of MMEngine's, into the backends that the run's visualizer has."""
 
 import numpy as np
-import pytest
-from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mmseg_ctx.hooks import ContextVisualizationHook
-from tests.helpers import ROOT
 from tests.models import build_segmentor, scenes_loader
 
 
@@ -43,31 +39,3 @@ def test_every_so_many_images_reach_each_backend(tmp_path):
     (events,) = {path.parent for path in tmp_path.rglob('events.out.*')}
     log = EventAccumulator(str(events), size_guidance=dict(images=0)).Reload()
     assert sorted(log.Tags()['images']) == names
-
-
-def test_a_second_validation_shows_the_same_images(tmp_path):
-    runner = validate(build_segmentor('CTNet'), tmp_path, interval=3)
-    files = sorted(path.name for path in tmp_path.rglob('vis_image/*.png'))
-    assert len(files) == 2
-    runner.val()
-    assert sorted(path.name for path in tmp_path.rglob('vis_image/*.png')) == files
-
-
-def test_the_documented_line_keeps_the_hooks_of_an_inherited_config(tmp_path):
-    base = ROOT / 'configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-    path = tmp_path / 'mine.py'
-    path.write_text(
-        f'_base_ = {str(base)!r}\n'
-        "default_hooks = dict(context=dict(type='ContextVisualizationHook'))\n"
-    )
-    inherited, mine = Config.fromfile(base), Config.fromfile(path)
-    assert mine.get('custom_hooks') == inherited.get('custom_hooks')
-    context = dict(context=dict(type='ContextVisualizationHook'))
-    assert mine.default_hooks == {**inherited.default_hooks, **context}
-    assert "type='ExactResumeHook'" in mine.pretty_text
-
-
-@pytest.mark.parametrize(('interval', 'error'), [(0, ValueError), (2.5, TypeError)])
-def test_bad_interval(interval, error):
-    with pytest.raises(error, match=r'^interval '):
-        ContextVisualizationHook(interval)

@@ -1,7 +1,6 @@
 """Runs survive: resumed with the losses of an unbroken run, past damaged checkpoints."""
 
 import contextlib
-import errno
 import itertools
 import os
 import random
@@ -12,16 +11,14 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATA_SAMPLERS
-from mmengine.runner import FlexibleRunner, IterBasedTrainLoop, runner
+from mmengine.runner import IterBasedTrainLoop, runner
 from mmseg.registry import TRANSFORMS
 from torch.utils.data import BatchSampler, RandomSampler
 
-from mmseg_ctx.checkpoints.loading import load_checkpoint
-from mmseg_ctx.hooks.exact_resume import choose_whole_checkpoint, is_whole
+from mmseg_ctx.hooks.exact_resume import choose_whole_checkpoint
 
 
 class Model(BaseModel):
@@ -172,16 +169,6 @@ def test_epochs_with_checkpoints_of_epochs(tmp_path):
     assert train(tmp_path / 'run', resume=True, **options) == dict(list(unbroken.items())[4:])
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_seed_that_mmengine_drew(workers, tmp_path):
-    loader = dict(sampler=dict(type='InfiniteSampler'), num_workers=workers)
-    train(tmp_path / 'run', 7, loader=loader, randomness=dict(seed=None))
-    resumed = train(tmp_path / 'run', loader=loader, randomness=dict(seed=None), resume=True)
-    seed = load_checkpoint(tmp_path / 'run/iter_11.pth')[1]['seed']
-    unbroken = train(tmp_path / 'unbroken', loader=loader, randomness=dict(seed=seed))
-    assert resumed == dict(list(unbroken.items())[5:])
-
-
 @pytest.mark.parametrize(
     ('options', 'reason'),
     [
@@ -244,40 +231,6 @@ def test_checkpoint_before_a_damaged_one_is_used(damage, run):
     damage(run / 'best_mIoU_iter_10.pth')
     with pytest.raises(RuntimeError, match=r'best_mIoU_iter_10\.pth, which is missing'):
         choose_whole_checkpoint(run)
-
-
-@pytest.mark.parametrize('template', ['epoch_{}.pth', 'my_step_{}.pth'])
-def test_other_names_of_checkpoints(template, run):
-    for number in (9, 10):
-        (run / f'iter_{number}.pth').rename(run / template.format(number))
-    empty(run / 'last_checkpoint')  # killed while the name was written
-    assert chosen(run) == (template.format(10), 1)
-
-
-def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
-    put = LocalBackend.put
-
-    def fill_up(self, content, path):
-        if not str(path).endswith('iter_10.pth'):
-            return put(self, content, path)
-        put(self, content[: len(content) // 2], path)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with mock.patch.object(LocalBackend, 'put', fill_up), pytest.raises(OSError, match='No space'):
-        train(tmp_path)
-    assert list(train(tmp_path, resume=True)) == list(range(6, 12))
-    assert is_whole(tmp_path / 'iter_10.pth')
-
-
-def test_runner_that_loads_before_hooks_is_told_beforehand(tmp_path):
-    """FSDP's runner, here on one device, as the README of CAC says; there is no sharded folder."""
-    options = dict(cls=FlexibleRunner, strategy=dict(type='SingleDeviceStrategy'))
-    unbroken = train(tmp_path, **options)
-    cut_short(tmp_path / 'iter_11.pth')
-    with pytest.raises((RuntimeError, OSError, EOFError)):
-        train(tmp_path, resume=True, **options)
-    choose_whole_checkpoint(tmp_path)
-    assert train(tmp_path, resume=True, **options) == {11: unbroken[11]}
 
 
 def test_fine_tuning_resumes_from_its_own_checkpoint(tmp_path):

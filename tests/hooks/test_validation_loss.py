@@ -7,10 +7,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 
 import mmseg_ctx.hooks.validation_loss
-from mmseg_ctx.ops import ResizableLogits
 from tests.helpers import data_samples, run_processes
 from tests.models import FCN, SmallBackbone, model_config, scenes_loader, with_cac
 
@@ -133,18 +131,6 @@ def test_values_are_those_of_full_size_logits(tmp_path):
     assert metrics['val_loss'] == pytest.approx(sum(losses) / 3, rel=1e-5)
 
 
-def test_no_full_size_logits(tmp_path, monkeypatch):
-    full = ResizableLogits.full
-
-    def small_alone(logits, operation=None):
-        assert not logits.is_resized, operation
-        return full(logits, operation)
-
-    monkeypatch.setattr(ResizableLogits, 'full', small_alone)
-    metrics = runner(with_cac(PSP), tmp_path, num_images=1, auxiliary_head=AUXILIARY).val()
-    assert metrics['val_decode.loss_kl'] > 0
-
-
 def run_one_process(rank, folder):
     return runner(with_cac(PSP), folder / 'two', num_images=5).val()
 
@@ -168,10 +154,3 @@ def test_padding_of_the_input_is_no_labelled_pixel():
     assert torch.equal(label[:80, :120], sample.gt_sem_seg.data[0])
     assert (label[80:] == 200).all()
     assert (label[:, 120:] == 200).all()
-
-
-def test_image_without_label():
-    segmentor = MODELS.build(model(PSP))
-    sample = SegDataSample(metainfo=dict(img_path='a.png'))
-    with pytest.raises(ValueError, match=r'a\.png without gt_sem_seg'):
-        mmseg_ctx.hooks.validation_loss._labelled(sample, segmentor)

@@ -2,7 +2,6 @@ import itertools
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 
@@ -21,30 +20,13 @@ def naive(x, kernels, dilation):
     return out
 
 
-@pytest.mark.parametrize('dilation', [1, 2, 3])
-@pytest.mark.parametrize('size', [1, 2, 3, 4, 5])
+@pytest.mark.parametrize('dilation', [1, 3])
+@pytest.mark.parametrize('size', [1, 2, 5])
 def test_equals_loops(size, dilation, device):
     x, kernels = torch.randn(2, 3, 5, 4), torch.randn(2, 3, size, size)
     expected = naive(x, kernels, dilation)
     actual = dynamic_depthwise_conv2d(x.to(device), kernels.to(device), dilation)
     torch.testing.assert_close(actual.double().cpu(), expected, rtol=0, atol=1e-5)
-
-
-def test_images_do_not_mix():
-    x, kernels = torch.randn(3, 4, 6, 6), torch.randn(3, 4, 3, 3)
-    whole = dynamic_depthwise_conv2d(x, kernels)
-    for i in range(3):
-        single = dynamic_depthwise_conv2d(x[i : i + 1], kernels[i : i + 1])
-        torch.testing.assert_close(whole[i : i + 1], single)
-
-
-@pytest.mark.parametrize('size', [2, 3])
-def test_memory_format_changes_nothing(size):
-    x, kernels = torch.randn(2, 4, 5, 7), torch.randn(2, 4, size, size)
-    expected = dynamic_depthwise_conv2d(x, kernels)
-    last = x.to(memory_format=torch.channels_last), kernels.to(memory_format=torch.channels_last)
-    assert last[0].is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(dynamic_depthwise_conv2d(*last), expected)
 
 
 @pytest.mark.parametrize(('size', 'dilation'), [(1, 1), (2, 1), (3, 2), (4, 1)])
@@ -71,22 +53,7 @@ def test_autocast(dtype, device):
     torch.testing.assert_close(out.float(), expected, rtol=0, atol=tolerance)
 
 
-def test_one_kernel_for_all_is_an_ordinary_convolution():
-    x, kernel = torch.randn(3, 4, 6, 5), torch.randn(4, 3, 3)
-    expected = F.conv2d(x, kernel[:, None], padding=1, groups=4)
-    shared = kernel.expand(3, 4, 3, 3)
-    torch.testing.assert_close(dynamic_depthwise_conv2d(x, shared), expected)
-
-
 @pytest.mark.parametrize('shape', [(2, 3, 3), (1, 4, 3, 3), (2, 3, 3, 3), (2, 4, 3, 5)])
 def test_kernels_of_a_wrong_shape(shape):
     with pytest.raises(ValueError, match=r'kernels must be \[B, C, k, k\].*got \('):
         dynamic_depthwise_conv2d(torch.rand(2, 4, 5, 5), torch.rand(shape))
-
-
-@pytest.mark.parametrize(('size', 'dilation'), [(0, 1), (3, 0), (3, -1)])
-def test_sizes_that_are_not_positive(size, dilation):
-    with pytest.raises(
-        ValueError, match='the size of kernels and dilation must be at least 1, got'
-    ):
-        dynamic_depthwise_conv2d(torch.rand(2, 4, 5, 5), torch.rand(2, 4, size, size), dilation)

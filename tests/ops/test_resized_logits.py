@@ -55,7 +55,7 @@ def test_of_passes(logits, dtype):
 
 
 @pytest.mark.parametrize('align_corners', [False, True])
-@pytest.mark.parametrize('value', [LOWEST, -LOWEST, torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize('value', [LOWEST, torch.inf, torch.nan])
 def test_of_one_logit_that_is_not_finite_or_extreme(logits, value, align_corners):
     logits[3, 7, 8] = value
     expected = reference(logits, align_corners)
@@ -63,7 +63,7 @@ def test_of_one_logit_that_is_not_finite_or_extreme(logits, value, align_corners
 
 
 @pytest.mark.parametrize('align_corners', [False, True])
-@pytest.mark.parametrize('value', [LOWEST, -torch.inf])
+@pytest.mark.parametrize('value', [-torch.inf])
 def test_of_a_class_that_is_left_out(logits, value, align_corners):
     logits[3] = -1e30  # of which PyTorch's resize makes no NaN
     expected = reference(logits, align_corners)

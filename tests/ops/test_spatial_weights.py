@@ -31,9 +31,9 @@ def naive_weights(x, kernels, dilations):
     return weights
 
 
-@pytest.mark.parametrize('dilations', [(1, 2, 3), (2,), (3, 1)])
+@pytest.mark.parametrize('dilations', [(1, 2, 3), (2,)])
 @pytest.mark.parametrize('size', [3, 5])
-@pytest.mark.parametrize('shape', [(2, 3, 7, 6), (1, 2, 9, 4), (2, 2, 2, 3), (1, 3, 1, 1)])
+@pytest.mark.parametrize('shape', [(2, 3, 7, 6), (1, 3, 1, 1)])
 def test_equals_loops(shape, size, dilations, device):
     x, kernels = torch.randn(shape), torch.randn(*shape[:2], size, size)
     actual = spatially_varying_weights(x.to(device), kernels.to(device), dilations)
@@ -42,26 +42,25 @@ def test_equals_loops(shape, size, dilations, device):
     )
 
 
-def test_default_dilations_are_those_of_the_paper():
-    x, kernels = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 3, 3)
-    expected = spatially_varying_weights(x, kernels, (1, 2, 3))
-    assert torch.equal(spatially_varying_weights(x, kernels), expected)
-
-
-@pytest.mark.parametrize('batch', [1, 2])
-def test_memory_format_changes_nothing(batch):
-    x, kernels = torch.randn(batch, 4, 6, 5), torch.randn(batch, 4, 3, 3)
-    last = x.to(memory_format=torch.channels_last), kernels.to(memory_format=torch.channels_last)
-    expected = spatially_varying_weights(x, kernels)
-    torch.testing.assert_close(spatially_varying_weights(*last), expected)
-
-
 @pytest.mark.parametrize('shape', [(2, 2, 4, 3), (1, 2, 2, 2)])
 def test_gradients_of_first_and_second_order(shape):
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     kernels = torch.randn(*shape[:2], 3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(spatially_varying_weights, (x, kernels))
     assert torch.autograd.gradgradcheck(spatially_varying_weights, (x, kernels))
+
+
+@pytest.mark.parametrize('size', [2, 3])
+def test_gradients_on_a_device(size, device):
+    leaves = [torch.randn(2, 3, *side).to(device) for side in ((40, 33), (size, size))]
+    grad = torch.randn(2, 3, 40, 33).to(device)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        inputs = [each.to(dtype).requires_grad_() for each in leaves]
+        weights = spatially_varying_weights(*inputs)
+        gradients.append(torch.autograd.grad(weights, inputs, grad.to(dtype)))
+    for single, double in zip(*gradients, strict=True):
+        assert_relative(single, double, 1e-5)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

@@ -70,13 +70,6 @@ def test_labels_come_with_the_truth():
     assert result.img_path == 'image.png'
 
 
-def test_the_segmentor_predicts_labels_again_afterwards():
-    _, model = augmented(*pair())
-    batch = data([photograph(101, 147)], [(101, 147)])
-    model.test_step(passes([photograph(101, 147)]))
-    assert model.module.test_step(batch)[0].keys() == ['pred_sem_seg']
-
-
 def test_kept_logits_are_merged_as_before():
     models = augmented(*pair(keep_logits=True))
     expected, actual = (model.test_step(passes([photograph(101, 147)]))[0] for model in models)
@@ -95,19 +88,6 @@ def test_a_head_that_predicts_itself_is_merged_as_before():
     assert torch.equal(actual.pred_sem_seg.data, expected.pred_sem_seg.data)
 
 
-def test_a_head_that_changes_the_logits_of_some_passes_is_merged_as_before():
-    @MODELS.register_module(force=True)
-    class FlipHead(MODELS.get('FCNHead')):
-        def predict(self, inputs, batch_img_metas, test_cfg):
-            logits = super().predict(inputs, batch_img_metas, test_cfg)
-            return 2 * logits if batch_img_metas[0].get('flip') else logits
-
-    models = augmented(*pair(dict(FCN, type='FlipHead')))
-    expected, actual = (model.test_step(passes([photograph(101, 147)]))[0] for model in models)
-    same = actual.pred_sem_seg.data == expected.pred_sem_seg.data
-    assert same.float().mean() >= 0.9999
-
-
 @pytest.mark.parametrize('head', ['FCN', 'binary'])
 def test_the_stock_augmentation_of_our_segmentor(head):
     stock, ours = pair(HEADS_AND_CASCADES[head])
@@ -115,13 +95,6 @@ def test_the_stock_augmentation_of_our_segmentor(head):
     expected, actual = (model.test_step(passes([photograph(101, 147)]))[0] for model in models)
     same = actual.pred_sem_seg.data == expected.pred_sem_seg.data
     assert same.float().mean() >= 0.9999
-
-
-def test_needs_a_memory_efficient_segmentor():
-    stock, _ = pair()
-    with pytest.raises(TypeError, match='got EncoderDecoder') as error:
-        MODELS.build(dict(type='MemoryEfficientSegTTAModel', module=stock))
-    assert '\n' not in str(error.value)
 
 
 def test_memory_of_passes_is_that_of_their_small_logits():

@@ -10,17 +10,11 @@ from functools import partial
 
 import pytest
 
-from tests.helpers import ROOT, exit_status
+from tests.helpers import ROOT, error_line, exit_status, free_port
 from tests.models import write_model
 from tools.explore import main
 
 run_tool = partial(exit_status, main)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope='module')
@@ -28,6 +22,7 @@ def model(tmp_path_factory):
     return write_model('DMNet', tmp_path_factory.mktemp('model'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('end', 'host'), [('SIGTERM', '127.0.0.1'), ('SIGINT', '0.0.0.0')])
 def test_it_serves_until_it_is_told_to_end_and_leaves_nothing(end, host, model, tmp_path):
     config, checkpoint = model
@@ -73,25 +68,17 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
             ((config,), 'CHECKPOINT'),
             # Before the model is loaded, which would fail, too.
             ((config, 'absent.pth', '--port', port), f'listen at 127.0.0.1:{port} ('),
-            ((config, 'absent.pth', '--port', port), '--port'),
-            ((config, checkpoint, '--port', 70000), 'listen at 127.0.0.1:70000 ('),
             ((config, checkpoint, '--port', 0), "must be an integer >= 1, got '0'"),
             ((config, checkpoint, '--host', '192.0.2.1', *free), 'listen at 192.0.2.1:'),
             ((config, checkpoint, '--images', config, *free), "config.py' is not a folder"),
-            ((config, checkpoint, '--images', '', *free), "'' is not a folder"),
-            ((config, checkpoint, '--device', 'tpu'), "got 'tpu'"),
             ((config, tmp_path / 'broken.pth', *free), 'broken.pth'),
-            ((tmp_path / 'no.py', checkpoint, *free), 'no.py is not a file'),
             (
                 (config, checkpoint, *free, '--cfg-options', 'test_dataloader=None'),
                 'has no test_dataloader.dataset',
             ),
         ]
         for arguments, message in cases:
-            assert run_tool(*arguments) == 2, arguments
-            (line,) = capsys.readouterr().err.splitlines()
-            assert line.startswith('error: ')
-            assert message in line
+            assert message in error_line(capsys, main, *arguments)
 
 
 def test_a_missing_gradio_is_named_with_the_extra_that_installs_it(model, capsys, monkeypatch):

@@ -13,9 +13,8 @@ from mmseg.registry import DATASETS, MODELS
 from mmseg.utils import register_all_modules
 from PIL import ExifTags, Image
 
-from mmseg_ctx.datasets.folders import pair_files
 from mmseg_ctx.datasets.label_files import Labels, decide_encoding, read_classes
-from mmseg_ctx.datasets.new_config import BACKBONES, METHODS, make_plan
+from mmseg_ctx.datasets.new_config import BACKBONES, METHODS
 from tests.helpers import ROOT, exit_status
 
 MAIN = runpy.run_path(str(ROOT / 'tools/new_config.py'))['main']
@@ -159,16 +158,12 @@ def labels(*values):
     [
         # As MMSegmentation reads them: classes, reduce_zero_label, ignore_index, written anew.
         ([0, 1, 2], {}, (['0', '1', '2'], False, 255, None)),
-        ([0, 1, 255], {}, (['0', '1'], False, 255, None)),
         ([1, 2, 3, 255], {}, (['1', '2', '3'], True, 255, None)),
         ([0, 1, 2], dict(ignore=[0]), (['1', '2'], True, 255, None)),
-        ([0, 1, 2], dict(names=['a', 'b', 'c', 'd']), (['a', 'b', 'c', 'd'], False, 255, None)),
-        ([1, 2], dict(names=['a', 'b']), (['a', 'b'], True, 255, None)),
         ([0, 1, 2], dict(names=['a', 'b'], ignore=[2]), (['a', 'b'], False, 2, None)),
         ([0, 1, 2], dict(names=['a', 'b'], ignore=[0]), (['a', 'b'], True, 255, None)),
         # Written anew.
         ([0, 255], {}, (['background', 'foreground'], False, 255, {0: 0, 255: 1})),
-        ([0, 255], dict(names=['x', 'y']), (['x', 'y'], False, 255, {0: 0, 255: 1})),
         (
             [0, 1, 2, 3],
             dict(ignore=[1]),
@@ -202,8 +197,6 @@ def test_what_values_mean(values, options, expected):
         ([0, 1000], {}, "'NAME, VALUE'"),
         ([(1, 2, 3), (0, 0, 9)], {}, '2 colours, such as (0, 0, 9), (1, 2, 3): --classes FILE'),
         ([(1, 2, 3), (7, 8, 9)], dict(names=['a'], keys=[(1, 2, 3)]), '--ignore 7,8,9'),
-        ([255], {}, 'no value but 255'),
-        ([0], {}, 'the value 0 alone'),
     ],
 )
 def test_questions_about_values(values, options, question):
@@ -215,11 +208,9 @@ def test_questions_about_values(values, options, question):
 @pytest.mark.parametrize(
     ('name', 'text', 'expected'),
     [
-        ('a.txt', 'sky\nclass 1\n\n', (['sky', 'class 1'], None)),
         ('a.txt', '1 2 3\tcar\n4 5 6 tall tree', (['car', 'tall tree'], [(1, 2, 3), (4, 5, 6)])),
         ('a.txt', 'a tree: 1,2,3::\nb:4,5,6::', (['a tree', 'b'], [(1, 2, 3), (4, 5, 6)])),
         ('a.txt', 'sky, 7\nroad,12', (['sky', 'road'], [7, 12])),
-        ('a.json', '{"classes": ["a", "b"]}', (['a', 'b'], None)),
         ('a.json', '{"classes": ["a"], "palette": [[1, 2, 3]]}', (['a'], [(1, 2, 3)])),
         ('a.json', '[{"title": "a", "color": "#010203"}]', (['a'], [(1, 2, 3)])),
         ('a.json', '{"a": [1, 2, 3]}', (['a'], [(1, 2, 3)])),
@@ -238,7 +229,6 @@ def remove(path):
     ('change', 'options', 'message'),
     [
         (lambda: Path('data/images').rename('data/x'), [], 'labels, x: name them with --images'),
-        (lambda: Path('data/labels').rename('data/x'), [], 'images, x: name them with --labels'),
         (remove('data/labels/train/0.png'), [], 'train/0.jpg has no label in data/labels/train'),
         (remove('data/images/val/1.jpg'), [], '--only-pairs leaves such files out'),
         (
@@ -246,11 +236,6 @@ def remove(path):
             [],
             'labels/train/0.png is 32×32 and its image 64×48 pixels',
         ),
-        (lambda: Path('data/labels/train/0.png').write_bytes(b''), [], 'cannot be read'),
-        (lambda: Path('new.py').touch(), [], 'new.py exists; --force overwrites it'),
-        (lambda: None, ['--method', 'cac'], "invalid choice: 'cac'"),
-        (lambda: None, ['--ignore', '1,2'], "a colour as R,G,B, got '1,2'"),
-        (lambda: None, ['--val-share', '2'], "between 0 and 1, got '2'"),
         (
             lambda: Image.open('data/labels/train/0.png').save('data/labels/train/0.png', 'jpeg'),
             [],
@@ -266,14 +251,6 @@ def test_what_cannot_be_guessed_is_one_line(change, options, message, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith('error: ')
     assert message in line
-
-
-def test_only_pairs_leaves_files_out():
-    splits_inside()
-    Path('data/labels/train/0.png').unlink()
-    config = new_config('--only-pairs')
-    assert len(DATASETS.build(config.train_dataloader.dataset)) == 2
-    assert Path('new_train.txt').read_text() == '1\n2\n'
 
 
 def test_a_photograph_that_is_to_be_turned():
@@ -325,21 +302,3 @@ def test_lists_of_a_split():
     assert Path('new_val.txt').read_text() == 'b\n'
     (lists / 'val.txt').write_text('d\n')
     assert exit_status(MAIN, 'data', '--out', 'other.py') == 2
-
-
-def test_names_that_begin_alike():
-    for name in ('1', '10', '1_2'):
-        write(f'images/{name}.jpg', np.zeros((2, 2)))
-        write(f'labels/{name}_gt.png', np.zeros((2, 2)), image=False)
-    pairs = pair_files(Path('images'), Path('labels'))
-    assert [(pair.name, pair.label_suffix) for pair in pairs] == [
-        *(('1', '_gt.png'), ('10', '_gt.png'), ('1_2', '_gt.png'))
-    ]
-
-
-def test_plans():
-    small = make_plan([(480, 360)] * 3, 367, for_cpu=True)
-    assert (small.scale, small.crop_size, small.iterations) == ((256, 192), (160, 224), 1200)
-    large = make_plan([(5000, 5000)], 10_000, for_cpu=False)
-    assert (large.crop_size, large.iterations) == ((512, 512), 80_000)
-    assert make_plan([(20, 500)], 3, for_cpu=True).crop_size[0] >= 16

@@ -51,15 +51,3 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     assert line.startswith(f'error: {asked_for}')
     assert captured.out == ''
     assert os.listdir(tmp_path) == ['file']
-
-
-def test_a_table_that_cannot_be_written_after_all_is_printed(tmp_path, capsys, monkeypatch):
-    main = importlib.import_module('tools.complexity').main
-    path = tmp_path / 'heads.md'
-    monkeypatch.setattr('mmseg_ctx.utils.files._try_to_write', lambda path, asked_for: None)
-    with full_disk(100):
-        assert exit_status(main, 'heads', '--format', 'markdown', '--out', path) == 2
-    captured = capsys.readouterr()
-    assert captured.err == f'error: {path}: File too large\n'
-    assert '| ContextTandemHead |' in captured.out
-    assert not path.exists()

@@ -122,10 +122,3 @@ def test_a_checked_function_compiles_as_one_graph():
     assert torch.equal(compiled(torch.ones(2), 'half'), torch.full((2,), 0.5))
     with pytest.raises(ValueError, match=r"one of 'twice', 'half', got 'third'"):
         scaled(torch.ones(2), 'third')
-
-
-def test_an_annotation_that_cannot_be_checked():
-    with pytest.raises(TypeError, match=r'annotation list\[int\]'):
-
-        @validate_arguments
-        def unclear(x: list[int]): ...

@@ -1,10 +1,6 @@
 """The command line that the tools share."""
 
 import argparse
-import importlib
-import subprocess
-import sys
-import warnings
 
 import pytest
 
@@ -13,15 +9,11 @@ from mmseg_ctx.utils.commandline import (
     add_cfg_options,
     add_table_options,
     device,
-    integer,
-    picture,
-    progress_bar,
     run,
     write_tables,
 )
-from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.tables import Column, Table, render
-from tests.helpers import ROOT, exit_status
+from tests.helpers import exit_status
 
 TABLE = Table('Costs', (Column('model', 'model'),), [dict(model='small')])
 
@@ -54,21 +46,6 @@ def test_wrong_input_is_one_line(error, status, text, capsys):
     assert (captured.out, captured.err) == ('', text)
 
 
-def test_standard_output_that_cannot_be_written():
-    code = 'from mmseg_ctx.utils.commandline import run; run(print, [])'
-    with open('/dev/full', 'w') as full:
-        result = subprocess.run(
-            [sys.executable, '-c', code], stdout=full, stderr=subprocess.PIPE, text=True
-        )
-    assert result.returncode == 2
-    assert result.stderr == 'error: [Errno 28] No space left on device\n'
-
-
-def test_a_defect_keeps_its_traceback():
-    with pytest.raises(TypeError):
-        run(lambda: None, [])
-
-
 def test_cfg_options(capsys):
     parser = ArgumentParser(prog='tool.py')
     add_cfg_options(parser)
@@ -77,39 +54,6 @@ def test_cfg_options(capsys):
     for wrong in ('foo', '=1'):
         assert exit_status(parser.parse_args, '--cfg-options', 'a=1', wrong) == 2
         assert f"KEY=VALUE, got '{wrong}'" in capsys.readouterr().err
-
-
-class Parsers(Exception):
-    """Raised with the parser of a tool, in place of parsing."""
-
-
-@pytest.mark.parametrize('tool', sorted(path.stem for path in (ROOT / 'tools').glob('*.py')))
-def test_an_option_that_is_given_twice_keeps_the_values_of_both(tool, monkeypatch):
-    """By default argparse drops those of the first."""
-
-    def parse_args(self, arguments):
-        raise Parsers(self)
-
-    monkeypatch.setattr(ArgumentParser, 'parse_args', parse_args)
-    with pytest.raises(Parsers) as error:
-        importlib.import_module(f'tools.{tool}').main([])
-    (parser,) = error.value.args
-    for action in parser._actions:
-        if action.nargs == '+' and action.option_strings:
-            first = {'a': 1} if action.dest == 'cfg_options' else ['a']
-            options = argparse.Namespace(**{action.dest: first})
-            action(parser, options, ['b=2'])
-            assert len(getattr(options, action.dest)) == 2
-
-
-def test_integers_and_pictures():
-    assert (integer(1)('12'), integer(0)('0'), picture('b/a.PDF')) == (12, 0, 'b/a.PDF')
-    for text in ('0', '1.5', 'one', ''):
-        with pytest.raises(argparse.ArgumentTypeError, match=f"integer >= 1, got '{text}'"):
-            integer(1)(text)
-    for text in ('a.xyz', 'png'):
-        with pytest.raises(argparse.ArgumentTypeError, match=rf"one of .*\.png.*, got '{text}'"):
-            picture(text)
 
 
 def test_a_device_that_is_not_there(monkeypatch):
@@ -121,38 +65,6 @@ def test_a_device_that_is_not_there(monkeypatch):
     for text in ('gpu', 'cuda:', 'cuda:-1', 'cpu:0', ''):
         with pytest.raises(argparse.ArgumentTypeError, match=f"or 'cuda:N', got '{text}'"):
             device(text)
-
-
-def test_a_progress_bar_leaves_nothing_before_an_error(capsys):
-    with progress_bar() as bar:
-        list(bar.track(range(3)))
-    assert '3/3' in capsys.readouterr().err
-
-    def fail_half_way():
-        with progress_bar() as bar:
-            for _ in bar.track(range(3)):
-                raise ValueError('wrong')
-
-    with pytest.raises(ValueError, match='wrong'):
-        fail_half_way()
-    assert capsys.readouterr().err == ''
-
-
-def test_the_advice_of_openmmlab_is_left_out():
-    def main(arguments):
-        for module in ('mmseg.models.losses', 'mmcv', 'mmengine.runner', 'mmseg_ctx', 'mine'):
-            warnings.warn_explicit(module, UserWarning, 'file.py', 1, module)
-
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter('always')
-        assert not exit_status(main)
-    assert [str(warning.message) for warning in seen] == ['mmseg_ctx', 'mine']
-
-
-def test_what_an_input_raises_becomes_a_value_error():
-    message = r'^a\.py is bad: ZeroDivisionError: division'
-    with pytest.raises(ValueError, match=message), value_errors('a.py is bad'):
-        1 / 0  # noqa: B018
 
 
 def test_wrong_arguments_are_one_line_and_help_keeps_line_breaks(capsys):

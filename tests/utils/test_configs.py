@@ -22,14 +22,11 @@ def test_a_config_of_the_package(tmp_path):
     ('name', 'near'),
     [
         (CONFIG.replace('small', 'smal'), CONFIG),
-        (CONFIG.replace('600', '60'), CONFIG),
-        (CONFIG.removesuffix('.py'), CONFIG),
         (CONFIG.removeprefix('dmnet/').upper(), CONFIG),
         (f'/home/me/mmseg-ctx/configs/{CONFIG}', CONFIG),
         ('context_scenes', '_base_/datasets/context_scenes.py'),
         ('configs/DMNet', 'dmnet/'),
         ('dmnet/dmnet_r50x', 'dmnet/'),
-        ('', ''),
     ],
 )
 def test_an_unknown_config_lists_near_ones(name, near):
@@ -54,11 +51,9 @@ def test_a_config_and_what_it_has_to_have(tmp_path):
     ('content', 'message'),
     [
         ('model = dict(', 'SyntaxError: '),
-        ('model = 1 / 0', 'ZeroDivisionError: division by zero'),
         ("_base_ = './absent.py'", r'FileNotFoundError: .*absent\.py'),
         ("custom_imports = dict(imports=['no_such_module'])", 'no_such_module'),
         ('raise SystemExit', 'SystemExit$'),
-        ('class Stop(BaseException):\n    pass\nraise Stop("here")', 'Stop: here'),
     ],
 )
 def test_a_config_that_cannot_be_read(content, message, tmp_path):

@@ -1,8 +1,6 @@
 """Text, Markdown and JSON say the same."""
 
-import json
-
-from mmseg_ctx.utils.tables import Column, Table, billions, millions, render
+from mmseg_ctx.utils.tables import Column, Table, millions, render
 
 TABLE = Table(
     'Costs',
@@ -34,14 +32,3 @@ def test_markdown_escapes_bars():
         '',
         '- Measured.',
     ]
-
-
-def test_json_has_the_rows_as_they_are():
-    first, second = json.loads(render([TABLE, TABLE._replace(facts=())], 'json'))
-    assert first == dict(title='Costs', rows=TABLE.rows, facts=['Measured.'])
-    assert second['facts'] == []
-
-
-def test_units():
-    assert millions(7_110_000) == '7.11'
-    assert billions(29_640_000_000) == '29.64'

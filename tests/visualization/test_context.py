@@ -5,17 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.hooks import EvaluatedClassifierHook
-from mmseg_ctx.ops import dynamic_depthwise_conv2d
-from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
+from mmseg_ctx.visualization.context import draw_context, read_context
 from mmseg_ctx.visualization.panels import CHANGES
-from tests.models import FCN, HEADS, METHODS, build_segmentor, with_cac
+from tests.models import FCN, HEADS, build_segmentor
 
 HEIGHT, WIDTH = 40, 64
 
@@ -49,10 +47,6 @@ def parts(figure):
     for part in figure.subfigs:
         yield part
         yield from parts(part)
-
-
-def suptitle(part):
-    return '' if part._suptitle is None else part._suptitle.get_text()
 
 
 def shown(axes):
@@ -112,177 +106,6 @@ def check_legend(figure, meta, classifiers):
         assert names[palette.index(colour)] == patch.get_label()
 
 
-@pytest.mark.parametrize(
-    ('head', 'changes'),
-    [
-        *((head, {}) for head in HEADS),
-        ('CaC-Net', dict(kernel_source='pooled')),
-        ('CTNet', dict(mode='spatial')),
-        ('DMNet', dict(filter_sizes=(1, 3, 5, 7), filter_type='regular')),
-    ],
-)
-def test_text_does_not_overlap(head, changes):
-    figure = draw(build_segmentor(head, **changes), make_item())
-    to_picture(figure)
-    renderer = figure.canvas.get_renderer()
-    texts = [text for part in parts(figure) for text in part.texts]
-    visible = [axes for axes in figure.axes if axes.axison]
-    for axes in (each for top in visible for each in (top, *top.child_axes)):
-        texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            # A tick beyond the end of a colour bar is not drawn.
-            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            texts += [label for tick in ticks for label in (tick.label1, tick.label2)]
-    boxes = [
-        (text.get_text(), text.get_window_extent(renderer))
-        for text in texts
-        if text is not None and text.get_text() and text.get_visible()
-    ]
-    for index, (name, box) in enumerate(boxes):
-        assert 0 <= box.x0 < box.x1 <= figure.bbox.width, name
-        assert 0 <= box.y0 < box.y1 <= figure.bbox.height, name
-        for other_name, other in boxes[index + 1 :]:
-            assert not box.overlaps(other), (name, other_name)
-
-
-def test_context_adaptive_convolution():
-    segmentor, item = build_segmentor('CaC-Net'), make_item()
-    figure = draw(segmentor, item)
-    head = segmentor.decode_head
-    with torch.no_grad():
-        x = head.reductions[0](head._transform_inputs(features(segmentor, item)))
-        kernels = head.context_convs[0].predict_kernels(x)
-        maps = [dynamic_depthwise_conv2d(x, kernels, d).sigmoid() for d in (1, 3)]
-    weights = sum(maps)[0]
-    variation = [weights[channel].std().item() for channel in range(8)]
-    channels = sorted(range(8), key=lambda channel: -variation[channel])[:4]
-    rows = {axes.get_ylabel(): index for index, axes in enumerate(figure.axes) if axes.get_ylabel()}
-    for column, channel in enumerate(channels):
-        axes = [figure.axes[rows[name] + column] for name in ('features X', 'weights W', 'kernel')]
-        assert axes[0].get_title() == f'channel {channel}'
-        relative = x[0, channel] / x[0, channel].abs().max().clamp(min=1e-12)
-        np.testing.assert_allclose(shown(axes[0]), relative, atol=1e-6)
-        np.testing.assert_allclose(shown(axes[1]), weights[channel], atol=1e-5)
-        np.testing.assert_allclose(shown(axes[2]), kernels[0, channel], atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ('source', 'origin'),
-    [
-        ('context', 'predicted from the image'),
-        ('pooled', 'from globally pooled features'),
-        ('fixed', 'learned'),
-    ],
-)
-def test_the_sheet_says_where_kernels_come_from(source, origin):
-    figure = draw(build_segmentor('CaC-Net', kernel_source=source), make_item())
-    [title] = [title for part in parts(figure) if 'kernels' in (title := suptitle(part))]
-    assert title == f'3×3 kernels, dilations 1, 3,\n{origin}'
-    texts = ' '.join(text.get_text() for part in parts(figure) for text in part.texts)
-    assert ('predicted' in texts) == (source == 'context')
-
-
-def test_features_are_relative_to_their_maximum_in_the_image():
-    """Padding to 64×64 adds three rows of features, whose values are not seen."""
-    # Bright padding, which has the largest features.
-    segmentor = build_segmentor('CaC-Net', dict(pad_val=300, test_cfg=dict(size_divisor=64)))
-    figure = draw(segmentor, make_item())
-    first = [axes.get_ylabel() for axes in figure.axes].index('features X')
-    maps = [shown(axes) for axes in figure.axes[first : first + 4]]
-    assert [each.shape for each in maps] == [(8, 8)] * 4
-    assert [each[:5].max() for each in maps] == [1] * 4
-    assert max(each.max() for each in maps) > 1
-
-
-def test_gates():
-    segmentor, item = build_segmentor('ACNet'), make_item()
-    axes = all_axes(draw(segmentor, item))
-    gates = []
-    head = segmentor.decode_head
-    for module in (*(block.global_context for block in head.blocks), head.global_context):
-        module.register_forward_hook(lambda module, inputs, output: gates.append(output[1]))
-    with torch.no_grad():
-        head(features(segmentor, item))
-    # At the sizes of the finer stages; the model of these tests has align_corners.
-    finer = [
-        F.interpolate(gate, size, mode='bilinear', align_corners=True)
-        for gate, size in zip(gates, ((5, 8), (10, 16)), strict=False)
-    ]
-    for block, (gate, scale) in enumerate(zip(gates, (8, 8, 4), strict=True), start=1):
-        gate = gate[0, 0].numpy()
-        above = axes[f'block {block} at 1/{scale}: global gate w']
-        np.testing.assert_allclose(shown(above), gate, atol=1e-6)
-        assert above.images[-1].get_clim() == (0, 1)
-        local = f'block {block} at 1/{scale}: local gate 1 − w'
-        # The last block has no local context.
-        assert (local in axes) == (block < 3)
-        if local in axes:
-            np.testing.assert_allclose(shown(axes[local]), 1 - finer[block - 1][0, 0], atol=1e-6)
-            assert axes[local].images[-1].get_clim() == (0, 1)
-
-
-@pytest.mark.parametrize('filter_type', ['dynamic', 'depthwise', 'regular'])
-@pytest.mark.parametrize('fusion', [False, True])
-def test_filters_and_responses(fusion, filter_type):
-    segmentor = build_segmentor('DMNet', fusion=fusion, filter_type=filter_type)
-    item = make_item()
-    figure = draw(segmentor, item)
-    x = features(segmentor, item)[2]
-    for branch, size in zip(segmentor.decode_head.dcm_modules, (2, 5), strict=True):
-        with torch.no_grad():
-            reduced = branch.input_redu_conv(x)
-            if filter_type == 'dynamic':
-                filters = branch.generate_filters(x)
-                filtered = dynamic_depthwise_conv2d(reduced, filters)
-            else:
-                filters = branch.filter_conv.weight.mean(1)[None]
-                filtered = branch.filter_conv(reduced)
-            # What comes out of these filters, channel by channel: a fusion mixes the channels.
-            response = branch.activate(branch.norm(filtered))[0]
-        (part,) = (
-            part for part in parts(figure) if suptitle(part).startswith(f'{size}×{size} filters')
-        )
-        mean, *rest = part.axes
-        origin = dict(
-            dynamic='made from the image', depthwise='learned', regular='learned, mean over inputs'
-        )
-        assert suptitle(part) == f'{size}×{size} filters, {origin[filter_type]}'
-        assert mean.get_title() == 'response, mean of channels'
-        np.testing.assert_allclose(shown(mean), response.mean(dim=0), atol=1e-5)
-        assert [axes.get_ylabel() for axes in rest[:2]] == ['response', 'weights']
-        variation = response.flatten(1).std(dim=1)
-        channels = variation.argsort(descending=True)[:3].tolist()
-        for channel, above, below in zip(channels, rest[::2], rest[1::2], strict=True):
-            assert above.get_title() == f'channel {channel}'
-            np.testing.assert_allclose(shown(above), response[channel], atol=1e-5)
-            np.testing.assert_allclose(shown(below), filters[0, channel], atol=1e-5)
-
-
-def test_class_probabilities_and_attention():
-    segmentor, item = build_segmentor('CTNet'), make_item()
-    axes = all_axes(draw(segmentor, item))
-    head = segmentor.decode_head
-    with torch.no_grad():
-        x = head.input_conv(features(segmentor, item)[2])
-        middle, probabilities, class_features = head.channel_context(x)
-        spatial = head.spatial_context
-        query, key = spatial.query(middle)[0], spatial.key(class_features[..., None])[0, ..., 0]
-        energy = torch.einsum('chw,cn->nhw', query, key) / 4**0.5
-    attention = energy.softmax(dim=0)
-    order = probabilities[0].argsort(descending=True).tolist()
-    bars = axes['class probabilities']
-    assert [bar.get_width() for bar in bars.patches] == pytest.approx(
-        probabilities[0, order[:12]].tolist()
-    )
-    names = segmentor.dataset_meta['classes']
-    labels = [text.get_text() for text in bars.get_yticklabels()]
-    assert labels == [f'{names[i]} ●' if i < 4 else names[i] for i in order[:12]]
-    for index in order[:6]:
-        picture = shown(axes[f'share of attention: {names[index]}'])
-        np.testing.assert_allclose(picture, attention[index], atol=1e-6)
-
-
 def attention_of(segmentor, item):
     """The attention at every place (Eq. 6), from the layers of spatial context, and P_p."""
     head = segmentor.decode_head
@@ -294,50 +117,6 @@ def attention_of(segmentor, item):
         _, probabilities = head.forward_context(features(segmentor, item))
     energy = torch.einsum('chw,cn->nhw', records['query'][0], records['key'][0, ..., 0]) / 4**0.5
     return energy.softmax(dim=0), probabilities
-
-
-@pytest.mark.parametrize(
-    'changes',
-    [
-        dict(mode='parallel'),
-        dict(mode='parallel', loss_class_probability=None),
-        dict(mode='spatial'),
-        dict(loss_class_probability=None),
-        dict(
-            mode='tandem', loss_class_probability=dict(type='ClassProbabilityLoss', loss_weight=0)
-        ),
-    ],
-)
-def test_no_class_names_under_vectors_that_belong_to_no_class(changes):
-    segmentor, item = build_segmentor('CTNet', **changes), make_item()
-    axes = all_axes(draw(segmentor, item))
-    attention, probabilities = attention_of(segmentor, item)
-    mean = attention.mean(dim=(1, 2))
-    order = mean.argsort(descending=True).tolist()
-    titles = [title for title in axes if title.startswith('share of attention: ')]
-    assert titles == [f'share of attention: vector {index}' for index in order[:6]]
-    for title, index in zip(titles, order, strict=False):
-        np.testing.assert_allclose(shown(axes[title]), attention[index], atol=1e-6)
-    if changes == dict(mode='parallel'):
-        # The probabilities, which the loss trains, are those of classes.
-        bars = axes['class probabilities']
-        expected = probabilities[0].sort(descending=True).values[:12].tolist()
-    else:
-        bars = axes['mean attention']
-        expected = mean[order[:12]].tolist()
-        names = [text.get_text() for text in bars.get_yticklabels()]
-        assert names == [f'vector {index}' for index in order[:12]]
-    assert [bar.get_width() for bar in bars.patches] == pytest.approx(expected)
-
-
-def test_channel_context_alone():
-    axes = all_axes(draw(build_segmentor('CTNet', mode='channel'), make_item()))
-    assert 'class probabilities' in axes
-    segmentor = build_segmentor('CTNet', mode='channel', loss_class_probability=None)
-    figure = draw(segmentor, make_item())
-    assert set(all_axes(figure)) == {'image', 'ground truth', 'prediction'}
-    texts = [text.get_text() for part in parts(figure) for text in part.texts]
-    assert any('not trained' in text for text in texts)
 
 
 def predicted_by(classifier, segmentor, item):
@@ -391,45 +170,6 @@ def test_context_aware_classifier():
     assert len(pixels.get_offsets()) == (label[::8, ::8] != 255).sum()
 
 
-@pytest.mark.parametrize(
-    ('base', 'changes', 'title'),
-    [
-        ('CaC-Net', dict(kernel_source='fixed'), 'channel'),
-        ('CaC-Net', dict(kernel_source='pooled', kernel_sizes=(3, 5, 3)), 'channel'),
-        ('DMNet', dict(filter_sizes=(1,)), 'response, mean'),
-        ('ACNet', dict(block_channels=(6,), in_channels=(16,), in_index=(2,)), 'block 1 at 1/8'),
-        ('CAC', dict(prior_logits='cosine', context_logits='dot'), 'how far'),
-        ('CAC', dict(projector_input='none', residual='classifier'), 'how far'),
-    ],
-)
-def test_other_settings_of_the_heads(base, changes, title):
-    segmentor = build_segmentor(base, **changes)
-    assert any(name.startswith(title) for name in all_axes(draw(segmentor, make_item())))
-
-
-def test_windows_are_not_shown():
-    segmentor = build_segmentor('ACNet')
-    segmentor.test_cfg = dict(mode='slide', crop_size=(16, 16), stride=(8, 8))
-    axes = all_axes(draw(segmentor, make_item()))
-    assert shown(axes['block 3 at 1/4: global gate w']).shape == (HEIGHT // 4, WIDTH // 4)
-    assert segmentor.test_cfg['mode'] == 'slide'
-
-
-def test_maps_lie_over_the_image_and_not_over_its_padding():
-    """Padded to 64×64, a feature map covers 24 rows below the image of 40."""
-    padding = dict(test_cfg=dict(size_divisor=64))
-    segmentor = build_segmentor('ACNet', padding)
-    item = make_item()
-    axes = all_axes(draw(segmentor, item))['block 3 at 1/4: global gate w']
-    assert shown(axes).shape == (16, 16)
-    assert axes.images[-1].get_extent() == [-0.5, 63.5, 63.5, -0.5]
-    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 63.5), (39.5, -0.5))
-    prediction, _ = read_context(segmentor, item, segmentor.dataset_meta)
-    assert prediction.cell(39, 63, (16, 16)) == (9, 15)
-    assert prediction.cell(0, 0, (16, 16)) == (0, 0)
-    assert prediction.frame.inside(torch.zeros(3, 16, 16)).shape == (3, 10, 16)
-
-
 @pytest.mark.parametrize('size_divisor', [1, 48])
 def test_classifiers_of_a_padded_and_resized_image(size_divisor):
     """All classifiers predict what the segmentor predicts with each of them."""
@@ -480,45 +220,10 @@ def test_a_head_without_a_sheet_of_its_own(kind):
         np.testing.assert_allclose(shown(axes['mask']), mean.sigmoid(), atol=1e-6)
 
 
-def test_a_head_in_cac_shows_its_own_context_too():
-    toy = build_segmentor(with_cac(dict(FCN, type=ToyHead)))
-    assert {'confidence', 'mask', 'prior → refined'} <= set(all_axes(draw(toy, make_item())))
-    tandem = build_segmentor(with_cac(METHODS['CTNet']))
-    axes = all_axes(draw(tandem, make_item()))
-    assert {'class probabilities', 'prior → refined'} <= set(axes)
-
-
 def inputs_of(segmentor, item):
     data = dict(inputs=[item['inputs']], data_samples=[item['data_samples'].clone()])
     data = segmentor.data_preprocessor(data, False)
     return data['inputs'], [sample.metainfo for sample in data['data_samples']]
-
-
-@pytest.mark.filterwarnings('error::RuntimeWarning')
-@pytest.mark.parametrize('head', ['CTNet', 'CAC'])
-def test_label_without_a_class(head):
-    item = make_item()
-    item['data_samples'].gt_sem_seg.data[:] = 255
-    axes = all_axes(draw(build_segmentor(head), item))
-    assert not [title for title in axes if 'nan' in title]
-    if head == 'CAC':
-        assert {'prior', 'refined', 'oracle'} <= set(axes)
-
-
-@pytest.mark.parametrize('ignore_index', [0, 100])
-def test_another_ignore_index(ignore_index):
-    segmentor = build_segmentor('CAC', head=dict(HEADS['CAC']['head'], ignore_index=ignore_index))
-    item = make_item()
-    label = item['data_samples'].gt_sem_seg.data
-    label[label == 255] = ignore_index
-    axes = all_axes(draw(segmentor, item))
-    palette = np.array(segmentor.dataset_meta['palette'])
-    valid = (label[0] != ignore_index).numpy()
-    picture = shown(axes['ground truth'])
-    np.testing.assert_array_equal(picture[valid], palette[label[0].numpy()[valid]])
-    assert (picture[~valid] == 255).all()
-    right = np.all(shown(axes['prediction']) == picture, axis=2)[valid].mean()
-    assert f'refined, {right:.1%} right' in axes
 
 
 @pytest.mark.parametrize('value', [14, 77, -1])

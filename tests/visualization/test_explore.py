@@ -4,7 +4,6 @@ import http.client
 import io
 import json
 import os
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,10 @@ from mmseg_ctx.visualization.explore.explorer import (
     Explorer,
     Inspection,
     find_images,
-    most_probable,
 )
 from mmseg_ctx.visualization.explore.server import serving
 from mmseg_ctx.visualization.prediction import Frame, Prediction
+from tests.helpers import free_port
 from tests.models import build_segmentor, write_model
 
 HEAD = 'CAC on DMNet'
@@ -136,23 +135,6 @@ def test_an_image_of_any_size(size, explorer, tmp_path):
         assert method.describe_pixel(here, inspection.prediction).rows
 
 
-def test_photographs_of_cameras(explorer, tmp_path, monkeypatch):
-    """They are large, turned, of 16 bits, or without colours."""
-    grey = np.random.default_rng(0).integers(0, 256, (12, 20), np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter, clockwise
-    path = tmp_path / 'image.png'
-    expected = np.repeat(np.rot90(grey, -1)[..., None], 3, axis=2)
-    for image in (Image.fromarray(grey), Image.fromarray(grey.astype(np.uint16) * 256 + 7)):
-        image.save(path, exif=exif)
-        np.testing.assert_array_equal(explorer.file(path).prediction.image, expected)
-    monkeypatch.setattr('mmseg_ctx.visualization.explore.explorer.MAX_SIDE', 40)
-    Image.new('RGB', (80, 50)).save(path)
-    inspection = explorer.file(path)
-    assert inspection.name == 'image.png (made smaller from 80×50)'
-    assert inspection.prediction.predicted.shape == (25, 40)
-
-
 def test_one_forward_pass_an_image_and_its_quarters_and_none_a_pixel(make_explorer):
     explorer, passes = make_explorer('ACNet'), []
     explorer._segmentor.backbone.register_forward_hook(lambda *_: passes.append(1))
@@ -161,19 +143,6 @@ def test_one_forward_pass_an_image_and_its_quarters_and_none_a_pixel(make_explor
     (method, context), prediction = inspection.methods[0], inspection.prediction
     method.describe_pixel(method.read_pixel(context, prediction, 3, 3), prediction)
     assert len(passes) == 5
-
-
-def test_a_model_that_takes_no_quarters(make_explorer):
-    explorer = make_explorer('DMNet')
-
-    def refuse(_, inputs):
-        if inputs[0].shape[2:] != (40, 64):
-            raise RuntimeError
-
-    explorer._segmentor.backbone.register_forward_pre_hook(refuse)
-    inspection = explorer.test_image(0)
-    assert inspection.alone is None
-    assert 'alone' not in inspection.describe(*inspection.telling_pixel())
 
 
 @pytest.mark.parametrize('wrapped', [False, True])
@@ -201,12 +170,6 @@ def test_test_data_that_is_not_here(wrapped, make_explorer, picture):
     assert prediction.predicted.shape == (50, 90)
 
 
-def test_the_most_probable_of_one_output_channel():
-    classes, probabilities = most_probable(torch.tensor([[[0.2, 0.9]]]))
-    assert classes[:, 0].tolist() == [[0, 1], [1, 0]]
-    np.testing.assert_allclose(probabilities[:, 0], [[0.8, 0.9], [0.2, 0.1]], atol=1e-6)
-
-
 def test_the_images_of_a_folder(tmp_path):
     names = ('b.png', 'city/a.JPG', 'note.txt', os.fsdecode(b'no \xff utf-8.png'))
     (tmp_path / 'city').mkdir()
@@ -220,12 +183,6 @@ def test_the_images_of_a_folder(tmp_path):
     (tmp_path / 'city/a.JPG').unlink()
     with pytest.raises(ValueError, match=r'city has no image: no file ends in \.bmp'):
         find_images(tmp_path / 'city')
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope='module')
@@ -346,39 +303,6 @@ def test_the_folder_of_pictures_and_uploads_goes_with_the_page(make_explorer):
         assert 'no context to show of FCNHead' in texts
     assert not folder.exists()
     assert os.environ.get('GRADIO_TEMP_DIR') == before
-
-
-def test_a_proxy_of_the_network_is_not_asked_for_this_machine(explorer, monkeypatch):
-    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
-        monkeypatch.setenv(name, f'http://127.0.0.1:{free_port()}')
-    with serving(explorer, 'a model', host='localhost', port=free_port()) as address:
-        assert get(address, '/')[0] == 200
-
-
-def test_covers_and_the_mark_of_the_pixel(explorer):
-    from mmseg_ctx.visualization.explore.page import cover_image, draw_picture
-
-    prediction = explorer.test_image(0).prediction
-    palette = np.vstack([prediction.palette, np.full((242, 3), 255)])
-    image, label = prediction.image.astype(float), prediction.label
-    for cover, shown in (('prediction', prediction.predicted), ('ground truth', label)):
-        mixed = np.floor(0.75 * image + 0.25 * palette[shown] + 0.5)
-        expected = np.where((shown == 255)[..., None], image, mixed)
-        np.testing.assert_array_equal(cover_image(prediction, cover, 0.25), expected)
-    wrong = (prediction.predicted != label) & (label != 255)
-    assert 0 < wrong.sum() < wrong.size
-    picture = cover_image(prediction, 'errors', 1)
-    np.testing.assert_array_equal((picture == (215, 48, 39)).all(axis=2), wrong)
-    np.testing.assert_array_equal(picture[~wrong], prediction.image[~wrong])
-    large = prediction.image.repeat(8, axis=0).repeat(8, axis=1)
-    for row, column in ((0, 0), (39, 63), (20, 30)):
-        picture = np.asarray(draw_picture(prediction, row, column, 'nothing', 1))
-        rows, columns = np.nonzero((picture != large).any(axis=2))
-        # The cross lies around the pixel, and not on it.
-        for places, place in ((rows, row), (columns, column)):
-            assert 8 < abs(places - (8 * place + 4)).max() <= 21
-        inside = (rows // 8 == row) & (columns // 8 == column)
-        assert not inside.any()
 
 
 def test_the_legend_escapes_names_and_tells_ignored_pixels_from_black_ones(explorer):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from mmengine.structures import PixelData
 
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
-from mmseg_ctx.visualization.context import draw_context, read_context, to_picture
+from mmseg_ctx.visualization.context import read_context
 from tests.models import HEADS, build_segmentor
 from tests.visualization.test_context import (
     attention_of,
@@ -43,21 +43,6 @@ def test_each_method_draws_and_describes_a_pixel(head):
             figure = Figure(layout='constrained')
             module.draw_pixel(figure, here, prediction, row, column)
             assert figure.axes or any(part.axes for part in parts(figure))
-
-
-@pytest.mark.parametrize('head', HEADS)
-def test_the_name_of_a_class_is_no_formula(head):
-    """Between dollar signs Matplotlib reads formulas, and raises an error where one is wrong."""
-    segmentor, item = build_segmentor(head), make_item()
-    names = [f'${index} \\frac{{$' for index in range(14)]
-    segmentor.dataset_meta['classes'] = names
-    prediction, methods = read_context(segmentor, item, segmentor.dataset_meta)
-    for module, context in methods:
-        here = module.read_pixel(context, prediction, ROW, COLUMN)
-        figure = Figure(layout='constrained')
-        module.draw_pixel(figure, here, prediction, ROW, COLUMN)
-        assert to_picture(figure).std() > 10
-    assert to_picture(draw_context(segmentor, item, segmentor.dataset_meta)).std() > 10
 
 
 def test_the_gates_at_a_pixel():
@@ -158,30 +143,6 @@ def test_the_attention_of_a_pixel():
     )
 
 
-@pytest.mark.parametrize(
-    ('changes', 'vectors', 'classes'),
-    [
-        (dict(mode='parallel'), 14, 14),
-        (dict(mode='spatial'), 14, 0),
-        (dict(mode='channel'), 0, 14),
-        (dict(loss_class_probability=None), 14, 0),
-    ],
-)
-def test_vectors_that_belong_to_no_class_are_rows_of_their_own(changes, vectors, classes):
-    segmentor, item = build_segmentor('CTNet', **changes), make_item()
-    module, here, prediction = read(segmentor, item)
-    rows = module.describe_pixel(here, prediction).rows
-    of_vectors = {row[0]: row[1:] for row in rows if row[0].startswith('vector')}
-    of_classes = {row[0]: row[1:] for row in rows if not row[0].startswith('vector')}
-    assert (len(of_vectors), len(of_classes)) == (vectors, classes)
-    assert all(probability is None for _, probability in of_vectors.values())
-    assert all(attention is None for attention, _ in of_classes.values())
-    if vectors:
-        attention, _ = attention_of(segmentor, item)
-        for index, share in enumerate(attention[:, CELL[0], CELL[1]].tolist()):
-            assert of_vectors[f'vector {index}'][0] == pytest.approx(share)
-
-
 @pytest.mark.parametrize('with_label', [True, False])
 @pytest.mark.parametrize('size_divisor', [1, 48])
 def test_the_logits_of_the_classifiers_at_a_pixel(size_divisor, with_label):
@@ -219,19 +180,3 @@ def test_the_logits_of_the_classifiers_at_a_pixel(size_divisor, with_label):
         expected = [logits[each][index].item() for each in names]
         assert numbers == pytest.approx(expected, abs=1e-4, rel=1e-4)
         assert moved == pytest.approx(moves[index].item(), abs=1e-5)
-
-
-@pytest.mark.parametrize('size_divisor', [1, 64])
-def test_the_cell_that_covers_a_pixel(size_divisor):
-    """Each pixel's cell is that of the feature map's cells drawn large, padding and all."""
-    segmentor = build_segmentor('ACNet', dict(test_cfg=dict(size_divisor=size_divisor)))
-    item = make_item(with_label=False)
-    prediction, [(_, gates)] = read_context(segmentor, item, segmentor.dataset_meta)
-    shape = gates[0].weight.shape
-    assert shape == ((8, 8) if size_divisor == 64 else (5, 8))
-    large = np.arange(shape.numel()).reshape(shape).repeat(8, axis=0).repeat(8, axis=1)
-    for row in range(40):
-        for column in range(64):
-            cell = prediction.cell(row, column, shape)
-            assert np.ravel_multi_index(cell, shape) == large[row, column]
-            assert prediction.seen_pixel(row, column) == pytest.approx((row, column))

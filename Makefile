@@ -10,11 +10,11 @@ FCN := configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py
 DMNET := configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo explore test test-slow test-gpu benchmark-gpu test-triton test-zoo test-hostile test-browser test-upstream docs constraints lint clean
+.PHONY: help demo explore test test-slow test-gpu benchmark-gpu test-triton test-zoo test-hostile test-browser test-upstream docs pictures constraints lint clean
 
 help:
 	@echo 'make demo           install; train DMNet and an FCN on the CPU; test both; draw them'
-	@echo 'make explore        open a page in the browser about the model that make demo trained'
+	@echo 'make explore        serve a page about the model that make demo trained; PORT=7861 for another port'
 	@echo 'make test           install; run the test suite but for its slow part'
 	@echo 'make test-slow      install; run the slow part of the test suite'
 	@echo 'make test-gpu       install; run on a GPU the tests that can run on one'
@@ -25,6 +25,7 @@ help:
 	@echo 'make test-browser   install; test the page in Chromium, which has to be there'
 	@echo 'make test-upstream  compile mmcv; run the test suite on the upstream packages'
 	@echo 'make docs           install; build the pages of docs/ as a site, docs/_build/index.html'
+	@echo 'make pictures       install; train the models of the pages of methods, and draw these anew'
 	@echo 'make constraints    pin what is not pinned yet of all that the two stacks install'
 	@echo 'make lint           install; check the code style'
 	@echo 'make clean          remove what these made'
@@ -55,8 +56,10 @@ demo: $(VENV)/installed
 $(DEMO)/dmnet/iter_600.pth:
 	$(MAKE) demo
 
+PORT ?= 7860
+
 explore: $(VENV)/installed $(DEMO)/dmnet/iter_600.pth
-	$(BIN)/python tools/explore.py $(DMNET) $(DEMO)/dmnet/iter_600.pth
+	$(BIN)/python tools/explore.py $(DMNET) $(DEMO)/dmnet/iter_600.pth --port $(PORT)
 
 # Two processes of one thread each: most tests are too small to share a tensor among cores.
 test test-slow test-gpu test-triton test-zoo test-hostile test-browser test-upstream: export OMP_NUM_THREADS = 1
@@ -103,6 +106,12 @@ $(VENV)/installed-docs: $(VENV)/installed
 
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+
+# Needs Graphviz.
+pictures: export OMP_WAIT_POLICY := passive
+pictures: $(VENV)/installed
+	$(BIN)/python tools/study.py --rows methods cac-fcn-long --seeds 0 --out work_dirs/pictures
+	$(BIN)/python docs/draw_pictures.py work_dirs/pictures
 
 # A version changes where its line is deleted first; then the tests have to pass with it.
 UV := .venv-uv/bin/uv

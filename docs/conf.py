@@ -55,18 +55,34 @@ napoleon_use_ivar = True
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 INCLUDE = re.compile(r'^<!-- include (\S+)(?: from "(.+?)")?(?: to "(.+?)")? -->$', re.MULTILINE)
+NUMBER = re.compile(r'[\d.,]+( ± [\d.,]+)?( / [\d.,]+)?')
+NUMBER_AND_RANGE = re.compile(r'([\d.]+) (\([\d.]+–[\d.]+\))')
 LOCAL_LINK = re.compile(r'(!?\[[^\]]*\])\((?!\w+:|#)([^)]+)\)')
 
 
 def setup(app):
-    """Include parts of other files, show the methods, and let equations be MathML.
+    """Include parts of other files, show the methods, let tables fit and equations be MathML.
 
     Browsers show MathML without a script from elsewhere.
     """
     app.connect('source-read', _include)
     app.connect('source-read', _show_methods)
+    app.connect('doctree-read', _keep_numbers_whole)
     app.connect('autodoc-skip-member', _skip_fields)
     app.add_html_math_renderer('mathml', (_inline_math, None), (_block_math, None))
+
+
+def _keep_numbers_whole(app, doctree):
+    """Mark the numbers in tables, such as 40.0 ± 0.7, which the style sheet keeps on one line."""
+    for cell in doctree.findall(nodes.entry):
+        text = cell.astext()
+        if NUMBER.fullmatch(text):
+            cell['classes'].append('number')
+        elif match := NUMBER_AND_RANGE.fullmatch(text):
+            cell[0].children = [
+                nodes.inline(part, part, classes=['number']) for part in match.groups()
+            ]
+            cell[0].insert(1, nodes.Text(' '))
 
 
 def _skip_fields(app, what, name, obj, skip, options):

@@ -11,7 +11,7 @@ from mmseg.models.utils import resize
 
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, mib, run_comparison
 from mmseg_ctx.analysis.models import head_config, head_inputs, mmseg_model, with_cac
-from mmseg_ctx.analysis.series.steps import head_step, labelled_samples, training_step
+from mmseg_ctx.analysis.series import head_step, labelled_samples, training_step
 from mmseg_ctx.ops import (
     Interpolation,
     ResizedLogits,
@@ -67,6 +67,7 @@ def measured(arguments):
             left.append(f'{name} ({dtype})')
             continue
         setting = Setting(arguments.device, dtype)
+        torch.compiler.reset()  # so that each row is compiled for its own sizes
         table = run_comparison(Comparison(name, cases, (STOCK,)), setting, arguments.repeats)
         results = {row['case']: row for row in table.rows}
         rows.append(dict(name=name, dtype=dtype, kind=kind, **results))
@@ -97,9 +98,9 @@ def memory(row):
 
 
 def goal(row):
-    """Return whether a row reaches its goal, in words; nothing if one case has no figures."""
-    stock, ours = row.get(STOCK), row[OURS]
-    if stock is None or stock['error'] or ours['error']:
+    """Return in words whether a row reaches its goal; nothing without goal or figures."""
+    stock, ours = row[STOCK], row[OURS]
+    if row['kind'] not in GOALS or stock['error'] or ours['error']:
         return ''
     most_time, most_memory = GOALS[row['kind']]
     words = []
@@ -111,7 +112,23 @@ def goal(row):
 
 
 def rows_of(tiny):
-    """Yield kind, name, type and cases of each row, the most important first."""
+    """Yield kind, name, type and cases of each row; those that compile nothing come first."""
+    upernet = tiny_model() if tiny else mmseg_model('upernet/upernet_r50_4xb4-160k')
+    image = torch.empty(2 if tiny else 4, 3, *(2 * (32 if tiny else 512,)), device='meta')
+    stock = partial(model_step, upernet, 'EncoderDecoder', image)
+    models = {'step': ('UPerNet-R50', upernet), 'cac': ('UPerNet-R50 with CAC', with_cac(upernet))}
+    for kind, (name, model) in models.items():
+        ours = partial(model_step, model, 'MemoryEfficientEncoderDecoder', image)
+        for dtype in TYPES[:2]:
+            yield kind, f'training step, {name}', dtype, {STOCK: stock, OURS: ours}
+    channels, width, pixels = (16, 64, 32) if tiny else (2048, 512, 512)
+    for name in (method.head for method in HEAD_METHODS.values()):
+        cases = {}
+        for case, head in ((STOCK, 'DMHead'), (OURS, name)):
+            config = head_config(head, channels, width)
+            inputs = head_inputs(config, batch=2, image=pixels, channels=channels)
+            cases[case] = partial(head_step, config, inputs)
+        yield 'head', f'head, {name} beside DMHead', 'float32', cases
     for (batch, small, size), classes, dtype in product(
         TINY if tiny else SHAPES, (3,) if tiny else (19, 150), TYPES
     ):
@@ -129,21 +146,6 @@ def rows_of(tiny):
             COMPILED: partial(label_step, torch.compile(stock_labels), logits, size),
         }
         yield 'labels', f'labels, {shape}', dtype, label_cases
-    upernet = tiny_model() if tiny else mmseg_model('upernet/upernet_r50_4xb4-160k')
-    image = torch.empty(2 if tiny else 4, 3, *(2 * (32 if tiny else 512,)), device='meta')
-    stock = partial(model_step, upernet, 'EncoderDecoder', image)
-    for name, model in (('UPerNet-R50', upernet), ('UPerNet-R50 with CAC', with_cac(upernet))):
-        ours = partial(model_step, model, 'MemoryEfficientEncoderDecoder', image)
-        for dtype in TYPES[:2]:
-            yield 'step', f'training step, {name}', dtype, {STOCK: stock, OURS: ours}
-    channels, width, pixels = (16, 64, 32) if tiny else (2048, 512, 512)
-    for name in (method.head for method in HEAD_METHODS.values()):
-        cases = {}
-        for case, head in ((STOCK, 'DMHead'), (OURS, name)):
-            config = head_config(head, channels, width)
-            inputs = head_inputs(config, batch=2, image=pixels, channels=channels)
-            cases[case] = partial(head_step, config, inputs)
-        yield 'step', f'head, {name} beside DMHead', 'float32', cases
 
 
 def tiny_model():

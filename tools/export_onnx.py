@@ -16,8 +16,9 @@ exported with --dynamic. With Swin, --shape must be at least two windows at the 
 """
 EXAMPLE = """\
 example:
-  python tools/export_onnx.py configs/dmnet/dmnet_r50-d8_4xb4-80e_voc12aug-512x512.py \\
-      work_dirs/dmnet/iter_1000.pth dmnet.onnx --shape 512 512 --dynamic --normalize --labels
+  python tools/export_onnx.py \\
+      configs/dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py \\
+      work_dirs/demo/dmnet/iter_600.pth dmnet.onnx --shape 128 128 --dynamic --normalize --labels
 """
 
 

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
+from mmseg_ctx.utils.datasets import inner_datasets, type_name
 from mmseg_ctx.utils.errors import first_names, value_errors
 from mmseg_ctx.utils.images import read_image, reason
 
@@ -55,7 +56,9 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
             classes, or its pipeline has another ``reduce_zero_label``.
     """
     init_default_scope('mmseg')
-    parts = [_Reader(part) for part in _without_wrappers(config)]
+    if not isinstance(config, dict):
+        raise ValueError(f'a data set must be a dict, got {config!r}')
+    parts = [_Reader(part) for part in inner_datasets(config)]
     place, classes = parts[0].place, parts[0].classes
     for part in parts[1:]:
         if part.classes != classes:
@@ -93,24 +96,13 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
     return summary
 
 
-def _without_wrappers(config):
-    """Yield the config of each data set inside ``ConcatDataset`` and the like, each once."""
-    if not isinstance(config, dict):
-        raise ValueError(f'a data set must be a dict, got {config!r}')
-    inner = config.get('datasets') or ([config['dataset']] if 'dataset' in config else [])
-    if not inner:
-        yield config
-    for part in inner:
-        yield from _without_wrappers(part)
-
-
 class _Reader(Dataset):
     """Gives for each image what is wrong with its files, and the pixels of each class ``[N]``."""
 
     def __init__(self, config):
         self.place = config.get('data_root') or config.get('data_prefix')
         with value_errors(f'{config.get("type")} cannot read the data set in {self.place!r}'):
-            named = [(_name(step), step) for step in config['pipeline']]
+            named = [(type_name(step), step) for step in config['pipeline']]
             # The others are not built, so that none of them is a reason to refuse the data set.
             loading = [(name, step) for name, step in named if name.startswith(LOADING)]
             self.steps = [(name, Compose([step])) for name, step in loading]
@@ -201,11 +193,6 @@ def _build(config):
     there = Counter(Path(name).suffix or name for name in names)
     others = ', '.join(f'{suffix} ({count})' for suffix, count in there.most_common(5))
     raise ValueError(f'{folder} has no {dataset.img_suffix} file; it has {others or "no file"}')
-
-
-def _name(step):
-    kind = step['type']
-    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__  # without 'mmseg.'
 
 
 def _largest(path, backend_args):

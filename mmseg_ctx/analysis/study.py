@@ -304,7 +304,6 @@ def execute(runs, jobs=1, device='cpu'):
 
 
 def _run_in_process(folder, environment):
-    """Do a run in a process; return None, or why it failed."""
     command = [sys.executable, '-m', __name__, str(folder)]
     path = folder / 'log.txt'
     with open(path, 'a') as log:

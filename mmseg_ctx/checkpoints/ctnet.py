@@ -176,6 +176,7 @@ def convert_arrays(arrays):
         targets[source] = f'{MODULES[module]}.{PARAMETERS[parameter]}'
         state_dict[targets[source]] = torch.tensor(array)
     try:
+        # By each removed name, the name that has its values now.
         folded = _fold_class_norm(state_dict) | _fold_biases(state_dict)
     except KeyError as error:
         raise ValueError(f'the weights lack {_authors_name(error.args[0])}') from None
@@ -189,11 +190,7 @@ def convert_arrays(arrays):
 
 
 def _fold_class_norm(state_dict):
-    """Fold the 1×1 convolution and batch norm of the class logits into one fully connected layer.
-
-    Returns:
-        dict[str, str]: By each removed name, the name that has its values now.
-    """
+    """Fold the 1×1 convolution and batch norm of the class logits into one layer."""
     weight, bias = f'{CLASS_LOGITS}.weight', f'{CLASS_LOGITS}.bias'
     if weight not in state_dict:
         return {}
@@ -210,11 +207,7 @@ def _fold_class_norm(state_dict):
 
 
 def _fold_biases(state_dict):
-    """Subtract the bias of a convolution from the mean of the batch norm that follows it.
-
-    Returns:
-        dict[str, str]: By each removed name, the name that has its values now.
-    """
+    """Subtract the bias of a convolution from the mean of the batch norm after it."""
     folded = {}
     for bias in [name for name in state_dict if name.endswith('.conv.bias')]:
         mean = f'{bias.removesuffix("conv.bias")}bn.running_mean'

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from mmseg_ctx.checkpoints.loading import DATASET_META
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
+from mmseg_ctx.utils.datasets import inner_datasets
 from mmseg_ctx.utils.errors import needs_extra
 from mmseg_ctx.utils.files import writing
 
@@ -105,10 +106,7 @@ def _prediction_config(config, dataset_meta):
 
 
 def _test_pipeline(config):
-    """Return the pipeline of a config's test data, which wrappers may contain."""
-    dataset = config.get('test_dataloader', {}).get('dataset', {})
-    while 'pipeline' not in dataset and ('dataset' in dataset or dataset.get('datasets')):
-        dataset = dataset.get('dataset') or dataset['datasets'][0]
+    dataset = inner_datasets(config.get('test_dataloader', {}).get('dataset', {}))[0]
     pipeline = dataset.get('pipeline', config.get('test_pipeline'))
     if pipeline is None:
         raise ValueError('the config has no pipeline of test data (test_pipeline)')

@@ -114,7 +114,8 @@ class ArrayUnpickler(pickle._Unpickler):
 
     def __init__(self, file):
         super().__init__(file)
-        known = {code: pickle._Unpickler.dispatch[code] for code in b''.join(KNOWN)}
+        codes = [getattr(pickle, name)[0] for name in KNOWN.split()]
+        known = {code: pickle._Unpickler.dispatch[code] for code in codes}
         self.dispatch = Operations(known | OWN)
 
     def find_class(self, module, name):
@@ -170,22 +171,11 @@ class ArrayUnpickler(pickle._Unpickler):
 
 
 # Operations that Python's own unpickler does, and those in which it trusts the file too much.
-KNOWN = [
-    *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.GLOBAL, pickle.STACK_GLOBAL),
-    *(pickle.MEMOIZE, pickle.BINPUT, pickle.LONG_BINPUT, pickle.REDUCE, pickle.EMPTY_DICT),
-    *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.NONE),
-    *(pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2),
-    *(
-        pickle.EMPTY_LIST,
-        pickle.APPEND,
-        pickle.APPENDS,
-        pickle.LONG1,
-        pickle.BINFLOAT,
-        pickle.SHORT_BINUNICODE,
-        pickle.BINUNICODE,
-    ),
-    *(pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8),
-]
+KNOWN = (
+    'PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL MEMOIZE BINPUT LONG_BINPUT REDUCE NONE NEWTRUE '
+    'NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 '
+    'TUPLE2 TUPLE3 APPEND APPENDS SHORT_BINUNICODE BINUNICODE SHORT_BINBYTES BINBYTES BINBYTES8'
+)
 OWN = {
     pickle.SETITEM[0]: ArrayUnpickler._set_item,
     pickle.SETITEMS[0]: ArrayUnpickler._set_items,

@@ -112,12 +112,7 @@ class ShiftWindowMSA(swin.ShiftWindowMSA):
         return x.transpose(2, 3)
 
     def _mask(self, height, width, device):
-        """Return the mask of attention between positions that only the shift made neighbours.
-
-        Returns:
-            Tensor | None: ``[windows, size², size²]``, -100 where attention is masked; None without
-            a shift.
-        """
+        """Return None without a shift, or -100 where it made neighbours, ``[windows, n, n]``."""
         if self.shift_size == 0:
             return None
         rows, columns = (self._regions(length, device) for length in (height, width))

@@ -86,7 +86,6 @@ class ImageToLogits(nn.Module):
         return self._labels(logits) if self.labels else logits
 
     def _labels(self, logits):
-        """Return labels as MMSegmentation's ``postprocess_result`` does."""
         if logits.size(1) > 1:
             return logits.argmax(dim=1)
         return (logits[:, 0].sigmoid() > last_head(self.segmentor).threshold).long()
@@ -106,7 +105,6 @@ def input_channels(segmentor):
 
 
 def _normalize(image, preprocessor):
-    """Normalise as a ``SegDataPreProcessor`` does before it pads."""
     if swaps_channels(preprocessor):
         image = image[:, [2, 1, 0]]
     if not hasattr(preprocessor, 'mean'):

@@ -18,6 +18,7 @@ https://arxiv.org/abs/2303.11633.
 import inspect
 from contextlib import contextmanager
 from functools import partial
+from threading import get_ident
 from typing import Literal, NamedTuple
 
 import torch
@@ -95,12 +96,6 @@ class ContextAwareClassifier(nn.Conv2d):
     Raises:
         ValueError: ``conv`` reads more than each pixel by itself, or has groups.
 
-    Attributes:
-        evaluated (str): The classifier whose logits the layer returns: ``'refined'``, ``'prior'``,
-            or ``'oracle'``, which needs ``evaluated_label``.
-        evaluated_label (Sequence[Tensor] | None): The oracle's labels: classes or -1, ``[H, W]``
-            for each image.
-
     Example:
         >>> classifier = ContextAwareClassifier(nn.Conv2d(16, 5, 1))
         >>> with classifier.training_step() as steps:
@@ -138,7 +133,7 @@ class ContextAwareClassifier(nn.Conv2d):
         self.oracle_projector = self._build_projector(hidden_channels)
         if prior_logits == 'cosine' and self.bias is not None:
             self.bias.requires_grad_(False)
-        self.evaluated, self.evaluated_label = 'refined', None
+        self._evaluated = {}  # what evaluate asked for, by thread
         self._steps = None  # a list in training_step
 
     def _build_projector(self, hidden_channels):
@@ -152,6 +147,26 @@ class ContextAwareClassifier(nn.Conv2d):
             nn.ReLU(),
             nn.Linear(hidden_channels, width),
         )
+
+    def evaluate(self, classifier, label=None):
+        """Choose the classifier whose logits this thread gets outside training.
+
+        Other threads, which may predict with the same model, get theirs.
+
+        Args:
+            classifier (str): ``'refined'``, ``'prior'`` or ``'oracle'``.
+            label (Sequence[Tensor] | None): The oracle's labels: classes or -1, ``[H, W]`` for each
+                image. Default: None.
+        """
+        self._evaluated.pop(get_ident(), None)
+        if classifier != 'refined':
+            self._evaluated[get_ident()] = classifier, label
+
+    @property
+    def evaluated(self):
+        """tuple: What this thread asked for by :meth:`evaluate`: the classifier and the labels."""
+        usual = 'refined', None
+        return self._evaluated.get(get_ident(), usual) if self._evaluated else usual
 
     @contextmanager
     def training_step(self):
@@ -182,12 +197,13 @@ class ContextAwareClassifier(nn.Conv2d):
             Tensor: Logits, ``[B, N, h, w]``, float32 or wider.
         """
         features = at_least_float32(features)  # converted once for everything below
-        if label is None and self.evaluated == 'oracle' and self._steps is None:
-            label = torch.stack(tuple(self.evaluated_label)).to(features.device)
+        evaluated, labels = self.evaluated if self._steps is None else ('refined', None)
+        if label is None and evaluated == 'oracle':
+            label = torch.stack(tuple(labels)).to(features.device)
         if label is not None:
             return self.oracle_logits(features, resize_labels(label, features.shape[2:]), scope)
         prior = self.prior_logits(features if self.dropout is None else self.dropout(features))
-        if self.evaluated == 'prior' and self._steps is None:
+        if evaluated == 'prior':
             return prior
         refined = self.refined_logits(features, prior)
         if self._steps is not None:
@@ -538,18 +554,19 @@ class ContextAwareClassifierHead(nn.Module):
             Tensor: ``[B, N, H, W]``.
         """
         layer, head = self._classifier(), self.head
-        if layer.evaluated != 'oracle':
+        evaluated, labels = layer.evaluated
+        if evaluated != 'oracle':
             return head.predict(inputs, *args, **kwargs)
         metas = kwargs.get('batch_img_metas') or args[self._num_previous]
         _refuse_windows(args[-1] if len(args) > 1 else kwargs.get('test_cfg'))
-        labels = layer.evaluated_label
-        layer.evaluated_label = [
+        resized = [
             _label_of_input(label, meta, head) for label, meta in zip(labels, metas, strict=True)
         ]
+        layer.evaluate('oracle', resized)
         try:
             return head.predict(inputs, *args, **kwargs)
         finally:
-            layer.evaluated_label = labels
+            layer.evaluate('oracle', labels)
 
 
 # MMSegmentation's and users' code asks for this class. Inheriting from it would hide the head's own

@@ -35,12 +35,12 @@ class EvaluatedClassifierHook(Hook):
         """
         labels = self._labels(data_batch['data_samples']) if self.classifier == 'oracle' else None
         for layer in _classifiers(runner.model):
-            layer.evaluated, layer.evaluated_label = self.classifier, labels
+            layer.evaluate(self.classifier, labels)
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Let the context-aware classifiers return the refined logits again."""
         for layer in _classifiers(runner.model):
-            layer.evaluated, layer.evaluated_label = 'refined', None
+            layer.evaluate('refined')
 
     before_test_iter = before_val_iter
     after_test_iter = after_val_iter

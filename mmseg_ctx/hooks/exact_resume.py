@@ -50,7 +50,8 @@ class ExactResumeHook(Hook):
         training = isinstance(runner._train_loop, BaseLoop)
         if not runner._resume or runner._has_loaded or not training:
             return
-        if not _is_inside(runner._load_from, runner.work_dir):
+        given = Path(runner._load_from).resolve() if runner._load_from else None
+        if given is None or given.parent != Path(runner.work_dir).resolve():
             if is_main_process():
                 choose_whole_checkpoint(runner.work_dir, runner.logger.warning)
             barrier()
@@ -120,17 +121,13 @@ def _inexact(runner, has_optimizer):
 
 
 class _SeededBatches:
-    """Batch sampler around another one, which it seeds, with a seed for each image.
-
-    Attributes:
-        position (int): Number of the next batch, counted from the beginning of the run.
-        start (int): Number of the first batch that is not passed over.
-    """
+    """Batch sampler around another one, which it seeds, with a seed for each image."""
 
     def __init__(self, batch_sampler, seed):
         self.batch_sampler = batch_sampler
         self.seed = seed
-        self.position = self.start = 0
+        self.position = 0  # number of the next batch, counted from the beginning of the run
+        self.start = 0  # number of the first batch that is not passed over
 
     def __getattr__(self, name):
         return getattr(self.batch_sampler, name)
@@ -187,10 +184,6 @@ def _seed(for_torch, for_others):
     torch.random.default_generator.manual_seed(for_torch)
     np.random.seed(for_others)
     random.seed(for_others)
-
-
-def _is_inside(checkpoint, folder):
-    return checkpoint is not None and Path(checkpoint).resolve().parent == Path(folder).resolve()
 
 
 def choose_whole_checkpoint(work_dir, warn=print):

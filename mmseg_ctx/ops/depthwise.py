@@ -30,6 +30,14 @@ def dynamic_depthwise_conv2d(x, kernels, dilation=1):
         >>> dynamic_depthwise_conv2d(torch.rand(2, 8, 5, 7), torch.rand(2, 8, 3, 3)).shape
         torch.Size([2, 8, 5, 7])
     """
+    check_kernels(x, kernels, dilation)
+    if torch.onnx.is_in_onnx_export() and isinstance(x.size(0), torch.SymInt):
+        return _image_by_image(x, kernels, dilation)
+    return _grouped_convolution(x, kernels, dilation)
+
+
+def check_kernels(x, kernels, dilation):
+    """Raise the ``ValueError`` of :func:`dynamic_depthwise_conv2d` if the arguments do not fit."""
     if kernels.dim() != 4 or kernels.shape[:2] != x.shape[:2] or kernels.size(2) != kernels.size(3):
         raise ValueError(
             f'kernels must be [B, C, k, k] with B, C = {tuple(x.shape[:2])} as x has them, '
@@ -40,9 +48,6 @@ def dynamic_depthwise_conv2d(x, kernels, dilation=1):
             'the size of kernels and dilation must be at least 1, got '
             f'{tuple(kernels.shape)} and {dilation}'
         )
-    if torch.onnx.is_in_onnx_export() and isinstance(x.size(0), torch.SymInt):
-        return _image_by_image(x, kernels, dilation)
-    return _grouped_convolution(x, kernels, dilation)
 
 
 def _grouped_convolution(x, kernels, dilation):

@@ -15,35 +15,39 @@ _TYPES = torch.float16, torch.bfloat16, torch.float32
 _PLAIN = torch.Tensor, torch.nn.Parameter
 
 
-def triton_kernels_for(*logits):
+def triton_kernels_for(*tensors, compare=None):
     """Return the module of the kernels, or None where PyTorch's operations are to be used.
 
     Kernels serve float16, bfloat16 and float32 on a CUDA or ROCm device for which Triton has a
     driver. At the first use of a device in a process, their results on a small input are compared
     with PyTorch's; if they differ or do not compile, a line in the log says so and the answer is
-    None from then on. The environment variable ``MMSEG_CTX_TRITON=0`` turns the kernels off.
+    None from then on. The environment variable ``MMSEG_CTX_TRITON=0`` turns the kernels off. What
+    ``torch.jit.trace`` records has none.
 
     Args:
-        *logits (Tensor): The logits that the kernels are to read, of one type and device.
+        *tensors (Tensor): What the kernels are to read, of one type and device.
+        compare (Callable | None): Called with the module, the device and the type, it raises an
+            error if results differ. Default: None, for the comparison of losses and labels.
 
     Returns:
         ModuleType | None: :mod:`mmseg_ctx.ops.triton_kernels` or None.
     """
-    first = logits[0]
-    plain = all(type(each) in _PLAIN for each in logits)
+    first = tensors[0]
+    plain = all(type(each) in _PLAIN for each in tensors) and not torch.jit.is_tracing()
     if first.device.type != 'cuda' or not plain or os.environ.get('MMSEG_CTX_TRITON') == '0':
         return None
-    if first.dtype not in _TYPES or any(each.dtype != first.dtype for each in logits):
+    if first.dtype not in _TYPES or any(each.dtype != first.dtype for each in tensors):
         return None
-    return _checked_kernels(first.device, first.dtype)
+    return _checked_kernels(first.device, first.dtype, compare or _compare)
 
 
 @cache
-def _checked_kernels(device, dtype):
+def _checked_kernels(device, dtype, compare):
     try:
         from mmseg_ctx.ops import triton_kernels
 
-        _compare(triton_kernels, device, dtype)
+        with torch.inference_mode(False):
+            compare(triton_kernels, device, dtype)
     except Exception as error:  # Triton, its compiler and its driver have many types of errors
         reason = str(error).strip().split('\n')[0] or type(error).__name__
         message = f'Triton kernels are not used for {dtype} on {device}, since: {reason}'

@@ -44,8 +44,6 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255):
         >>> losses, best = pixel_losses(logits, torch.zeros(2, 60, 61).long())
         >>> losses.mean().backward()
     """
-    if label.is_floating_point() or label.dtype == torch.bool:
-        raise TypeError(f'label must be integers, got {label.dtype}')
     if logits.ndim != 4 or label.ndim != 3 or len(label) != len(logits):
         raise ValueError(
             'logits [B, N, h, w] and label [B, H, W] must have the same B, got '
@@ -67,10 +65,15 @@ def compact_label(label, num_classes, ignore_index):
         ignore_index (int | None): Label of pixels without a class.
 
     Returns:
-        Tensor: Classes, -1 for pixels without one, int16, or int64 if N is above 32767. A label
-        that is one already is returned as it is.
+        Tensor: Classes, -1 for pixels without one, int16, or int64 if N or ``ignore_index`` is
+        above 32767. A label that is one already is returned as it is.
+
+    Raises:
+        TypeError: ``label`` has no integer type.
     """
-    dtype = torch.int16 if num_classes < 2**15 else torch.int64
+    if label.is_floating_point() or label.dtype == torch.bool:
+        raise TypeError(f'label must be integers, got {label.dtype}')
+    dtype = torch.int16 if max(num_classes, abs(ignore_index or 0)) < 2**15 else torch.int64
     return mask_ignored(label.to(dtype), None if ignore_index == -1 else ignore_index)
 
 
@@ -115,13 +118,13 @@ def upsampled_cross_entropy(
             neither a class nor ``ignore_index``.
     """
     check_labels(label, logits.size(1), ignore_index)
-    losses, best = pixel_losses(logits, label, align_corners, ignore_index)
+    label = compact_label(label, logits.size(1), ignore_index)
+    losses, best = pixel_losses(logits, label, align_corners, ignore_index=-1)
     if class_weight is not None and len(class_weight) != logits.size(1):
         raise ValueError(
             f'class_weight must have a weight for each of {logits.size(1)} classes, '
             f'got {len(class_weight)}'
         )
-    label = compact_label(label, logits.size(1), ignore_index)
     loss = reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, reduction)
     return loss, accuracy(best, label) if with_accuracy else None
 

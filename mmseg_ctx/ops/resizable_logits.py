@@ -1,5 +1,6 @@
 """Logits that know how they are to be resized."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -78,9 +79,17 @@ def _operator(name):
 for _name in (
     *('getitem', 'setitem', 'iter', 'array', 'neg', 'abs', 'eq', 'ne', 'lt', 'le', 'gt', 'ge'),
     *('add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'truediv', 'rtruediv', 'pow', 'rpow', 'matmul'),
+    *('iadd', 'isub', 'imul', 'itruediv', 'mod', 'floordiv'),
 ):
     setattr(_TensorLike, f'__{_name}__', _operator(f'__{_name}__'))
 _TensorLike.__hash__ = object.__hash__
+
+
+@contextmanager
+def _recorded():
+    """Let autograd record, since the tensor that an object stands for exists before ``no_grad``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @dataclass(init=False, repr=False, eq=False)  # FSDP looks for tensors in the fields of an output
@@ -147,7 +156,8 @@ class ResizableLogits(_TensorLike):
             if operation not in (None, *_LOGGED) and not torch.compiler.is_compiling():
                 _LOGGED.add(operation)
                 print_log(f'{operation} makes logits of the full size', logger='current')
-            self.small = F.interpolate(self.small, **self._resizing)
+            with _recorded():
+                self.small = F.interpolate(self.small, **self._resizing)
         return self.small
 
     @property
@@ -195,7 +205,8 @@ class ResizableLogits(_TensorLike):
                 self.full('interpolate'), size, scale_factor, mode, align_corners, **options
             )
         size = (size, size) if isinstance(size, int) else size
-        return ResizableLogits(self.small, size, align_corners)
+        small = self.small if torch.is_grad_enabled() else self.small.detach()
+        return ResizableLogits(small, size, align_corners)
 
     def cross_entropy(
         self,
@@ -260,11 +271,12 @@ class ResizableLogits(_TensorLike):
             return self.full('topk').topk(k, dim, largest, sorted)
         return torch.return_types.topk(self.max(1, keepdim=True))
 
-    def softmax(self, dim=None, _stacklevel=3, dtype=None):
+    def softmax(self, dim, *options, dtype=None, _stacklevel=3):
         """``Tensor.softmax``, whose ``gather`` over the classes works tile by tile."""
+        dtype = next((each for each in options if isinstance(each, torch.dtype)), dtype)
         if dtype is not None or not self._over_classes(dim):
             return self.full('softmax').softmax(dim, dtype=dtype)
-        return _ResizableProbabilities(self)
+        return _ResizableProbabilities(self if torch.is_grad_enabled() else self.detach())
 
     def _over_classes(self, dim):
         return dim in (1, -3) and self.shape[1] > 1 and len(self) > 0
@@ -384,18 +396,21 @@ class _ResizableProbabilities(_TensorLike):
     FUNCTIONS = ('gather',)
 
     def __init__(self, logits):
-        self.logits = logits
+        self.logits, self.probabilities = logits, None
 
     shape = property(lambda self: self.logits.shape)
 
     def full(self, operation=None):
-        """Return the probabilities, ``[B, N, H, W]``."""
-        return self.logits.full(operation).softmax(1)
+        """Return the probabilities, ``[B, N, H, W]``, which the object then holds."""
+        if self.probabilities is None:
+            with _recorded():
+                self.probabilities = self.logits.full(operation).softmax(1)
+        return self.probabilities
 
     def gather(self, dim, index, **options):
         """``Tensor.gather``, tile by tile for one class a pixel."""
         expected = (self.shape[0], 1, *self.shape[2:])
-        if dim not in (1, -3) or index.shape != expected:
+        if self.probabilities is not None or dim not in (1, -3) or index.shape != expected:
             return self.full('gather').gather(dim, index, **options)
         check_labels(index, self.shape[1], None)
         logits = self.logits

@@ -1,10 +1,12 @@
 """Weights that vary over pixels and channels (CaC-Net, Section 3.2)."""
 
-import functools
+from functools import partial, reduce
 
 import torch
+from torch.autograd.forward_ad import unpack_dual
 
-from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
+from mmseg_ctx.ops.depthwise import check_kernels, dynamic_depthwise_conv2d
+from mmseg_ctx.ops.kernel_choice import triton_kernels_for
 from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 
@@ -27,8 +29,56 @@ def spatially_varying_weights(x, kernels, dilations=(1, 2, 3)):
         torch.Size([2, 8, 5, 7])
     """
     with autocast_off(x):
-        features, kernels = at_least_float32(x).contiguous(), at_least_float32(kernels)
-        # In place: the gradient of a sigmoid needs only its output.
-        maps = (dynamic_depthwise_conv2d(features, kernels, d).sigmoid_() for d in dilations)
-        weights = functools.reduce(torch.add, maps)
-    return weights.to(x.dtype)
+        kernels = at_least_float32(kernels)
+        if not _has_kernels(x, kernels):
+            return _by_convolutions(x, kernels, dilations)
+        for dilation in dilations:
+            check_kernels(x, kernels, dilation)
+        return _Weights.apply(x.contiguous(), kernels.contiguous(), tuple(dilations))
+
+
+def _has_kernels(x, kernels):
+    """Return whether Triton's kernels are to be used, which PyTorch cannot look into."""
+    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if transformed or any(unpack_dual(each).tangent is not None for each in (x, kernels)):
+        return False
+    plain = kernels.dtype == torch.float32
+    return plain and triton_kernels_for(x, compare=_compare) is not None
+
+
+def _by_convolutions(x, kernels, dilations):
+    features = at_least_float32(x).contiguous()
+    # In place: the gradient of a sigmoid needs only its output.
+    maps = (dynamic_depthwise_conv2d(features, kernels, d).sigmoid_() for d in dilations)
+    return reduce(torch.add, maps).to(x.dtype)
+
+
+class _Weights(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, kernels, dilations):
+        ctx.save_for_backward(x, kernels)
+        ctx.dilations = dilations
+        module = triton_kernels_for(x, compare=_compare)
+        return module.spatial_weights(x, kernels, dilations)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, kernels = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradients are to be differentiated, too
+            with autocast_off(x):
+                convolutions = partial(_by_convolutions, dilations=ctx.dilations)
+                return *torch.func.vjp(convolutions, x, kernels)[1](grad), None
+        module = triton_kernels_for(x, compare=_compare)
+        return *module.spatial_weights_backward(grad, x, kernels, ctx.dilations), None
+
+
+def _compare(module, device, dtype):
+    """Raise an error if results of the kernels differ from those of PyTorch."""
+    x = torch.linspace(-9, 9, 2 * 3 * 7 * 5, device=device).sin().reshape(2, 3, 7, 5)
+    kernels, dilations = x[..., :3, :3].contiguous(), (1, 2)
+    x, grad = x.to(dtype), x.flip(3).to(dtype)
+    expected, pullback = torch.func.vjp(partial(_by_convolutions, dilations=dilations), x, kernels)
+    gradients = module.spatial_weights_backward(grad, x, kernels, dilations)
+    close = partial(torch.testing.assert_close, rtol=1e-2, atol=1e-2)
+    close(module.spatial_weights(x, kernels, dilations), expected)
+    close(gradients, pullback(grad))

@@ -1,9 +1,9 @@
 """Losses, their gradient and labels of resized logits in one kernel each, for GPUs.
 
-Every kernel reads the small logits and mixes them bilinearly in registers, so no logits of the
-label's size exist. It computes in float32, from logits of float16, bfloat16 or float32 and of any
-strides. Offsets into tensors have 64 bits. Nothing is added atomically: results are the same in
-every run.
+Each of these reads the small logits and mixes them bilinearly in registers, so no logits of the
+label's size exist. It reads logits of any strides. Two more kernels compute the weights of CaC-Net
+and their gradients. All compute in float32, from float16, bfloat16 or float32. Offsets into tensors
+have 64 bits. Nothing is added atomically: results are the same in every run.
 
 This module imports Triton. :func:`mmseg_ctx.ops.kernel_choice.triton_kernels_for` imports this
 module where Triton works. ``docs/gpu.md`` counts what the kernels read, write and compute.
@@ -25,6 +25,8 @@ MOST_CLASSES, WARP = 128, 32
 MOST_ROWS, FULL_GRID = 16, 8192
 # Labels: a thread keeps the offsets and weights of few logits; several threads share more.
 FEW_TAPS, MOST_TAPS = 16, 64
+# Pixels of a map that a program of the kernels for CaC-Net's weights computes at a time.
+MAP_PIXELS = 512
 
 LOWEST = tl.constexpr(torch.finfo(torch.float32).min / 2)
 LARGEST = tl.constexpr(torch.finfo(torch.float32).max / 2)
@@ -305,6 +307,82 @@ def _labels_kernel(
         tl.store(label + at, best.to(tl.int64), inside)
 
 
+@triton.jit
+def _read_by_tap(
+    source, pixel, tap, dilation, height, width, SIZE: tl.constexpr, DIRECTION: tl.constexpr
+):
+    """Return what a tap of a kernel reads of a map for some pixels: 0 beyond the border."""
+    reach = dilation * (SIZE - 1)
+    row = pixel // width + DIRECTION * (tap // SIZE * dilation - reach + reach // 2)
+    column = pixel % width + DIRECTION * (tap % SIZE * dilation - reach + reach // 2)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    return tl.load(source + row * width + column, inside, 0.0).to(tl.float32)
+
+
+@triton.jit
+def _convolved(
+    source, kernel, pixel, dilation, height, width, SIZE: tl.constexpr, DIRECTION: tl.constexpr
+):
+    """Return a map's convolution at some pixels; its transpose if DIRECTION is -1."""
+    total = tl.zeros(pixel.shape, tl.float32)
+    for tap in tl.static_range(SIZE * SIZE):
+        value = _read_by_tap(source, pixel, tap, dilation, height, width, SIZE, DIRECTION)
+        total += value * tl.load(kernel + tap)
+    return total
+
+
+@triton.jit(do_not_specialize=('height', 'width'))
+def _weights_kernel(
+    x, kernels, weights, height, width,
+    SIZE: tl.constexpr, DILATIONS: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    """Sum the sigmoids of a map's convolutions with one kernel at several dilations."""
+    index = tl.program_id(0).to(tl.int64)  # of the map
+    pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    source, kernel = x + index * height * width, kernels + index * SIZE * SIZE
+    total = tl.zeros((PIXELS,), tl.float32)
+    for place in tl.static_range(len(DILATIONS)):
+        logit = _convolved(source, kernel, pixel, DILATIONS[place], height, width, SIZE, 1)
+        total += tl.sigmoid(logit)
+    tl.store(weights + index * height * width + pixel, total, pixel < height * width)
+
+
+@triton.jit(do_not_specialize=('height', 'width'))
+def _weights_gradient_kernel(
+    grad, x, kernels, slopes, x_gradient, kernel_gradient, height, width,
+    SIZE: tl.constexpr, DILATIONS: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    """Compute the gradients of a map and of its kernel from the gradient of its weights."""
+    index = tl.program_id(0).to(tl.int64)
+    size = height * width
+    source, kernel = x + index * size, kernels + index * SIZE * SIZE
+    slopes += index * size * len(DILATIONS)  # the gradients of the convolutions
+    for start in range(0, size, PIXELS):
+        pixel = start + tl.arange(0, PIXELS)
+        from_above = tl.load(grad + index * size + pixel, pixel < size, 0.0).to(tl.float32)
+        for place in tl.static_range(len(DILATIONS)):
+            logit = _convolved(source, kernel, pixel, DILATIONS[place], height, width, SIZE, 1)
+            share = tl.sigmoid(logit)
+            tl.store(slopes + place * size + pixel, from_above * share * (1 - share), pixel < size)
+    tl.debug_barrier()  # the program reads what it wrote
+    for start in range(0, size, PIXELS):
+        pixel = start + tl.arange(0, PIXELS)
+        total = tl.zeros((PIXELS,), tl.float32)
+        for place in tl.static_range(len(DILATIONS)):
+            slope = slopes + place * size
+            total += _convolved(slope, kernel, pixel, DILATIONS[place], height, width, SIZE, -1)
+        tl.store(x_gradient + index * size + pixel, total, pixel < size)
+    for tap in range(SIZE * SIZE):
+        total = tl.zeros((PIXELS,), tl.float32)
+        for start in range(0, size, PIXELS):
+            pixel = start + tl.arange(0, PIXELS)
+            for place in tl.static_range(len(DILATIONS)):
+                slope = tl.load(slopes + place * size + pixel, pixel < size, 0.0)
+                dilation = DILATIONS[place]
+                total += slope * _read_by_tap(source, pixel, tap, dilation, height, width, SIZE, 1)
+        tl.store(kernel_gradient + index * SIZE * SIZE + tap, tl.sum(total))
+
+
 def warp_options(block):
     """Return how Triton is to compile the second kernel for blocks of so many classes."""
     # For whole blocks ptxas would spill on some GPUs, in order to fit more programs.
@@ -435,3 +513,34 @@ def _tables(sides):
         parts = [F.pad(part, (0, 0, 0, taps - len(part))) for part in parts]
         tables.append(torch.stack(parts).contiguous())
     return tables
+
+
+def spatial_weights(x, kernels, dilations):
+    """Return W; see :func:`mmseg_ctx.ops.spatially_varying_weights`, also for the arguments.
+
+    ``x`` and ``kernels`` are contiguous, and ``kernels`` float32.
+    """
+    batch, channels, height, width = x.shape
+    weights = torch.empty_like(x)
+    if x.numel():
+        grid = batch * channels, triton.cdiv(height * width, MAP_PIXELS)
+        with torch.cuda.device_of(x):
+            _weights_kernel[grid](
+                x, kernels, weights, height, width, kernels.size(2), dilations, MAP_PIXELS
+            )
+    return weights
+
+
+def spatial_weights_backward(grad, x, kernels, dilations):
+    """Return the gradients of ``x`` and ``kernels`` from ``grad``, W's: see `spatial_weights`."""
+    batch, channels, height, width = x.shape
+    make = torch.empty_like if x.numel() else torch.zeros_like
+    gradients = make(x), make(kernels)
+    slopes = x.new_empty(batch, channels, len(dilations), height, width, dtype=torch.float32)
+    if x.numel():
+        with torch.cuda.device_of(x):
+            _weights_gradient_kernel[(batch * channels,)](
+                grad.contiguous(), x, kernels, slopes, *gradients, height, width,
+                kernels.size(2), dilations, MAP_PIXELS,
+            )  # fmt: skip
+    return gradients

@@ -77,7 +77,7 @@ def add_device(parser):
         '--device',
         type=device,
         default='cpu',
-        help='cpu, cuda, or cuda:N for the GPU number N; default: cpu',
+        help='cpu, cuda, or cuda:N for the GPU number N; default: %(default)s',
     )
 
 

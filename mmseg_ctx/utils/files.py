@@ -91,32 +91,18 @@ def writing(path, force=False, read=()):
 
 @contextmanager
 def _temporary(path, asked_for):
-    # In a folder of its own, since a file that tempfile makes is closed to other users.
-    with naming(asked_for, path.parent):
-        folder = TemporaryDirectory(prefix='.', dir=path.parent)
-    with folder, naming(asked_for, folder.name):
-        yield Path(folder.name, path.name)
-
-
-@contextmanager
-def naming(path, folder):
-    """Let errors about temporary files in a folder name the final path instead.
-
-    Args:
-        path (str | Path): The final path, which the user asked for.
-        folder (str | Path): Folder of the temporary files, which has no others.
-
-    Raises:
-        OSError: Instead of an OSError about a file in ``folder``, or about no named file, as of a
-            full disk.
-    """
+    """Yield a file in a folder beside ``path``; an OSError about it names the file asked for."""
+    folder = None
     try:
-        yield
+        # In a folder of its own, since a file that tempfile makes is closed to other users.
+        with TemporaryDirectory(prefix='.', dir=path.parent) as folder:
+            yield Path(folder, path.name)
     except OSError as error:
-        about_it = error.filename is None or Path(str(error.filename)).is_relative_to(folder)
-        if not error.errno or not about_it:
+        # An error of a full disk names no file.
+        named = folder and error.filename
+        if not error.errno or (named and not Path(str(named)).is_relative_to(folder)):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno, error.strerror, str(asked_for)) from error
 
 
 def write_figure(figure, path, dpi):

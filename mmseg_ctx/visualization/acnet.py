@@ -81,13 +81,9 @@ def describe_pixel(here, prediction):
     )
 
 
-def pixel_height(here):
-    """Return how many inches high the drawing about a pixel is."""
-    return 1.8
-
-
 def draw_pixel(figure, here, prediction, row, column):
     """Draw the global gate of each block over the image, and mark the pixel."""
+    figure.set_figheight(1.8)
     grid = figure.subplots(1, len(here), squeeze=False)[0]
     for axes, (gates, weight, _) in zip(grid, here, strict=True):
         _draw_gate(axes, gates.weight, f'{gates.title}\nw = {weight:.2f}', prediction)

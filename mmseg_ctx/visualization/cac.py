@@ -95,7 +95,6 @@ def label_maps(classifiers):
 
 
 def _draw_predictions(figure, predictions, prediction):
-    """Draw prior, refined and oracle prediction, and what changes from one to the next."""
     changes = [('prior', 'refined')]
     if 'oracle' in predictions:
         changes.append(('refined', 'oracle'))
@@ -203,13 +202,9 @@ def describe_pixel(here, prediction):
     )
 
 
-def pixel_height(here):
-    """Return how many inches high the drawing about a pixel is."""
-    return 2.6
-
-
 def draw_pixel(figure, here, prediction, row, column):
     """Draw the logits of the classes that the refined classifier prefers, and their moves."""
+    figure.set_figheight(2.6)
     logits, moves = here
     order = logits['refined'].argsort(descending=True)[:PIXEL_BARS].tolist()
     names = [prediction.classes[index] for index in order]

@@ -120,13 +120,9 @@ def describe_pixel(here, prediction):
     return PixelTable(' '.join(sentences), ('module', 'amplified', 'channel', 'W here'), rows)
 
 
-def pixel_height(here):
-    """Return how many inches high the drawing about a pixel is."""
-    return 2.7 * len(here)
-
-
 def draw_pixel(figure, here, prediction, row, column):
     """Draw W of the most and least amplified channels, and their kernels; mark the pixel."""
+    figure.set_figheight(2.7 * len(here))
     parts = figure.subfigures(len(here), 1, squeeze=False)[:, 0]
     for module, (part, each) in enumerate(zip(parts, here, strict=True), start=1):
         convolution, values, most, least = each

@@ -112,7 +112,6 @@ def _differing(truth, predictions):
 
 
 def _scores(metrics):
-    """Return the mean IoUs of the models as a table, one row for each model."""
     names = [name for name in next(iter(metrics.values())) if name.startswith('mIoU')]
     groups = [
         Column(name, name.removeprefix('mIoU_').replace('mIoU', 'all classes'), '{:.1f}'.format)

@@ -13,7 +13,7 @@ and for a pixel of the original image, on the page of ``tools/explore.py``:
 - ``read_pixel(context, prediction, row, column)``: what the head computed there;
 - ``describe_pixel(here, prediction)``: a :class:`~mmseg_ctx.visualization.panels.PixelTable`, where
   ``here`` is the result of ``read_pixel``;
-- ``pixel_height(here)``, in inches, and ``draw_pixel(figure, here, prediction, row, column)``.
+- ``draw_pixel(figure, here, prediction, row, column)``, which also sets the figure's height.
 """
 
 from importlib import import_module

@@ -139,13 +139,9 @@ def describe_pixel(here, prediction):
     )
 
 
-def pixel_height(here):
-    """Return how many inches high the drawing about a pixel is."""
-    return 3.0
-
-
 def draw_pixel(figure, here, prediction, row, column):
     """Draw the shares of attention beside the class probabilities."""
+    figure.set_figheight(3.0)
     context, attention = here
     if attention is None and context.probabilities is None:
         figure.text(0.5, 0.5, NO_CONTEXT, ha='center', va='center')

@@ -78,7 +78,6 @@ def draw(figure, scales, prediction):
 
 
 def _draw_channels(figure, cells, scale, channels, prediction):
-    """Draw the responses of channels, and below each of them its filter."""
     responses, filters = scale.response[channels], scale.filters[channels]
     limits = 0, prediction.frame.inside(responses).max().item()
     limit = filters.abs().max().item()
@@ -136,13 +135,9 @@ def describe_pixel(here, prediction):
     )
 
 
-def pixel_height(here):
-    """Return how many inches high the drawing about a pixel is."""
-    return 3.7
-
-
 def draw_pixel(figure, here, prediction, row, column):
     """Draw the mean response of each scale, and the map and filters of the largest."""
+    figure.set_figheight(3.7)
     above, below = figure.subfigures(2, 1, height_ratios=(2.2, 1.5))
     left, right = above.subplots(1, 2, width_ratios=(1, 1.3))
     sizes = [scale.size for scale in here.scales]

@@ -44,11 +44,11 @@ def show_label(axes, label, palette, title):
 
 
 def show_map(axes, values, title, frame=None, image=None, limits=None, cmap=SEQUENTIAL):
-    """Show a map of numbers, over a grey image if one is given.
+    """Show a map of numbers ``[h, w]``, over a grey image if one is given.
 
     Args:
         axes (matplotlib.axes.Axes): The axes to draw in.
-        values (Tensor | np.ndarray): ``[h, w]``.
+        values (Tensor | np.ndarray): The numbers.
         title (str): Title of the axes.
         frame (Frame | None): Where the map lies over the padded image; the padding is cut off. None
             shows the whole map, one pixel for each cell. Default: None.
@@ -84,30 +84,15 @@ def show_map(axes, values, title, frame=None, image=None, limits=None, cmap=SEQU
 
 
 def mark_pixel(axes, row, column):
-    """Mark a pixel by a white cross with a black edge.
-
-    Args:
-        axes (matplotlib.axes.Axes): The axes of the picture, whose data coordinates are pixels.
-        row (float): The pixel's row.
-        column (float): Its column.
-    """
+    """Mark a pixel by a white cross with a black edge, in axes whose coordinates are pixels."""
     for colour, width in (('black', 3.2), ('white', 1.4)):
         axes.plot(column, row, marker='+', color=colour, markersize=12, markeredgewidth=width)
 
 
 def show_kernels(axes, kernels, title, columns=4, limit=None):
-    """Show kernels side by side; zero is white.
+    """Show kernels ``[n, k, k]`` side by side; return the image, for :func:`add_colour_bar`.
 
-    Args:
-        axes (matplotlib.axes.Axes): The axes to draw in.
-        kernels (Tensor): ``[n, k, k]``.
-        title (str): Title of the axes.
-        columns (int): Number of kernels in a row. Default: 4.
-        limit (float | None): Value of the last colour; None for the largest magnitude.
-            Default: None.
-
-    Returns:
-        matplotlib.image.AxesImage: The image, for :func:`add_colour_bar`.
+    Zero is white; ``limit`` is the value of the last colour, by default the largest magnitude.
     """
     kernels = _array(kernels)
     count, side, _ = kernels.shape
@@ -124,16 +109,7 @@ def show_kernels(axes, kernels, title, columns=4, limit=None):
 
 
 def show_bars(axes, names, values, colours, title, unit):
-    """Show numbers as horizontal bars, from top to bottom.
-
-    Args:
-        axes (matplotlib.axes.Axes): The axes to draw in.
-        names (Sequence[str]): Name of each bar.
-        values (Sequence[float]): Length of each bar.
-        colours (Sequence): Matplotlib colour of each bar.
-        title (str): Title of the axes.
-        unit (str): Label of the axis of lengths.
-    """
+    """Show numbers as horizontal bars, from top to bottom, each with a name and a colour."""
     places = np.arange(len(names))
     axes.barh(places, values, color=colours, edgecolor='grey', linewidth=0.5)
     axes.set_yticks(places, names, parse_math=False)
@@ -156,14 +132,9 @@ CHANGES = {
 
 
 def show_changes(axes, before, after, label, title):
-    """Show where two predictions differ and, if there is a ground truth, which one is right.
+    """Show where two predictions ``[H, W]`` differ and how large a share, below the title.
 
-    Args:
-        axes (matplotlib.axes.Axes): The axes to draw in.
-        before (np.ndarray): Classes ``[H, W]``.
-        after (np.ndarray): Classes ``[H, W]``.
-        label (np.ndarray | None): Ground truth ``[H, W]``.
-        title (str): Title of the axes; the shares of changed pixels are added below it.
+    If there is a ground truth ``label``, it shows which of the two is right.
     """
     differ = before != after
     kinds = differ.astype(int)
@@ -184,12 +155,7 @@ def changes_legend(with_label):
 
 
 def add_colour_bar(shown, label=None):
-    """Add a colour bar to the right of a picture, as high as the picture.
-
-    Args:
-        shown (matplotlib.image.AxesImage): The result of :func:`show_map` or :func:`show_kernels`.
-        label (str | None): Label of the colour bar. Default: None.
-    """
+    """Add a colour bar to the right of a picture from :func:`show_map` or :func:`show_kernels`."""
     axes = shown.axes
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     # The width is a share of the longer side; the bar of a tall picture would be too thin.
@@ -207,25 +173,12 @@ def add_colour_bar(shown, label=None):
 
 
 def most_varied(maps, count):
-    """Return the channels with the largest standard deviation over the pixels, largest first.
-
-    Args:
-        maps (Tensor): ``[C, h, w]``.
-        count (int): How many channels.
-
-    Returns:
-        list[int]: Indices of channels.
-    """
+    """Return ``count`` channels of maps ``[C, h, w]`` that vary most over the pixels: list[int]."""
     return maps.flatten(1).std(dim=1).argsort(descending=True)[:count].tolist()
 
 
 def relative(maps, frame):
-    """Return maps ``[C, h, w]``, each divided by its own largest magnitude in the image.
-
-    Args:
-        maps (Tensor): ``[C, h, w]``.
-        frame (Frame): How they lie over the image; its padding does not count.
-    """
+    """Return maps ``[C, h, w]``, each divided by its own largest magnitude in the image."""
     return maps / frame.inside(maps).abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
 
 

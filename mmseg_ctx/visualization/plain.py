@@ -1,8 +1,7 @@
 """The context of a head without a sheet of its own: how sure it is, and the maps that it shows."""
 
-import torch
-
 from mmseg_ctx.visualization.panels import PixelTable, add_colour_bar, mark_pixel, show_map
+from mmseg_ctx.visualization.prediction import most_probable
 
 TITLE = 'Confidence, and what the head shows of itself'
 EXPLANATION = (
@@ -14,22 +13,14 @@ HEIGHT, COLUMNS = 4.6, 4
 
 def read_context(head, shown, prediction):
     """Return the confidence ``[H, W]`` and the mean of each map ``[h, w]``, by title."""
-    # Row by row, since the memory may not hold a second copy of an image's logits.
-    confidence = torch.stack([_confidence(row) for row in prediction.logits.unbind(1)])  # [H, W]
-    maps = dict(confidence=confidence.cpu())
+    _, confidence = most_probable(prediction.logits, count=1)  # [1, H, W]
+    maps = dict(confidence=confidence[0])
     for name, tensors in shown.items():
         for index, tensor in enumerate(tensors, start=1):
             if tensor.dim() == 4:
                 title = name if len(tensors) == 1 else f'{name} {index}'
                 maps[title] = tensor[0].float().mean(dim=0).cpu()
     return maps
-
-
-def _confidence(logits):
-    """Return the probability of the best class, of logits ``[N, W]`` or of one probability."""
-    if logits.size(0) == 1:
-        return torch.maximum(logits, 1 - logits)[0]
-    return logits.float().softmax(dim=0).amax(dim=0)
 
 
 def draw(figure, maps, prediction):
@@ -68,13 +59,9 @@ def describe_pixel(here, prediction):
     return PixelTable(sentence, ('map', 'value here'), values)
 
 
-def pixel_height(here):
-    """Return how many inches high the drawing about a pixel is."""
-    return 1.8 * -(-min(len(here), 2 * COLUMNS) // COLUMNS)
-
-
 def draw_pixel(figure, here, prediction, row, column):
     """Draw the maps, and mark the pixel."""
+    figure.set_figheight(1.8 * -(-min(len(here), 2 * COLUMNS) // COLUMNS))
     maps = {title: values for title, (values, _) in list(here.items())[: 2 * COLUMNS]}
     first, *others = _draw_maps(figure, maps, prediction)
     mark_pixel(first, row, column)

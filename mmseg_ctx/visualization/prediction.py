@@ -205,3 +205,19 @@ def _whole_images(segmentor):
         yield
     finally:
         segmentor.test_cfg = test_cfg
+
+
+def most_probable(logits, count=5):
+    """Return the most probable classes of each pixel, and their probabilities: ``[k, H, W]``.
+
+    Args:
+        logits (Tensor): ``[N, H, W]``; where N is 1, the probability of class 1.
+        count (int): How many classes, if there are as many. Default: 5.
+    """
+    best = []
+    # Row by row, since the memory may not hold a second copy of an image's logits.
+    for row in logits.unbind(1):  # [N, W]
+        values = torch.cat([1 - row, row]) if len(row) == 1 else row.float().softmax(dim=0)
+        best.append(values.topk(min(count, len(values)), dim=0))
+    values, classes = (torch.stack(each, dim=1).cpu().numpy() for each in zip(*best, strict=True))
+    return classes, values

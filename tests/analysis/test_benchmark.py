@@ -8,9 +8,15 @@ import torch
 from mmseg_ctx.analysis import benchmark
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, peak_memory, run_comparison
 from mmseg_ctx.analysis.models import COMPARED
-from mmseg_ctx.analysis.series.heads import ctnet_linear, heads
-from mmseg_ctx.analysis.series.resizing import labels, labels_slide, losses
-from mmseg_ctx.analysis.series.steps import OURS, STOCK
+from mmseg_ctx.analysis.series import (
+    OURS,
+    STOCK,
+    ctnet_linear,
+    heads,
+    labels,
+    labels_slide,
+    losses,
+)
 
 MIB = 2**20
 

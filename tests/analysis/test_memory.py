@@ -11,7 +11,7 @@ from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import build
 from tests.helpers import ROOT, data_samples
 
-FCN = ROOT / 'configs/fcn/fcn_r18-small_1xb8-1500_camvid-160x208.py'
+FCN = ROOT / 'configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
 CAC = ROOT / 'configs' / METHODS['cac'].studies['camvid']
 
 

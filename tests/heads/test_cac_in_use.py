@@ -136,6 +136,19 @@ class TestEvaluatedClassifier:
         with pytest.raises(ValueError, match=r"classifier must be one of .*got 'refined'"):
             EvaluatedClassifierHook('refined')
 
+    def test_label_of_a_resized_and_padded_image(self):
+        head = wrap(dict(FCN, num_convs=0)).eval()
+        f = torch.randn(1, 8, 8, 8)
+        label = torch.randint(0, 5, (1, 20, 24))
+        original = label.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+        meta = dict(img_shape=(20, 24), pad_shape=(32, 32))
+        padded = F.pad(label, (0, 8, 0, 12), value=255)
+        small = F.interpolate(padded[None].float(), (8, 8))[0].long()
+        expected = head.conv_seg.oracle_logits(f, small.masked_fill(small == 255, -1), 'image')
+        head.conv_seg.evaluate('oracle', [original])
+        actual = head.predict([f], [meta], ConfigDict(mode='whole'))
+        torch.testing.assert_close(actual, F.interpolate(expected, (32, 32), mode='bilinear'))
+
 
 class TestCost:
     """The sizes that the paper's models have on ADE20K; times are the benchmark's."""
@@ -193,20 +206,24 @@ class TestActivationCheckpointing:
 
 
 def test_threads_do_not_meet():
-    """Predictions of several threads, with a validation that asks for the oracle in another."""
+    """Predictions of several threads, of which some ask for the oracle or the prior."""
     head = wrap().eval()
     inputs = [torch.randn(1, 8, 6, 7) for _ in range(4)]
     metas = [dict(img_shape=(24, 28))]
 
     @torch.no_grad()
-    def predict(index):
-        return head.predict([inputs[index]], metas, ConfigDict(mode='whole'))
+    def predict(step):
+        index, classifier = step % 4, ('refined', 'oracle', 'prior')[step % 3]
+        head.conv_seg.evaluate(classifier, [torch.full((1, 24, 28), index)])
+        logits = head.predict([inputs[index]], metas, ConfigDict(mode='whole'))
+        head.conv_seg.evaluate('refined')
+        return logits
 
-    expected = [predict(index) for index in range(4)]
+    expected = [predict(step) for step in range(12)]
     with ThreadPoolExecutor(4) as executor:
-        found = list(executor.map(lambda step: predict(step % 4), range(200)))
+        found = list(executor.map(predict, range(240)))
     for step, logits in enumerate(found):
-        assert torch.equal(logits, expected[step % 4])
+        assert torch.equal(logits, expected[step % 12])
 
 
 def test_a_step_compiled_for_any_size():

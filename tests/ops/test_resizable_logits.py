@@ -22,6 +22,18 @@ def pair(request):
     return F.interpolate(ResizableLogits(small), **options), F.interpolate(small, **options)
 
 
+def _seen_first(logits, mode):
+    with mode:
+        largest = logits.max()
+    return logits.softmax(1).square() * logits * float(largest)
+
+
+def _weighted_by_a_teacher(logits):
+    with torch.no_grad():
+        certain = logits.softmax(1)
+    return logits * certain
+
+
 INDEX = torch.randint(5, (2, 1, *SIZE))
 # Tile by tile.
 KNOWN = {
@@ -56,6 +68,11 @@ OTHERS = {
     'nearest': lambda x: F.interpolate(x, scale_factor=2),
     'convolution': lambda x: F.conv2d(x, torch.ones(1, 5, 3, 3).double()),
     'iteration': lambda x: torch.stack([image.sum() for image in x]),
+    'first without gradients': lambda x: _seen_first(x, torch.no_grad()),
+    'first in inference': lambda x: _seen_first(x, torch.inference_mode()),
+    'constant probabilities': _weighted_by_a_teacher,
+    'probabilities of a type': lambda x: torch.softmax(x, 1, torch.float32).double(),
+    'remainder': lambda x: x % 2,
     'an array': lambda x: torch.from_numpy(np.asarray(x.detach())),
 }
 
@@ -73,9 +90,8 @@ def test_values_and_gradients(pair, name, monkeypatch):
         results.append(values)
     torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-9)
     assert len(lines) == (name in OTHERS)
-    if results[0][0].requires_grad:
-        leaf = pair[0].small if not pair[0].small.grad_fn else pair[0].small.grad_fn
-        leaf = leaf if isinstance(leaf, torch.Tensor) else leaf.next_functions[0][0].variable
+    if results[1][0].requires_grad:
+        leaf = pair[1].grad_fn.next_functions[0][0].variable
         gradients = [torch.autograd.grad(values[0].sin().sum(), leaf) for values in results]
         torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-8, atol=1e-8)
 
@@ -86,6 +102,12 @@ def test_changes_in_place_stay(pair):
         logits[:, 3, :9] = 100
         logits.mul_(2)
         assert (logits.argmax(1)[:, :9] == 3).all()
+        probabilities = logits.softmax(1)
+        same = logits
+        same -= 1e4
+        probabilities[:, 0] = 2
+        assert logits.max() < 0
+        assert (probabilities.gather(1, torch.zeros_like(INDEX)) == 2).all()
 
 
 def test_logits_that_are_not_resized_are_themselves():

@@ -50,6 +50,19 @@ def test_gradients_of_first_and_second_order(shape):
     assert torch.autograd.gradgradcheck(spatially_varying_weights, (x, kernels))
 
 
+@pytest.mark.parametrize('size', [2, 3])
+def test_gradients_on_a_device(size, device):
+    leaves = [torch.randn(2, 3, *side).to(device) for side in ((40, 33), (size, size))]
+    grad = torch.randn(2, 3, 40, 33).to(device)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        inputs = [each.to(dtype).requires_grad_() for each in leaves]
+        weights = spatially_varying_weights(*inputs)
+        gradients.append(torch.autograd.grad(weights, inputs, grad.to(dtype)))
+    for single, double in zip(*gradients, strict=True):
+        assert_relative(single, double, 1e-5)
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_large_features_under_autocast(dtype):
     # Taps of both signs nearly cancel, so a logit rounded to half precision would be off by far

@@ -1,6 +1,10 @@
-"""The Triton kernels without a GPU: compiled for GPUs, and run by Triton's interpreter."""
+"""The Triton kernels without a GPU: compiled for GPUs, and run by Triton's interpreter.
+
+``python -m tests.ops.test_triton`` records the registers of each kernel in ``tests/data``.
+"""
 
 import csv
+import itertools
 import os
 import re
 import subprocess
@@ -17,6 +21,7 @@ from tests.helpers import DATA, ROOT
 triton = pytest.importorskip('triton')
 
 RECORDED = DATA / 'kernels.tsv'
+OF_WEIGHTS = dict(SIZE=3, DILATIONS=(1, 2, 3), PIXELS=512)
 VARIANTS = {
     'losses': ('_losses_kernel', dict(TILE_ROWS=4, TILE_COLUMNS=32)),
     'gradient, 128 classes': ('_gradient_kernel', dict(CELLS=1, CLASSES=128)),
@@ -25,7 +30,10 @@ VARIANTS = {
     'labels': ('_labels_kernel', dict(ONE_PASS=True, ROW_TAPS=2, COLUMN_TAPS=2)),
     'labels, resized twice': ('_labels_kernel', dict(ONE_PASS=True, ROW_TAPS=4, COLUMN_TAPS=4)),
     'labels of passes': ('_labels_kernel', dict(ONE_PASS=False, ROW_TAPS=4, COLUMN_TAPS=4)),
+    'weights': ('_weights_kernel', OF_WEIGHTS),
+    'gradients of weights': ('_weights_gradient_kernel', OF_WEIGHTS),
 }
+CAPABILITIES, DTYPES = (80, 90, 120), ('fp32', 'bf16', 'fp16')
 OF_LABELS = dict(ONE_CLASS=False, TILE_ROWS=4, TILE_COLUMNS=32)
 
 
@@ -59,8 +67,10 @@ def signature(kernel, dtype, constants):
     pointers = dict.fromkeys(['row_index', 'column_index'], '*i64')
     pointers |= dict.fromkeys(['label', 'best'], '*i64' if 'ONE_PASS' in constants else '*i16')
     pointers |= dict.fromkeys(['losses', 'log_normaliser', 'grad'], '*fp32')
-    pointers |= dict.fromkeys(['row_weights', 'column_weights'], '*fp32')
-    pointers |= dict.fromkeys(['logits', 'gradient'], f'*{dtype}') | dict(threshold='fp32')
+    pointers |= dict.fromkeys(['row_weights', 'column_weights', 'kernels', 'slopes'], '*fp32')
+    pointers |= dict.fromkeys(['kernel_gradient'], '*fp32') | dict(threshold='fp32')
+    read = ['logits', 'gradient', 'x', 'weights', 'x_gradient']
+    pointers |= dict.fromkeys(read, f'*{dtype}')
     wide = ('stride', 'grad_')
     return {
         name: 'constexpr'
@@ -105,6 +115,15 @@ def recorded():
         return {(row['kernel'], int(row['sm']), row['type']): row for row in rows}
 
 
+def record():
+    """Write what this Triton's ptxas gives each kernel to ``RECORDED``."""
+    with RECORDED.open('w', newline='') as file:
+        rows = csv.writer(file, delimiter='\t', lineterminator='\n')
+        rows.writerow(['kernel', 'sm', 'type', 'registers', 'spilled bytes'])
+        for variant, capability, dtype in itertools.product(VARIANTS, CAPABILITIES, DTYPES):
+            rows.writerow([variant, capability, dtype, *usage(variant, capability, dtype)])
+
+
 def check_usage(capability, dtypes):
     table = recorded()
     for variant in VARIANTS:
@@ -120,9 +139,9 @@ def test_kernels_compile_for_a_gpu_without_spilling():
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize('capability', [80, 90, 120])
+@pytest.mark.parametrize('capability', CAPABILITIES)
 def test_kernels_compile_for_gpus_without_spilling(capability):
-    check_usage(capability, ['fp32', 'bf16', 'fp16'])
+    check_usage(capability, DTYPES)
 
 
 def test_the_package_does_not_import_triton():
@@ -194,3 +213,7 @@ class TestChoice:
             mixed = OnCuda(), OnCuda(torch.float16)
             assert kernel_choice.triton_kernels_for(*mixed) is None
         assert kernel_choice.triton_kernels_for(torch.rand(1)) is None
+
+
+if __name__ == '__main__':
+    record()

@@ -23,10 +23,12 @@ from mmseg_ctx.ops import (
     kernel_choice,
     pixel_losses,
     resized_logits,
+    spatially_varying_weights,
     triton_kernels,
 )
 
 MODULE = sys.modules[pixel_losses.__module__]  # the package has a function of its name
+WEIGHTS = sys.modules[spatially_varying_weights.__module__]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SIDE = st.integers(1, 6)
 drawn = settings(
@@ -192,6 +194,91 @@ def test_more_logits_a_pixel_than_a_thread_holds_are_left_to_pytorch():
     assert triton_kernels.label_map([torch.randn(2, 4, 4)], [chain], [chain]) is None
 
 
+@pytest.fixture
+def _kernels_for_weights():
+    def kernels_for(x, compare):
+        return triton_kernels
+
+    with mock.patch.object(WEIGHTS, 'triton_kernels_for', kernels_for):
+        yield
+
+
+@pytest.mark.usefixtures('_kernels_for_weights')
+@drawn
+@given(
+    size=st.tuples(st.integers(1, 2), st.just(1), SIDE, SIDE),
+    kernel_size=st.integers(1, 4),
+    dilations=st.sampled_from([(1, 2, 3), (1,), (4, 1)]),
+    dtype=st.sampled_from(DTYPES),
+    layout=st.sampled_from(['contiguous', 'channels_last', 'part']),
+    pixels=st.sampled_from([16, 512]),
+    seed=st.integers(0, 99),
+)
+def test_spatial_weights(size, kernel_size, dilations, dtype, layout, pixels, seed):
+    torch.manual_seed(seed)
+    x = strided(torch.randn(size).to(dtype), layout)
+    kernels, grad = torch.randn(*size[:2], kernel_size, kernel_size), torch.randn(size).to(dtype)
+    exact, exact_kernels = (each.double().requires_grad_() for each in (x, kernels))
+    expected = spatially_varying_weights_of_pytorch(exact, exact_kernels, dilations)
+    x, kernels = x.requires_grad_(), kernels.requires_grad_()
+    with mock.patch.object(triton_kernels, 'MAP_PIXELS', pixels):
+        weights = spatially_varying_weights(x, kernels, dilations)
+        gradients = torch.autograd.grad(weights, (x, kernels), grad)
+    exact_gradients = torch.autograd.grad(expected, (exact, exact_kernels), grad.double())
+    tolerance = max(torch.finfo(dtype).eps, 1e-5)
+    close = dict(rtol=tolerance, atol=tolerance, check_dtype=False)
+    assert (weights.dtype, gradients[0].dtype, gradients[1].dtype) == (dtype, dtype, torch.float32)
+    torch.testing.assert_close(weights, expected, **close)
+    torch.testing.assert_close(gradients, exact_gradients, **close)
+
+
+def spatially_varying_weights_of_pytorch(*arguments):
+    with mock.patch.object(WEIGHTS, 'triton_kernels_for', return_value=None):
+        return spatially_varying_weights(*arguments)
+
+
+@pytest.mark.usefixtures('_kernels_for_weights')
+def test_spatial_weights_can_be_differentiated_in_every_way():
+    inputs = torch.randn(1, 2, 4, 3), torch.randn(1, 2, 3, 3)
+    tangents = tuple(map(torch.randn_like, inputs))
+
+    def second(function):
+        leaves = [each.clone().requires_grad_() for each in inputs]
+        first = torch.autograd.grad(function(*leaves).sin().sum(), leaves, create_graph=True)
+        return torch.autograd.grad(sum(each.square().sum() for each in first), leaves)
+
+    def forward(function):
+        with torch.autograd.forward_ad.dual_level():
+            duals = map(torch.autograd.forward_ad.make_dual, inputs, tangents)
+            return torch.autograd.forward_ad.unpack_dual(function(*duals)).tangent
+
+    def transformed(function):
+        pair = [torch.stack([each, -each]) for each in inputs]
+        return torch.func.vmap(torch.func.grad(lambda *each: function(*each).sum()))(*pair)
+
+    for way in (second, forward, transformed):
+        expected = way(spatially_varying_weights_of_pytorch)
+        torch.testing.assert_close(way(spatially_varying_weights), expected)
+
+
+@pytest.mark.usefixtures('_kernels_for_weights')
+def test_spatial_weights_pass_over_the_features_once():
+    x = torch.randn(1, 2, 16, 16, requires_grad=True)
+    kernels, grad = torch.randn(1, 2, 3, 3, requires_grad=True), torch.ones(x.shape)
+    with Launches() as launches:
+        weights = spatially_varying_weights(x, kernels)
+    assert launches.triton == launches.count == 1, launches.torch
+    with Launches() as launches, Traffic() as traffic:
+        torch.autograd.grad(weights, (x, kernels), grad)
+    assert launches.triton == launches.count == 1, launches.torch
+    # Once: the features, the gradient from above, that of the features; and three of convolutions.
+    floor = (3 + 3) * x.nbytes + 2 * kernels.nbytes
+    assert floor <= traffic.bytes <= floor + 32 * 8
+    with pytest.raises(ValueError, match=r'kernels must be \[B, C, k, k\]'):
+        spatially_varying_weights(x, kernels[:, :1])
+    WEIGHTS._compare(triton_kernels, torch.device('cpu'), torch.float32)
+
+
 class Launches(TorchDispatchMode):
     """Counts kernels: of Triton, and one for each operation that is no view and makes values."""
 
@@ -218,7 +305,8 @@ class Launches(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        if not func.is_view and 'empty' not in str(func) and 'detach' not in str(func):
+        no_launch = 'empty', 'detach', 'promote_types'
+        if not func.is_view and not any(each in str(func) for each in no_launch):
             self.torch.append(str(func))
         return out
 

@@ -245,8 +245,8 @@ def test_of_the_evaluated_classifier(classifier):
     labels = []
     for model in models:
         layer = model.decode_head.conv_seg
-        layer.evaluated = classifier
-        layer.evaluated_label = [torch.arange(4).repeat_interleave(35).expand(1, 110, 140)]
+        label = torch.arange(4).repeat_interleave(35).expand(1, 110, 140)
+        layer.evaluate(classifier, [label])
         result = model.test_step(data([photograph(88, 112)], [(110, 140)]))[0]
         labels.append(result.pred_sem_seg.data)
     assert len(labels[0].unique()) > 1
@@ -256,7 +256,7 @@ def test_of_the_evaluated_classifier(classifier):
 
 def test_oracle_classifier_by_windows_is_refused():
     _, ours = pair(HEADS_AND_CASCADES['CAC'], **MODES['slide'])
-    ours.decode_head.conv_seg.evaluated = 'oracle'
-    ours.decode_head.conv_seg.evaluated_label = [torch.zeros(1, 96, 128, dtype=torch.long)]
+    label = torch.zeros(1, 96, 128, dtype=torch.long)
+    ours.decode_head.conv_seg.evaluate('oracle', [label])
     with pytest.raises(ValueError, match=r"test_cfg mode 'whole'.*got 'slide'"):
         ours.test_step(data([photograph(96, 128)], [(96, 128)]))

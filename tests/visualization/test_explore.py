@@ -93,8 +93,6 @@ def test_every_source_of_images(explorer, picture):
     path, image = picture
     assert explorer.test_count == 3
     check(explorer.test_image(2), *render_scene(1, 2, 40, 64))
-    assert explorer.draws_scenes
-    check(explorer.scene(77), *render_scene(77, 0, 40, 64))
     inspection = explorer.file(path)
     check(inspection, image)
     assert inspection.name == 'my street.png'
@@ -166,7 +164,6 @@ def test_test_data_that_is_not_here(wrapped, make_explorer, picture):
     explorer = Explorer(segmentor)
     assert explorer.test_count == 0
     assert 'the test data of the config cannot be read' in explorer.test_problem
-    assert not explorer.draws_scenes
     # The image is resized for the model, and the prediction is of the image's own size.
     prediction = explorer.file(picture[0]).prediction
     assert prediction.image.shape == (32, 58, 3)
@@ -236,7 +233,6 @@ def test_the_page_shows_what_the_model_says(page, client, explorer, picture):
     path, _ = picture
     sources = {
         'test_image': (1, explorer.test_image(1)),
-        'scene': (5, explorer.scene(5)),
         'file': (handle_file(path), explorer.file(path)),
     }
     for name, (value, inspection) in sources.items():

@@ -40,7 +40,7 @@ def test_each_method_draws_and_describes_a_pixel(head):
             assert sentence.endswith('.')
             assert rows
             assert {len(each) for each in rows} == {len(columns)}
-            figure = Figure(figsize=(5.6, module.pixel_height(here)), layout='constrained')
+            figure = Figure(layout='constrained')
             module.draw_pixel(figure, here, prediction, row, column)
             assert figure.axes or any(part.axes for part in parts(figure))
 

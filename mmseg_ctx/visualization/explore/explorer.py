@@ -5,19 +5,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
 from PIL import Image, ImageOps
 
-from mmseg_ctx.utils.datasets import type_name
 from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.images import read_image
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.visualization.context import find_methods, read_context
 from mmseg_ctx.visualization.files import build_transform, test_dataset
 from mmseg_ctx.visualization.labels import class_name
-from mmseg_ctx.visualization.prediction import Prediction, predict
+from mmseg_ctx.visualization.prediction import Prediction, most_probable, predict
 
 MAX_SIDE = 1024
 """A user's image with a longer side is made smaller: the logits of all its pixels take memory."""
@@ -93,7 +91,6 @@ class Explorer:
         test_problem (str | None): Why the test data cannot be read.
         methods (list[module]): The files of the context methods in the decode head; may be empty.
         head_name (str): Name of the decode head's class.
-        draws_scenes (bool): Whether the test data are context scenes; then new ones can be drawn.
 
     Raises:
         ValueError: The config has no test pipeline.
@@ -101,11 +98,9 @@ class Explorer:
 
     def __init__(self, segmentor):
         self._segmentor = segmentor
-        self._config = test_dataset(segmentor.cfg)
-        self._transform = build_transform(self._config.pipeline, array=True)
+        self._transform = build_transform(test_dataset(segmentor.cfg).pipeline, array=True)
         head = last_head(segmentor)
         self.methods, self.head_name = find_methods(head), type(head).__name__
-        self.draws_scenes = type_name(self._config) == 'ContextScenesDataset'
         self._dataset, self.test_problem = (), None
         try:
             with value_errors('the test data of the config cannot be read'):
@@ -119,12 +114,6 @@ class Explorer:
         with value_errors(f'image {index} of the test data cannot be read'):
             item = self._dataset[index]
         return self._inspect(item, f'test image {index}')
-
-    def scene(self, seed):
-        """Return the :class:`Inspection` of a new context scene, drawn from a seed."""
-        with value_errors(f'the scene of seed {seed} cannot be drawn'):
-            item = DATASETS.build({**self._config, 'num_images': 1, 'seed': seed})[0]
-        return self._inspect(item, f'scene of seed {seed}')
 
     def file(self, path):
         """Return the :class:`Inspection` of an image file."""
@@ -168,22 +157,6 @@ def find_images(folder):
     if not paths:
         raise ValueError(f'{folder} has no image: no file ends in {", ".join(SUFFIXES)}')
     return paths
-
-
-def most_probable(logits, count=5):
-    """Return the most probable classes of each pixel, and their probabilities: ``[k, H, W]``.
-
-    Args:
-        logits (Tensor): ``[N, H, W]``; where N is 1, the probability of class 1.
-        count (int): How many classes, if there are as many. Default: 5.
-    """
-    best = []
-    # Row by row, since the memory may not hold a second copy of an image's logits.
-    for row in logits.unbind(1):  # [N, W]
-        values = torch.cat([1 - row, row]) if len(row) == 1 else row.float().softmax(dim=0)
-        best.append(values.topk(min(count, len(values)), dim=0))
-    values, classes = (torch.stack(each, dim=1).cpu().numpy() for each in zip(*best, strict=True))
-    return classes, values
 
 
 def predict_quarters(segmentor, item, size):

@@ -89,11 +89,6 @@ class Page:
                     index = gr.Slider(0, last, 0, step=1, label='Image of the test data')
                     button = gr.Button('Show this image')
                 yield explorer.test_image, index, [index.release, button.click, self.blocks.load]
-            if explorer.draws_scenes:
-                with gr.Tab('Scene'):
-                    seed = gr.Slider(2, 9999, 2, step=1, label='Seed of a new context scene')
-                    button = gr.Button('Show this scene')
-                yield explorer.scene, seed, [seed.release, button.click]
             if images:
                 with gr.Tab('Folder'):
                     paths = [str(path) for path in images]
@@ -136,7 +131,6 @@ class Page:
             gr.HTML(f'There is no context to show of {escape(self.explorer.head_name)}.')
 
     def _connect(self, sources):
-        """Connect events of components to the functions that answer them."""
         view = [self.cover, self.opacity]
         pixel = [self.picture, self.column, self.row, self.place, self.probable, *self.panels]
         for inspect, source, events in sources:
@@ -198,15 +192,13 @@ class Page:
         return self._answer(inspection, row, column, cover, opacity)
 
     def _answer(self, inspection, row, column, cover, opacity):
-        """Return picture, place, text, bars, and the panel of each method."""
         prediction = inspection.prediction
         picture = draw_picture(prediction, row, column, cover, opacity)
         text = f'<h3>{escape(inspection.describe(row, column))}</h3>'
         answer = [picture, column, row, text, inspection.probable_at(row, column)]
         for method, context in inspection.methods:
             here = method.read_pixel(context, prediction, row, column)
-            size = PIXEL_WIDTH, method.pixel_height(here)
-            figure = Figure(size, dpi=150, layout='constrained')
+            figure = Figure((PIXEL_WIDTH, 1), dpi=150, layout='constrained')
             method.draw_pixel(figure, here, prediction, row, column)
             sentence, columns, rows = method.describe_pixel(here, prediction)
             table = pd.DataFrame(rows, columns=columns, dtype=object)

@@ -150,7 +150,11 @@ def _workers_end_at_once(monkeypatch):
     monkeypatch.setattr('gc.collect', lambda: None)  # a data set calls it
 
 
-@pytest.mark.parametrize(('loop', 'loader', 'workers'), SETUPS)
+@pytest.mark.parametrize(
+    ('loop', 'loader', 'workers'),
+    # Worker processes take most of the time.
+    [pytest.param(*each, marks=[pytest.mark.slow] if each[2] else []) for each in SETUPS],
+)
 def test_resumed_losses_are_those_of_an_unbroken_run(loop, loader, workers, tmp_path):
     """The checkpoint, of iteration 5, is within an epoch. The unbroken run has no workers."""
     loader = LOADERS[loader]

@@ -10,6 +10,7 @@ from tools.study import main
 FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
 
 
+@pytest.mark.slow
 def test_study(tmp_path, capsys):
     fine, broken, out = tmp_path / 'fine.py', tmp_path / 'broken.py', tmp_path / 'study'
     base = f"_base_ = __import__('mmseg_ctx').config_path({FCN!r})\n"

@@ -9,6 +9,7 @@ image. So the labels are computed tile by tile from the small logits.
 
 from contextlib import contextmanager
 from itertools import pairwise, product
+from threading import get_ident
 from typing import Literal
 
 import torch
@@ -296,19 +297,23 @@ class _ResizableOutput:
     """A forward hook that makes the output of a layer ``ResizableLogits`` while it is active."""
 
     def __init__(self):
-        self._calls = []  # an entry for each call that is under way, in whatever thread
+        # The thread of each call that is under way; 0, for any, where a compiler traces the call.
+        self._calls = []
 
     @property
     def is_active(self):
-        return bool(self._calls) and not torch.jit.is_tracing() and not _is_exporting()
+        if not self._calls or torch.jit.is_tracing() or _is_exporting():
+            return False
+        return torch.compiler.is_compiling() or 0 in self._calls or get_ident() in self._calls
 
     @contextmanager
     def active(self):
-        self._calls.append(None)
+        call = 0 if torch.compiler.is_compiling() else get_ident()
+        self._calls.append(call)
         try:
             yield
         finally:
-            self._calls.pop()
+            self._calls.remove(call)
 
     def __call__(self, module, inputs, output):
         return ResizableLogits(output) if self.is_active else None

@@ -167,6 +167,26 @@ def test_a_thread_that_infers_while_another_predicts_gets_tensors():
     assert type(found[0]) is torch.Tensor
 
 
+def test_a_teacher_inside_a_backbone_predicts_on_its_own():
+    stock, ours = pair()
+    _, teacher = pair()
+    expected, extract = labels(stock), ours.extract_feat
+
+    def extract_feat(images):
+        assert teacher.predict(images)[0].pred_sem_seg.shape == images.shape[2:]
+        return extract(images)
+
+    ours.extract_feat = extract_feat
+    for _ in range(2):
+        assert (labels(ours) == expected).float().mean() >= 0.9999
+        assert (
+            ours.inference(
+                batch()['inputs'][0][None], [dict(img_shape=(96, 128), ori_shape=(96, 128))]
+            ).shape[1]
+            == 14
+        )
+
+
 class TestPrograms:
     """MMSegmentation's functions, with a config and a checkpoint."""
 

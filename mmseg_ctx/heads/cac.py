@@ -539,9 +539,7 @@ class ContextAwareClassifierHead(nn.Module):
         criteria = loss_modules(self.head)
         if isinstance(self.head, (DDRHead, STDCHead)):
             criteria = criteria[:1]  # the others belong to the head's auxiliary map
-        losses = losses_of_logits(self.head, logits, label, criteria)
-        losses.pop('acc_seg')
-        return losses
+        return losses_of_logits(self.head, logits, label, criteria, with_accuracy=False)
 
     def predict(self, inputs, *args, **kwargs):
         """Return logits at the size of the images, as the head's ``predict`` does.

@@ -86,7 +86,7 @@ def label_of(head, samples):
     return compact_label(label, head.num_classes, head.ignore_index)
 
 
-def losses_of_logits(head, logits, label, criteria):
+def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
     """Return what ``BaseDecodeHead.loss_by_feat`` returns for logits, with these losses.
 
     Args:
@@ -94,13 +94,14 @@ def losses_of_logits(head, logits, label, criteria):
         logits (Tensor): ``[B, N, h, w]``.
         label (Tensor): See :func:`label_of`.
         criteria (list[nn.Module]): Losses of ``loss_decode``.
+        with_accuracy (bool): Whether to return ``acc_seg``, too. Default: True.
 
     Returns:
         dict[str, Tensor]: The losses by name, and ``acc_seg``.
     """
     if not _is_softmax_alone(head, criteria):
-        return _losses_of_criteria(head, logits, label, criteria)
-    pixels, best = pixel_losses(logits, label, head.align_corners, -1)
+        return _losses_of_criteria(head, logits, label, criteria, with_accuracy)
+    pixels, best = pixel_losses(logits, label, head.align_corners, -1, with_best=with_accuracy)
     weights = [_class_weight(each, pixels) for each in criteria]
     chosen = None
     if head.sampler is not None:
@@ -110,11 +111,12 @@ def losses_of_logits(head, logits, label, criteria):
         options = weight, criterion.avg_non_ignore, chosen, criterion.reduction
         loss = criterion.loss_weight * reduced_loss(pixels, label, *options)
         losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
-    losses['acc_seg'] = accuracy(best, label)
+    if with_accuracy:
+        losses['acc_seg'] = accuracy(best, label)
     return losses
 
 
-def _losses_of_criteria(head, logits, label, criteria):
+def _losses_of_criteria(head, logits, label, criteria, with_accuracy):
     """Return the losses of any other criteria, which get resizable logits."""
     ignored = -1 if head.ignore_index is None else head.ignore_index  # there is no -1 without it
     label = label.long().masked_fill(label < 0, ignored)
@@ -126,7 +128,8 @@ def _losses_of_criteria(head, logits, label, criteria):
     for criterion in criteria:
         loss = criterion(resized, label, weight=weight, ignore_index=head.ignore_index)
         losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
-    losses['acc_seg'] = mmseg_accuracy(resized, label, ignore_index=head.ignore_index)
+    if with_accuracy:
+        losses['acc_seg'] = mmseg_accuracy(resized, label, ignore_index=head.ignore_index)
     return losses
 
 

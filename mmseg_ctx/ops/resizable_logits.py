@@ -229,7 +229,8 @@ class ResizableLogits(_TensorLike):
             options = (weight, size_average, ignore_index, reduce, reduction, label_smoothing)
             return F.cross_entropy(self.full('cross_entropy'), target, *options)
         check_labels(target, self.shape[1], ignore_index)
-        losses, _ = pixel_losses(self.small, target, self.align_corners, ignore_index)
+        options = self.align_corners, ignore_index, False
+        losses, _ = pixel_losses(self.small, target, *options)
         label = mask_ignored(target, ignore_index)
         weights = (label >= 0).to(losses.dtype)
         if weight is not None:
@@ -414,5 +415,5 @@ class _ResizableProbabilities(_TensorLike):
             return self.full('gather').gather(dim, index, **options)
         check_labels(index, self.shape[1], None)
         logits = self.logits
-        losses, _ = pixel_losses(logits.small, index[:, 0], logits.align_corners, None)
+        losses, _ = pixel_losses(logits.small, index[:, 0], logits.align_corners, None, False)
         return losses.neg().exp()[:, None]

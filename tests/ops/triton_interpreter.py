@@ -340,7 +340,7 @@ def test_few_launches_in_a_training_step(classes):
     grad = torch.ones(()).expand(label.shape)
     compact = MODULE.compact_label(label, classes, 255)
     with Launches() as launches:
-        MODULE._PixelLosses.apply(logits, compact, False)[0].backward(grad)
+        MODULE._PixelLosses.apply(logits, compact, False, True)[0].backward(grad)
     assert launches.triton == launches.count == (2 if classes == 19 else 3), launches.torch
     logits.grad = None
     with Launches() as launches:  # with the check of the labels and the mean

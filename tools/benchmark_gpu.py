@@ -34,6 +34,7 @@ Measure losses, labels and whole training steps on a GPU beside MMSegmentation's
 compiled by torch.compile. The cases of a row take turns; the table has medians. What is not
 measured within --minutes is named below it.
 """
+NAMES = {STOCK: 'stock', COMPILED: 'compiled', OURS: 'ours'}
 GOALS = {'loss': (0.3, 0.1), 'labels': (0.5, None), 'step': (1.0, None)}  # of stock's time, memory
 
 
@@ -63,14 +64,14 @@ def measured(arguments):
             continue
         torch.compiler.reset()  # so that each row is compiled for its own sizes
         table = run_comparison(comparison, Setting(arguments.device, dtype), arguments.repeats)
-        results = {row['case']: row for row in table.rows}
+        results = {NAMES[row['case']]: row for row in table.rows}
         row = dict(name=comparison.title, dtype=dtype, kind=kind, **results)
         rows.append({**row, 'goal': goal(row)})
         facts = table.facts[-2:]
     columns = [Column('name', 'what'), Column('dtype', 'type')]
-    columns += [Column(name, f'{name} [ms]', milliseconds) for name in (STOCK, COMPILED, OURS)]
-    columns.append(Column(OURS, 'ratio of time', ratio))
-    columns += [Column(name, f'{name} [MiB]', memory) for name in (STOCK, COMPILED, OURS)]
+    columns += [Column(name, f'{name} [ms]', milliseconds) for name in NAMES.values()]
+    columns.append(Column('ours', 'ours / stock', ratio))
+    columns += [Column(name, f'{name} [MiB]', memory) for name in NAMES.values()]
     columns.append(Column('goal', 'goal'))
     if left:
         facts = (*facts, f'No time was left for: {", ".join(left)}.')
@@ -91,7 +92,7 @@ def memory(row):
 
 def goal(row):
     """Return in words whether a row reaches its goal; nothing without goal or figures."""
-    stock, ours = row[STOCK], row[OURS]
+    stock, ours = row['stock'], row['ours']
     if row['kind'] not in GOALS or stock['error'] or ours['error']:
         return ''
     most_time, most_memory = GOALS[row['kind']]

@@ -121,7 +121,7 @@ def test_it_opens_on_a_pixel_that_needs_the_whole_image():
     assert inspection_of(predicted, alone, probabilities).telling_pixel() == (6, 2)
 
 
-@pytest.mark.parametrize('size', [(1, 1), (3, 200), (301, 5)])
+@pytest.mark.parametrize('size', [(1, 1), (301, 5)])
 def test_an_image_of_any_size(size, explorer, tmp_path):
     image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / 'odd.png')

@@ -530,7 +530,7 @@ class ContextAwareClassifierHead(nn.Module):
             layer,
             steps[0],
             label,
-            ignore_index=-1,
+            ignore_index=head.ignore_index,
             losses_of=lambda logits: self._losses_of_logits(logits, label),
         )
 

@@ -85,7 +85,12 @@ class Losses(Hook):
             raise KeyboardInterrupt
 
 
-STEPS = [dict(type='RenderContextScene'), dict(type='DrawNumbers'), dict(type='PackSegInputs')]
+STEPS = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='DrawNumbers'),
+    dict(type='PackSegInputs'),
+]
 SCENES = dict(type='ContextScenesDataset', num_images=7, image_size=32, pipeline=STEPS)
 MOSAIC = dict(
     type='MultiImageMixDataset',

@@ -46,7 +46,7 @@ class MemoryEfficientSegmentor:
     same as in ``EncoderDecoder``, and returns ``seg_logits``, too. Default: False.
 
     Raises:
-        ArgumentTypeError: An entry of ``test_cfg`` has the wrong type.
+        ArgumentError: An entry of ``test_cfg`` is not accepted.
         ValueError: ``test_cfg.mode`` is neither ``'whole'`` nor ``'slide'``, or ``crop_size`` or
             ``stride`` are not two positive integers.
 

@@ -27,7 +27,7 @@ def test_a_tiny_run_on_the_cpu_has_every_row(tmp_path, monkeypatch):
 
 def test_rows_without_time_are_named(capsys):
     main(['--device', 'cpu', '--tiny', '--minutes', '0'])
-    assert 'No time was left for: training step, UPerNet-R50 (float32)' in capsys.readouterr().out
+    assert 'No time was left for: Training step: UPerNet-R50 (float32)' in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')

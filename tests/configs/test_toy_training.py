@@ -6,19 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine import Config
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_ctx.checkpoints.loading import load_checkpoint
-from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
+from mmseg_ctx.datasets.toy import LAYOUTS
 from tests.configs.training import (
     layout_of,
-    load_lightly,
-    mim,
     prepare,
     runner,
-    schedule,
-    shrink,
     use_small_images,
     with_scales_and_flip,
 )
@@ -112,19 +107,3 @@ def test_every_config_trains_validates_and_tests(path, folder):
             assert 0 <= metrics['mIoU'] <= 100
         else:
             assert list(Path(settings.test_evaluator.output_dir).iterdir())
-
-
-@pytest.mark.zoo
-def test_mim_trains_and_tests(folder):
-    """The same with the commands that a user types."""
-    path = ROOT / 'configs' / EXAMPLES['pascal_voc12_aug']
-    config = Config.fromfile(path)
-    make_toy_dataset('pascal_voc12_aug', config.dataset.data_root, num_images=1)
-    options = {**shrink(config), **schedule(2), **load_lightly()}
-    run = ['mmseg', path, '--gpus', '0', '--work-dir', 'work_dir']
-    mim('train', *run, **options)
-    assert (folder / 'work_dir/iter_2.pth').exists()
-    for several in ([], ['--tta']):
-        assert 'mIoU' in mim(
-            'test', *run, '--checkpoint', 'work_dir/iter_2.pth', *several, **options
-        )

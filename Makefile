@@ -35,8 +35,9 @@ help:
 PINNED_BUILDS := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PINNED_BUILDS) $(BIN)/python -m pip install -c constraints.txt -e '.[onedl,test,dev]'
+	@echo 'Install into $(VENV), which takes minutes, most of them for downloads'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PINNED_BUILDS) $(BIN)/python -m pip install -q -c constraints.txt -e '.[onedl,test,dev]'
 	touch $@
 
 # A step says what it does and shows its lines of progress. Its whole log is in a file, whose end is
@@ -54,22 +55,23 @@ demo: export OMP_WAIT_POLICY := passive
 demo: SHELL := bash
 demo: .SHELLFLAGS := -o pipefail -c
 demo: $(VENV)/installed
-	$(call step,1/5 Train an FCN,fcn-train,mim train mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn)
-	$(call step,2/5 Train DMNet,dmnet-train,mim train mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet)
-	$(call step,3/5 Test the FCN,fcn-test,mim test mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn \
+	$(call step,1/5 Train an FCN on drawn scenes,fcn-train,mim train mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn)
+	$(call step,2/5 Train DMNet on the same scenes,dmnet-train,mim train mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet)
+	$(call step,3/5 Test the FCN on 200 other scenes,fcn-test,mim test mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn \
 		--checkpoint $(DEMO)/fcn/iter_600.pth --out $(DEMO)/fcn/predictions)
-	$(call step,4/5 Test DMNet,dmnet-test,mim test mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet \
+	$(call step,4/5 Test DMNet on these,dmnet-test,mim test mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet \
 		--checkpoint $(DEMO)/dmnet/iter_600.pth --out $(DEMO)/dmnet/predictions)
 	@echo; echo '5/5 Compare the predictions: mIoU in percent of all classes and of groups of classes'
 	@python tools/compare_predictions.py $(DMNET) --out $(DEMO)/scenes.png --force \
 		--predictions FCN=$(DEMO)/fcn/predictions DMNet=$(DEMO)/dmnet/predictions
 	@echo
-	@echo 'The context classes are ground that only a distant cue tells apart: DMNet finds it, an FCN does not.'
+	@echo 'The context classes are kinds of ground that only a distant cue tells apart.'
+	@echo
 	@echo 'Next:'
-	@echo '  see $(DEMO)/scenes.png                                     scenes, truth and both predictions'
-	@echo '  make explore                                               click a pixel: what did DMNet see there?'
-	@echo '  .venv/bin/python tools/new_config.py DATA --out my_cac.py  write a config for your own images'
-	@echo '  docs/get_started.md                                        add the methods to your project'
+	@echo '  $(DEMO)/scenes.png   see scenes, truth and both predictions'
+	@echo '  make explore                click a pixel: what did DMNet use there?'
+	@echo '  docs/your_own_data.md       train on your own images: one command writes the config'
+	@echo '  docs/get_started.md         add the methods to your own project'
 
 $(DEMO)/dmnet/iter_600.pth:
 	$(MAKE) demo

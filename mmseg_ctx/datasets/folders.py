@@ -82,17 +82,29 @@ def _first_folders(data, patterns, names):
     """Return the folders of the first pattern that gives the training images, or all, as a dict."""
     for pattern in patterns:
         if '{split}' not in pattern:
-            if (data / pattern).is_dir():
-                return dict(all=data / pattern)
+            if folder := _folder(data, pattern):
+                return dict(all=folder)
             continue
         found = {}
         for split, possible in names.items():
             for name in possible:
-                if (folder := data / pattern.replace('{split}', name)).is_dir():
+                if folder := _folder(data, pattern.replace('{split}', name)):
                     found.setdefault(split, folder)
         if 'train' in found:
             return found
     return {}
+
+
+def _folder(data, path):
+    """Return the folder of a path below ``data``, also if its names have capitals, or None."""
+    for part in Path(path).parts:
+        if not data.is_dir():
+            return None
+        if not (data / part).is_dir():
+            names = sorted(each.name for each in data.iterdir())
+            part = next((name for name in names if name.lower() == part.lower()), part)
+        data /= part
+    return data if data.is_dir() else None
 
 
 def _content(data, pattern):

@@ -7,7 +7,7 @@ import pytest
 
 from mmseg_ctx.utils.methods import METHODS
 from tests.configs.zoo import PATHS, load
-from tests.helpers import ROOT
+from tests.helpers import ROOT, setup_arguments
 
 # The FCN is no method of ours, and the scenes are no benchmark.
 INDEXED = [
@@ -19,7 +19,8 @@ INDEXED = [
 
 @pytest.fixture(scope='module')
 def index():
-    index = modelindex.load(str(ROOT / 'model-index.yml'))
+    setup_arguments()  # writes the index, as an installation does
+    index = modelindex.load(str(ROOT / 'mmseg_ctx/.mim/model-index.yml'))
     index.build_models_with_collections()
     return index
 

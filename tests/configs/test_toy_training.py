@@ -70,21 +70,6 @@ def test_trains_on_each_data_set(layout, folder):
     assert 'mIoU' in runner(several, load_from='work_dir/iter_3.pth').test()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('model', ['fcn_m-v2-d8_4xb4', 'ocrnet_hr18_4xb4', 'upernet_swin-t_8xb2'])
-def test_cac_on_each_kind_of_backbone(model, folder):
-    """Those but ResNets, which the data sets' tests have."""
-    path = ROOT / f'configs/cac/cac-{model}-160k_ade20k-512x512.py'
-    config = prepare(path, 'ade20k', iterations=1)
-    use_small_images(config)
-    training = runner(config, **{'train_cfg.val_begin': 2})
-    training.train()
-    [loss] = training.message_hub.get_scalar('train/loss').data[0]
-    assert math.isfinite(loss)
-    several = with_scales_and_flip(config)
-    assert 'mIoU' in runner(several, load_from='work_dir/iter_1.pth').test()
-
-
 @pytest.mark.zoo
 @pytest.mark.parametrize('path', FILES)
 def test_every_config_trains_validates_and_tests(path, folder):

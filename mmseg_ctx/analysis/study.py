@@ -230,6 +230,7 @@ def execute(folders, jobs=1, device='cpu'):
     """
     environment = dict(os.environ)
     environment['OMP_NUM_THREADS'] = str(max(len(os.sched_getaffinity(0)) // jobs, 1))
+    environment.setdefault('OMP_WAIT_POLICY', 'passive')  # threads that wait would take time
     if device != 'cuda':
         number = device.removeprefix('cpu').removeprefix('cuda:')
         if number and (visible := os.environ.get('CUDA_VISIBLE_DEVICES')):

@@ -21,6 +21,9 @@ class ContextIoUMetric(IoUMetric):
         >>> metric.dataset_meta = ContextScenesDataset.METAINFO
     """
 
+    # No prefix before the metrics' names; with None, MMEngine warns that there is none.
+    default_prefix = ''
+
     def compute_metrics(self, results):
         """Return the means over all images, in percent.
 

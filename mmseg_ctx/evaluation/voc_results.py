@@ -41,6 +41,9 @@ class VOCResultsMetric(BaseMetric):
         ValueError: ``keep_results`` is not True.
     """
 
+    # No prefix before the metrics' names; with None, MMEngine warns that there is none.
+    default_prefix = ''
+
     def __init__(self, output_dir, keep_results=True, collect_device='cpu', prefix=None):
         if keep_results is not True:
             raise ValueError(f'keep_results must be True, got {keep_results!r}')

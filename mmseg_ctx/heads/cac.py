@@ -459,7 +459,7 @@ class ContextAwareClassifierHead(nn.Module):
         def losses_of(logits):
             return losses_of_logits(head, logits, label, criteria, with_accuracy=False)
 
-        return losses | self.context_losses(layer, steps[0], label, -1, losses_of)
+        return losses | self.context_losses(layer, steps[0], label, head.ignore_index, losses_of)
 
     def predict(self, inputs, *args, **kwargs):
         """Return logits ``[B, N, H, W]`` at the size of the images, as the head's ``predict`` does.

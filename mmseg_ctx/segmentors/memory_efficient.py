@@ -46,7 +46,8 @@ class MemoryEfficientSegmentor:
     same as in ``EncoderDecoder``, and returns ``seg_logits``, too. Default: False.
 
     Raises:
-        TypeError: ``keep_logits`` is no bool, or a class names the mixin after ``EncoderDecoder``.
+        ArgumentError: ``keep_logits`` is no bool.
+        TypeError: A class names the mixin after ``EncoderDecoder``.
 
     Example:
         >>> class MySegmentor(MemoryEfficientSegmentor, EncoderDecoder):

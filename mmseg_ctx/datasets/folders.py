@@ -75,17 +75,29 @@ def _first_folders(data, given, patterns, names):
     """Return the folders of the first pattern that gives the training images, or all, as a dict."""
     for pattern in [given] if given else patterns:
         if '{split}' not in pattern:
-            if (data / pattern).is_dir():
-                return dict(all=data / pattern)
+            if folder := _folder(data, pattern):
+                return dict(all=folder)
             continue
         found = {}
         for split, possible in names.items():
-            folders = (data / pattern.replace('{split}', name) for name in possible)
-            if folder := next(filter(Path.is_dir, folders), None):
+            folders = (_folder(data, pattern.replace('{split}', name)) for name in possible)
+            if folder := next(filter(None, folders), None):
                 found[split] = folder
         if 'train' in found:
             return found
     return {}
+
+
+def _folder(data, path):
+    """Return the folder of a path below ``data``, also if its names have capitals, or None."""
+    for part in Path(path).parts:
+        if not data.is_dir():
+            return None
+        if not (data / part).is_dir():
+            names = sorted(each.name for each in data.iterdir())
+            part = next((name for name in names if name.lower() == part.lower()), part)
+        data /= part
+    return data if data.is_dir() else None
 
 
 def _where(data, kind, pattern):

@@ -57,10 +57,10 @@ def make_plan(sizes, number, for_cpu, batch_size=8, iterations=None):
     largest = 256 * 192 if for_cpu else 2048 * 1024
     factor = min(1, (largest / (width * height)) ** 0.5)
     scale = max(round(factor * width), 32), max(round(factor * height), 32)
-    if for_cpu:  # seven eighths of a side, for the network in steps of 16
-        crop_size = tuple(max(round(0.875 * side / 16) * 16, 32) for side in reversed(scale))
-    else:
-        crop_size = tuple(min(side, 512) for side in reversed(scale))
+    # Whole images on a CPU: an FCN on frozen features of CamVid had 58.8 % mIoU with them after 400
+    # iterations, and 53.0 % with crops of seven eighths of each side.
+    longest = max(scale) if for_cpu else 512
+    crop_size = tuple(min(side, longest) for side in reversed(scale))
     if iterations is None:
         times, shortest, longest = (26, 800, 2_000) if for_cpu else (80, 2_000, 80_000)
         iterations = round(times * number / batch_size, -2)

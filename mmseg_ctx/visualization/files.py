@@ -6,6 +6,7 @@ from pathlib import Path
 import mmcv
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 
@@ -65,10 +66,13 @@ def item_readers(config, images, labels=None, max_side=None):
                 f'{path} is neither a file nor {TEST_PREFIX}N, an image of the test data set'
             )
     file_config = test_dataset(config)
+    init_default_scope(config.get('default_scope') or 'mmseg')
     with value_errors('the test data of the config cannot be read'):
         dataset = DATASETS.build(config.test_dataloader.dataset) if tests else ()
-        # For the user's own files, the data set's folder need not exist.
-        lazy = DATASETS.build({**file_config, 'lazy_init': True})
+        own = {}
+        if labels:  # of the user's own files: the data set's folder need not exist
+            lazy = DATASETS.build({**file_config, 'lazy_init': True})
+            own = dict(label_map=lazy.label_map, reduce_zero_label=lazy.reduce_zero_label)
         transform = _file_transform(file_config.pipeline, bool(labels), max_side)
     known = [f'{TEST_PREFIX}{index}' for index in range(len(dataset))]
     readers = []
@@ -78,8 +82,7 @@ def item_readers(config, images, labels=None, max_side=None):
                 f'an image of the test data set must be {TEST_PREFIX}0 to '
                 f'{TEST_PREFIX}{len(dataset) - 1}, got {image!r}'
             )
-        results = dict(img_path=image, seg_map_path=label, label_map=lazy.label_map)
-        results.update(reduce_zero_label=lazy.reduce_zero_label, seg_fields=[])
+        results = dict(img_path=image, seg_map_path=label, seg_fields=[], **own)
         read = partial(transform, results)
         if image in tests:
             read = partial(dataset.__getitem__, known.index(image))

@@ -173,7 +173,7 @@ def _losses_kernel(
         tl.store(sums + 4 * programs, tl.sum(wrong))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['programs'])
 def _reduction_kernel(
     sums, loss, accuracy, scale, valid, programs, divisor, epsilon, factor,
     COUNTED: tl.constexpr, BLOCK: tl.constexpr,
@@ -463,6 +463,7 @@ def _sides(logits, label, align_corners):
 
 def _losses(logits, label, class_weight, ignore_index, align_corners, reduced):
     """Launch the first kernel; return losses, log-normalisers, best classes and sums."""
+    label = label.contiguous()
     height, width = label.shape[1:]
     gaps = -(-height // logits.size(2))  # rows of pixels between two rows of cells
     rows = min(triton.next_power_of_2(gaps), MOST_PIXELS)
@@ -489,7 +490,7 @@ def pixel_losses(logits, label, align_corners):
 
     Args:
         logits (Tensor): float16, bfloat16 or float32, ``[B, N, h, w]``.
-        label (Tensor): Integers, contiguous, ``[B, H, W]``. What is no class counts as no label.
+        label (Tensor): Integers, ``[B, H, W]``. What is no class counts as no label.
         align_corners (bool): ``align_corners`` of the resizing.
 
     Returns:
@@ -507,7 +508,7 @@ def reduced_losses(
 
     Args:
         logits (Tensor): As in :func:`pixel_losses`, ``[B, N, h, w]``.
-        label (Tensor): Classes or ``ignore_index``, integers, contiguous, ``[B, H, W]``.
+        label (Tensor): Classes or ``ignore_index``, integers, ``[B, H, W]``.
         class_weight (Tensor | None): Weights of the classes, float32, ``[N]``.
         ignore_index (int): Label of pixels without a class.
         align_corners (bool): ``align_corners`` of the resizing.
@@ -527,7 +528,7 @@ def reduced_losses(
     valid = sums.new_empty((), dtype=torch.bool)
     with torch.cuda.device_of(logits):
         _reduction_kernel[(1,)](
-            sums, loss, accuracy, scale, valid, sums.size(1), divisor or 0.0, epsilon, factor,
+            sums, loss, accuracy, scale, valid, sums.size(1), float(divisor or 0), epsilon, factor,
             divisor is None, REDUCED_AT_ONCE, num_warps=8,
         )  # fmt: skip
     return loss, accuracy, valid, log_normaliser, scale
@@ -551,6 +552,7 @@ def pixel_losses_backward(
     Returns:
         Tensor: ``[B, N, h, w]``, in the type of ``logits``, contiguous.
     """
+    label, log_normaliser = label.contiguous(), log_normaliser.contiguous()
     gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
     batch, classes, height, width = logits.shape
     block = min(triton.next_power_of_2(classes), MOST_CLASSES)

@@ -157,7 +157,7 @@ def upsampled_cross_entropy(
                 f'got {len(class_weight)}'
             )
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        class_weight = torch.as_tensor(class_weight, dtype=dtype, device=logits.device)
+        class_weight = torch.as_tensor(class_weight, dtype=dtype, device=logits.device).contiguous()
     fused = pixel_weight is None and reduction in ('mean', 'sum')
     if fused and _reducing_kernels(logits, class_weight) is not None:
         divisor = None if avg_non_ignore or class_weight is not None else label.numel()

@@ -56,12 +56,6 @@ def test_losses_and_gradients(batch, classes, small, size, align_corners, channe
     torch.testing.assert_close(results[1], results[0], rtol=1e-8, atol=1e-8)
 
 
-def test_best_class():
-    logits, label = example()
-    full = F.interpolate(logits, label.shape[1:], mode='bilinear')
-    assert torch.equal(pixel_losses(logits, label)[1].long(), full.argmax(1))
-
-
 @pytest.mark.parametrize('reduction', ['mean', 'sum', 'none'])
 def test_reductions_with_weights(reduction):
     logits, label = example()

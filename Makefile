@@ -35,23 +35,43 @@ help:
 PINNED_BUILDS := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PINNED_BUILDS) $(BIN)/python -m pip install -c constraints.txt -e '.[onedl,test,dev]'
+	@echo 'Install into $(VENV), which takes minutes, most of them for downloads'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PINNED_BUILDS) $(BIN)/python -m pip install -q -c constraints.txt -e '.[onedl,test,dev]'
 	touch $@
+
+# A step says what it does and shows its lines of progress. Its whole log is in a file, whose end is
+# shown where the step fails.
+define step
+@echo; echo '$(1), log: $(DEMO)/$(2).log'; mkdir -p $(DEMO)
+@$(3) 2>&1 | tee $(DEMO)/$(2).log | sed -un 's/.* - \(Iter(.*\)/\1/p' || { tail -n 30 $(DEMO)/$(2).log; exit 1; }
+endef
 
 # mim starts `python` by name: the environment's comes first.
 demo: export PATH := $(BIN):$(PATH)
 # Threads that wait would otherwise spin, which costs a busy machine several times the training.
 demo: export OMP_WAIT_POLICY := passive
+# A step fails with its first command, not only with the last one of its pipe.
+demo: SHELL := bash
+demo: .SHELLFLAGS := -o pipefail -c
 demo: $(VENV)/installed
-	mim train mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn
-	mim train mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet
-	mim test mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn \
-		--checkpoint $(DEMO)/fcn/iter_600.pth --out $(DEMO)/fcn/predictions
-	mim test mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet \
-		--checkpoint $(DEMO)/dmnet/iter_600.pth --out $(DEMO)/dmnet/predictions
-	python tools/compare_predictions.py $(DMNET) --out $(DEMO)/scenes.png --force \
+	$(call step,1/5 Train an FCN on drawn scenes,fcn-train,mim train mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn)
+	$(call step,2/5 Train DMNet on the same scenes,dmnet-train,mim train mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet)
+	$(call step,3/5 Test the FCN on 200 other scenes,fcn-test,mim test mmseg $(FCN) --gpus 0 --work-dir $(DEMO)/fcn \
+		--checkpoint $(DEMO)/fcn/iter_600.pth --out $(DEMO)/fcn/predictions)
+	$(call step,4/5 Test DMNet on these,dmnet-test,mim test mmseg $(DMNET) --gpus 0 --work-dir $(DEMO)/dmnet \
+		--checkpoint $(DEMO)/dmnet/iter_600.pth --out $(DEMO)/dmnet/predictions)
+	@echo; echo '5/5 Compare the predictions: mIoU in percent of all classes and of groups of classes'
+	@python tools/compare_predictions.py $(DMNET) --out $(DEMO)/scenes.png --force \
 		--predictions FCN=$(DEMO)/fcn/predictions DMNet=$(DEMO)/dmnet/predictions
+	@echo
+	@echo 'The context classes are kinds of ground that only a distant cue tells apart.'
+	@echo
+	@echo 'Next:'
+	@echo '  $(DEMO)/scenes.png   see scenes, truth and both predictions'
+	@echo '  make explore                click a pixel: what did DMNet use there?'
+	@echo '  docs/your_own_data.md       train on your own images: one command writes the config'
+	@echo '  docs/get_started.md         add the methods to your own project'
 
 $(DEMO)/dmnet/iter_600.pth:
 	$(MAKE) demo

@@ -23,7 +23,6 @@ TEST = [
     'hypothesis',
     'pytest',
     'pytest-xdist',
-    'scipy',
     # Its interpreter and its compiler prove the kernels without a GPU.
     "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",
     *EXPLORE,
@@ -33,13 +32,19 @@ TEST = [
 ]
 
 
+# MMEngine reads this index in the package, and knows no patterns; `mim search` looks for it in the
+# metadata of a wheel.
+FOLDERS = sorted(path.parent.name for path in ROOT.glob('configs/*/metafile.yml'))
+INDEX = 'Import:\n' + ''.join(f'- configs/{name}/metafile.yml\n' for name in FOLDERS)
+(ROOT / 'mmseg_ctx/.mim/model-index.yml').write_text(INDEX)
+
+
 class EggInfo(egg_info):
-    """Adds the index of models to the metadata of a wheel, where ``mim search`` looks for it."""
+    """Adds the index of models to the metadata."""
 
     def run(self):
         super().run()
-        index = (ROOT / 'model-index.yml').read_text()
-        index = index.replace('configs/', '../mmseg_ctx/.mim/configs/')
+        index = INDEX.replace('configs/', '../mmseg_ctx/.mim/configs/')
         Path(self.egg_info, 'model-index.yml').write_text(index)
 
 
@@ -54,7 +59,7 @@ setup(
     python_requires='>=3.10',
     cmdclass={'egg_info': EggInfo},
     packages=find_packages(include=['mmseg_ctx', 'mmseg_ctx.*']),
-    # .mim holds links to configs/ and model-index.yml; a wheel gets the files themselves.
+    # .mim holds a link to configs/; a wheel gets the files themselves.
     package_data={'mmseg_ctx': ['.mim/**/*', 'methods.yml', 'analysis/**/*.yml']},
     install_requires=[
         'matplotlib',

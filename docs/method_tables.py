@@ -1,7 +1,7 @@
 """What pages say of the methods, from ``mmseg_ctx/methods.yml``.
 
-``python docs/method_tables.py`` writes it into README.md, CITATION.cff and model-index.yml. The
-site's pages get their tables when the site is built.
+``python docs/method_tables.py`` writes it into README.md and CITATION.cff. The site's pages get
+their tables when the site is built.
 """
 
 import json
@@ -94,14 +94,11 @@ def references():
 
 
 def written():
-    """Return README.md, CITATION.cff and model-index.yml as they should be: dict[Path, str]."""
+    """Return README.md and CITATION.cff as they should be: dict[Path, str]."""
     readme, citation = ROOT / 'README.md', ROOT / 'CITATION.cff'
     return {
         readme: TABLE.sub(lambda _: repository_table(), readme.read_text()),
         citation: REFERENCES.sub(lambda _: references(), citation.read_text()),
-        # MMEngine, which reads it for `_base_ = 'mmseg_ctx::…'`, knows no patterns.
-        ROOT / 'model-index.yml': 'Import:\n'
-        + ''.join(f'- configs/{name}/metafile.yml\n' for name in sorted(METHODS)),
     }
 
 

@@ -27,11 +27,6 @@ PAGES = '\n'.join(
 BLOCKS = re.findall(r'^```python\n# (\S+\.py)\n(.*?)^```', PAGES, re.MULTILINE | re.DOTALL)
 EXAMPLES = dict(BLOCKS)
 CONFIG = 'dmnet/dmnet_r18-small_1xb16-600_context-scenes-128x128.py'
-SMALL = dict(
-    train_cfg=dict(max_iters=2, val_interval=2),
-    train_dataloader=dict(batch_size=2, num_workers=0, persistent_workers=False),
-    val_dataloader=dict(num_workers=0, persistent_workers=False, dataset=dict(num_images=2)),
-)
 
 
 @pytest.fixture(scope='module')
@@ -141,37 +136,6 @@ def test_mim_lists_the_models(project):
     for path in (ROOT / 'configs').glob('*/metafile.yml'):
         models = yaml.safe_load(path.read_text())['Models']
         assert {model['Name'] for model in models} <= names
-
-
-@pytest.fixture(scope='module')
-def trained_scenes(project):
-    """A config that inherits one of ours by its place, trained: what it is, and its checkpoint."""
-    # Nothing has imported the plugin when mim's training script reads the bases.
-    installed = "__import__('mmengine').utils.get_installed_path('mmseg_ctx')"
-    base = f"{installed} + '/.mim/configs/{CONFIG}'"
-    settings = '\n'.join(f'{name} = {value!r}' for name, value in SMALL.items())
-    (project / 'by_path.py').write_text(f'_base_ = {base}\n{settings}\n')
-    command = ['-m', 'mim', 'train', 'mmseg', 'by_path.py', '--gpus', '0', '--work-dir', 'out']
-    run(project, *command)
-    assert (project / 'out/iter_2.pth').is_file()
-    return 'by_path.py', 'out/iter_2.pth'
-
-
-def test_segmenting_a_file_with_a_model_of_the_context_scenes(examples, trained_scenes):
-    image = np.random.default_rng(0).integers(256, size=(40, 56, 3), dtype=np.uint8)
-    Image.fromarray(image).save(examples / 'scene.png')
-    checkpoint = examples / 'work_dirs/demo/dmnet/iter_600.pth'
-    checkpoint.parent.mkdir(parents=True)
-    shutil.copy(examples / trained_scenes[1], checkpoint)
-    code = EXAMPLES['segment_scene.py'].replace("'segmented'", "'segmented_scene'")
-    names = 'print("\\n" + " ".join(inferencer.model.dataset_meta["classes"]))'
-    assert run(examples, '-c', f'{code}\n{names}').startswith('sky ')
-    drawn = cv2.imread(str(examples / 'segmented_scene/vis/scene.png'))
-    assert drawn.shape == image.shape
-    assert (drawn != image[..., ::-1]).any()
-    label = cv2.imread(str(examples / 'segmented_scene/pred/00000000_pred.png'), 0)
-    assert label.shape == image.shape[:2]
-    assert label.max() < 14
 
 
 def test_own_data_set_of_four_classes_and_inference(examples):

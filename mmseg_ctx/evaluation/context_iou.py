@@ -3,8 +3,6 @@
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
-GROUP_SUFFIX = '_classes'
-
 
 @METRICS.register_module()
 class ContextIoUMetric(IoUMetric):
@@ -23,6 +21,9 @@ class ContextIoUMetric(IoUMetric):
         >>> metric.dataset_meta = ContextScenesDataset.METAINFO
     """
 
+    # No prefix before the metrics' names; with None, MMEngine warns that there is none.
+    default_prefix = ''
+
     def compute_metrics(self, results):
         """Return the means over all images, in percent.
 
@@ -37,22 +38,15 @@ class ContextIoUMetric(IoUMetric):
         metrics = super().compute_metrics(results)
         if 'mIoU' not in metrics:
             return metrics
-        intersection, union = (sum(areas) for areas in list(zip(*results, strict=True))[:2])
+        intersection, union, *_ = map(sum, zip(*results, strict=True))
         iou = intersection / union
         if self.nan_to_num is not None:
             iou = iou.nan_to_num(nan=self.nan_to_num)
-        for group, indices in self.groups().items():
-            metrics[f'mIoU_{group}'] = round(100 * iou[indices].nanmean().item(), 2)
-        return metrics
-
-    def groups(self):
-        """Return the indices of each group's classes: dict[str, list[int]]."""
-        index_of = {name: index for index, name in enumerate(self.dataset_meta['classes'])}
-        groups = {}
         for key, names in self.dataset_meta.items():
-            if not key.endswith(GROUP_SUFFIX) or not isinstance(names, (list, tuple)):
+            if not key.endswith('_classes') or not isinstance(names, (list, tuple)):
                 continue
-            indices = [index for name, index in index_of.items() if name in names]
+            indices = [i for i, name in enumerate(self.dataset_meta['classes']) if name in names]
             if indices:
-                groups[key.removesuffix(GROUP_SUFFIX)] = indices
-        return groups
+                mean = iou[indices].nanmean().item()
+                metrics[f'mIoU_{key.removesuffix("_classes")}'] = round(100 * mean, 2)
+        return metrics

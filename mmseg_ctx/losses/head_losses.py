@@ -38,16 +38,7 @@ def head_losses(head, *args, **kwargs):
 
 
 def losses_by_feat(head, logits, samples):
-    """Return what ``head.loss_by_feat`` returns, without full-size logits where that is possible.
-
-    Args:
-        head (BaseDecodeHead): The head, whose ``loss_by_feat`` is ``BaseDecodeHead``'s.
-        logits (Tensor | ResizableLogits): ``[B, N, h, w]``.
-        samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
-
-    Returns:
-        dict[str, Tensor]: The losses by name, and ``acc_seg``.
-    """
+    """Return what ``BaseDecodeHead.loss_by_feat`` does for logits ``[B, N, h, w]`` and samples."""
     if not _is_softmax_alone(head, loss_modules(head)):
         return head.loss_by_feat(logits, samples)
     logits = logits.full('resize') if isinstance(logits, ResizableLogits) else logits
@@ -65,25 +56,14 @@ def _has_plain_loss(head):
 
 
 def label_of(head, samples):
-    """Return the labels of a batch, checked.
-
-    Args:
-        head (BaseDecodeHead): The head that learns from them.
-        samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
-
-    Returns:
-        Tensor: Classes or ``ignore_index``, ``[B, H, W]``.
-
-    Raises:
-        ValueError: On the CPU, if a label is neither a class nor ``ignore_index``.
-    """
+    """Return the labels ``[B, H, W]`` of samples, checked by :func:`check_labels`."""
     label = head._stack_batch_gt(samples).squeeze(1)
     check_labels(label, head.num_classes, head.ignore_index)
     return label
 
 
 def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
-    """Return what ``BaseDecodeHead.loss_by_feat`` returns for logits, with these losses.
+    """Return the losses of logits by name, and ``acc_seg`` if it is asked for.
 
     Args:
         head (BaseDecodeHead): The head, whose ``sampler`` is used, too.
@@ -91,9 +71,6 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
         label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``.
         criteria (list[nn.Module]): Losses of ``loss_decode``.
         with_accuracy (bool): Whether to return ``acc_seg``, too. Default: True.
-
-    Returns:
-        dict[str, Tensor]: The losses by name, and ``acc_seg``.
     """
     if not _is_softmax_alone(head, criteria):
         return _losses_of_criteria(head, logits, label, criteria, with_accuracy)

@@ -51,17 +51,6 @@ def test_features_equal_the_recorded_ones(weights, recorded, output_stride):
 
 
 @needs_record
-@torch.no_grad()
-def test_the_wheels_own_classifier_on_the_features(weights, recorded):
-    (feature,) = loaded(weights, output_stride=32, out_indices=(4,))(image(recorded))
-    names = ('running_mean', 'running_var', 'weight', 'bias')
-    norm = [weights[f'_bn1.{name}'] for name in names]
-    head = F.relu6(F.batch_norm(F.conv2d(feature, weights['_conv_head.weight']), *norm, eps=1e-3))
-    logits = F.linear(head.mean((2, 3)), weights['_fc.weight'], weights['_fc.bias'])[0]
-    assert np.abs(logits.numpy() - recorded['class_logits']).max() < 1e-4
-
-
-@needs_record
 @pytest.mark.parametrize('prefix', ['', 'backbone.'])
 @pytest.mark.parametrize('out_indices', [(1, 2), LEVELS])
 def test_timms_names_load_as_the_wheels_do(weights, recorded, prefix, out_indices):
@@ -143,9 +132,8 @@ def test_what_is_frozen_keeps_its_weights_and_statistics():
     [
         (dict(arch='lite5'), "'lite0', 'lite1', 'lite2'"),
         (dict(output_stride=4), '8, 16, 32'),
-        (dict(out_indices=(0, 5)), 'from 0 to 4'),
-        (dict(out_indices=(2, 1)), 'ascending'),
-        (dict(frozen_stages=8), 'from -1 to 7'),
+        (dict(out_indices=(0, 5)), '0, 1, 2, 3, 4'),
+        (dict(frozen_stages=8), '-1, 0, 1, 2, 3, 4, 5, 6, 7'),
     ],
 )
 def test_wrong_arguments(arguments, accepted):

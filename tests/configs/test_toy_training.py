@@ -6,19 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine import Config
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_ctx.checkpoints.loading import load_checkpoint
-from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
+from mmseg_ctx.datasets.toy import LAYOUTS
 from tests.configs.training import (
     layout_of,
-    load_lightly,
-    mim,
     prepare,
     runner,
-    schedule,
-    shrink,
     use_small_images,
     with_scales_and_flip,
 )
@@ -75,21 +70,6 @@ def test_trains_on_each_data_set(layout, folder):
     assert 'mIoU' in runner(several, load_from='work_dir/iter_3.pth').test()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('model', ['fcn_m-v2-d8_4xb4', 'ocrnet_hr18_4xb4', 'upernet_swin-t_8xb2'])
-def test_cac_on_each_kind_of_backbone(model, folder):
-    """Those but ResNets, which the data sets' tests have."""
-    path = ROOT / f'configs/cac/cac-{model}-160k_ade20k-512x512.py'
-    config = prepare(path, 'ade20k', iterations=1)
-    use_small_images(config)
-    training = runner(config, **{'train_cfg.val_begin': 2})
-    training.train()
-    [loss] = training.message_hub.get_scalar('train/loss').data[0]
-    assert math.isfinite(loss)
-    several = with_scales_and_flip(config)
-    assert 'mIoU' in runner(several, load_from='work_dir/iter_1.pth').test()
-
-
 @pytest.mark.zoo
 @pytest.mark.parametrize('path', FILES)
 def test_every_config_trains_validates_and_tests(path, folder):
@@ -112,19 +92,3 @@ def test_every_config_trains_validates_and_tests(path, folder):
             assert 0 <= metrics['mIoU'] <= 100
         else:
             assert list(Path(settings.test_evaluator.output_dir).iterdir())
-
-
-@pytest.mark.zoo
-def test_mim_trains_and_tests(folder):
-    """The same with the commands that a user types."""
-    path = ROOT / 'configs' / EXAMPLES['pascal_voc12_aug']
-    config = Config.fromfile(path)
-    make_toy_dataset('pascal_voc12_aug', config.dataset.data_root, num_images=1)
-    options = {**shrink(config), **schedule(2), **load_lightly()}
-    run = ['mmseg', path, '--gpus', '0', '--work-dir', 'work_dir']
-    mim('train', *run, **options)
-    assert (folder / 'work_dir/iter_2.pth').exists()
-    for several in ([], ['--tta']):
-        assert 'mIoU' in mim(
-            'test', *run, '--checkpoint', 'work_dir/iter_2.pth', *several, **options
-        )

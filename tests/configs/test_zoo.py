@@ -1,4 +1,4 @@
-"""Every config: what it names can be built, and its numbers are those of the golden table."""
+"""Every config: what it names can be built, and its numbers are those of the golden tables."""
 
 import re
 from pathlib import Path
@@ -11,9 +11,9 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import get_installed_path
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
 
-from tests.configs.zoo import PATHS, PUBLIC, build, datasets, load, read_table, row
+from tests.configs.zoo import PATHS, PUBLIC, build, datasets, load, read_tables, row
 
-ROWS = read_table()
+ROWS = read_tables()
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +21,8 @@ def _scope():
     init_default_scope('mmseg')
 
 
-def test_the_table_has_every_config():
-    assert list(ROWS) == PATHS, 'python -m tests.configs.zoo writes the table again'
+def test_the_tables_have_every_config():
+    assert list(ROWS) == PATHS, 'python -m tests.configs.zoo writes the tables again'
 
 
 @pytest.mark.parametrize('path', PATHS)

@@ -2,10 +2,7 @@
 
 import copy
 import itertools
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from mmengine import Config
@@ -36,9 +33,9 @@ BACKBONES = {
 RUNS = itertools.count()
 # Where a config's name says another data set than the layout's.
 LAYOUTS = {
-    'cityscapestrainval': 'cityscapes',
+    'cityscapestrainval': 'cityscapes_trainval',
     'voc12aug': 'pascal_voc12_aug',
-    'voc12trainval': 'pascal_voc12_aug',
+    'voc12trainval': 'pascal_voc12_trainval',
 }
 HEADS = {
     **{each.head: each.tests.get('in_configs', dict(channels=16)) for each in METHODS.values()},
@@ -152,18 +149,3 @@ def with_scales_and_flip(config):
     config.tta_model.module = config.model
     config.model = config.tta_model
     return config
-
-
-def mim(*command, **options):
-    """Run ``mim`` with ``--cfg-options`` as a user types it; return what it prints."""
-    settings = [f'{key}={value}'.replace(' ', '') for key, value in options.items()]
-    # mim starts `python` by name.
-    search = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
-    done = subprocess.run(
-        ['mim', *command, '--cfg-options', *settings],
-        env={**os.environ, 'PATH': search},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr

@@ -1,4 +1,6 @@
-"""The numbers of every config, one line each: ``python -m tests.configs.zoo`` writes ``zoo.tsv``.
+"""The numbers of every config, one line each, in ``zoo/FOLDER.tsv``.
+
+``python -m tests.configs.zoo`` writes them.
 
 The papers' numbers: CaC-Net, Section 4.1; ACNet, 4.2; DMNet, 4.1; CTNet, 4.2.2, and for Cityscapes
 its released code; CAC, Table 1 and 4.1 (the settings of MMSegmentation's baselines).
@@ -10,6 +12,7 @@ Look at each changed number before committing the table.
 import copy
 import csv
 import functools
+import itertools
 from pathlib import Path
 from unittest import mock
 
@@ -21,7 +24,7 @@ from mmseg.registry import MODELS
 from tests.helpers import ROOT
 
 CONFIGS = ROOT / 'configs'
-TABLE = Path(__file__).with_name('zoo.tsv')
+TABLES = Path(__file__).with_name('zoo')
 PATHS = sorted(
     path.relative_to(CONFIGS).as_posix()
     for path in CONFIGS.rglob('*.py')
@@ -126,20 +129,24 @@ def _values(node, name):
         yield from _values(part, name)
 
 
-def read_table():
-    """Return the lines of the table by the config."""
-    with TABLE.open(newline='') as lines:
-        return {line['config']: line for line in csv.DictReader(lines, delimiter='\t')}
+def read_tables():
+    """Return the lines of all tables by the config."""
+    lines = {}
+    for path in sorted(TABLES.glob('*.tsv')):
+        with path.open(newline='') as file:
+            lines |= {line['config']: line for line in csv.DictReader(file, delimiter='\t')}
+    return lines
 
 
 def main():
-    """Write the table."""
+    """Write the tables."""
     init_default_scope('mmseg')
     lines = [row(path, config := load(path), build(config)) for path in PATHS]
-    with TABLE.open('w', newline='') as file:
-        writer = csv.DictWriter(file, lines[0], delimiter='\t', lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(lines)
+    for folder, group in itertools.groupby(lines, lambda line: line['config'].split('/')[0]):
+        with (TABLES / f'{folder}.tsv').open('w', newline='') as file:
+            writer = csv.DictWriter(file, lines[0], delimiter='\t', lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(group)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """The context-aware classifier in use: processes, test loops, memory and cost."""
 
-import itertools
+import copy
 import operator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace as Namespace
@@ -8,10 +8,8 @@ from types import SimpleNamespace as Namespace
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine import Config
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
@@ -20,9 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.hooks import EvaluatedClassifierHook
-from tests.helpers import ROOT, assert_relative, data_samples
+from tests import models
+from tests.heads.models import total
+from tests.helpers import assert_relative, data_samples
+from tests.models import build_segmentor
 
-RUNS = itertools.count()
 FCN = dict(
     type='FCNHead',
     in_channels=8,
@@ -44,95 +44,53 @@ def wrap(head=FCN, **arguments):
     return MODELS.build(dict(type='ContextAwareClassifierHead', head=head, **arguments))
 
 
-def total(losses):
-    return sum(value for name, value in losses.items() if 'loss' in name)
-
-
-def make_batch(ignored):
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 8, 6, 7, generator=generator)
-    label = torch.randint(0, 5, (2, 24, 28), generator=generator)
-    label[0, :, :14] = 2  # other classes, and other shares of them, on each process
+def make_batch():
+    label = torch.randint(0, 5, (2, 24, 28))
     label[1, :3] = 255
-    if ignored:
-        label[1] = 255
-    return x, label
-
-
-SCENES = 'configs/cac/cac-fcn_r18-small_1xb16-600_context-scenes-128x128.py'
+    return torch.randn(2, 8, 6, 7, requires_grad=True), label
 
 
 class TestEvaluatedClassifier:
-    """Evaluating with another classifier, through MMEngine's own loops."""
-
-    @staticmethod
-    def runner(folder, path=SCENES, hook=None, augmented=None):
-        """Return a runner of two scenes, its model with fixed random weights."""
-        config = Config.fromfile(ROOT / path)
-        for loader in (config.test_dataloader, config.val_dataloader):
-            loader.update(batch_size=2, num_workers=0, persistent_workers=False)
-            loader.dataset.num_images = 2
-        config.default_hooks.pop('visualization')
-        if hook:
-            config.default_hooks.classifier = hook
-        if augmented:
-            config.test_dataloader.dataset.pipeline = augmented(config.tta_pipeline)
-            config.model = dict(config.tta_model, module=config.model)
-        config.update(work_dir=str(folder), experiment_name=f'run{next(RUNS)}')
-        runner = Runner.from_cfg(config)
-        torch.manual_seed(0)
-        for parameter in runner.model.parameters():
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.2)
-        return runner
-
-    def evaluate(self, loop, *arguments):
-        """Return the metrics, and of each image the classifier's features and the result."""
-        runner = self.runner(*arguments)
-        model, features, results = runner.model, [], []
-        model.test_cfg.keep_logits = True
-        model.decode_head.conv_seg.register_forward_pre_hook(
-            lambda _, inputs: features.extend(inputs[0])
-        )
-        predict = model.predict
-        model.predict = lambda *inputs: [results.append(each) or each for each in predict(*inputs)]
-        return getattr(runner, loop)(), model.decode_head, list(zip(features, results, strict=True))
-
     @staticmethod
     def oracle_by_equations(head, f, label):
-        """Eqs. 1 to 3 of one image, at the label's size."""
+        """Eqs. 1 to 3 of one image."""
         C = head.conv_seg.weight.flatten(1)
-        small = F.interpolate(label[None].float(), f.shape[1:])[0, 0]
+        small = F.interpolate(label[None, None].float(), f.shape[1:])[0, 0]
         classes = [f[:, small == k] for k in range(head.num_classes)]
         C_y = [each.mean(1) if each.shape[1] else C[k] for k, each in enumerate(classes)]
         A = head.oracle_projector(torch.cat([torch.stack(C_y), C], dim=1))
-        p_y = 15 * torch.einsum('nd,dhw->nhw', F.normalize(A, dim=1), F.normalize(f, dim=0))
-        return F.interpolate(p_y[None], label.shape[1:], mode='bilinear')[0]
+        return 15 * torch.einsum('nd,dhw->nhw', F.normalize(A, dim=1), F.normalize(f, dim=0))
 
-    def test_one_switch(self, tmp_path):
-        oracle_hook = dict(type='EvaluatedClassifierHook')
-        prior_hook = dict(type='EvaluatedClassifierHook', classifier='prior')
-        refined, _, before = self.evaluate('test', tmp_path)
-        oracle, head, images = self.evaluate('test', tmp_path, SCENES, oracle_hook)
-        prior, _, others = self.evaluate('val', tmp_path, SCENES, prior_hook)
-        assert set(refined) == set(oracle) == set(prior)
-        assert refined['mIoU'] != oracle['mIoU'] != prior['mIoU']
-        for (f, result), (_, other), (_, plain) in zip(images, others, before, strict=True):
-            assert 'evaluated_classifier' not in plain.metainfo
-            p_y = self.oracle_by_equations(head, f, result.gt_sem_seg.data)
-            assert_relative(result.seg_logits.data, p_y.detach(), 1e-4)
-            p = F.conv2d(f[None], head.conv_seg.weight, head.conv_seg.bias)
-            p = F.interpolate(p, p_y.shape[1:], mode='bilinear')[0]
-            assert_relative(other.seg_logits.data, p.detach(), 1e-4)
+    @torch.no_grad()
+    def test_equals_the_equations(self):
+        model = build_segmentor(dict(type='ContextAwareClassifierHead', head=models.FCN))
+        head, runner, seen = model.decode_head, Namespace(model=model), []
+        head.conv_seg.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        label = torch.randint(14, (2, 40, 64))
+        batch = dict(inputs=list(255 * torch.rand(2, 3, 40, 64)), data_samples=data_samples(label))
 
-    def test_needs_a_wrapped_head_and_labels(self, tmp_path):
-        hook = EvaluatedClassifierHook()
+        def predict():
+            results = model.test_step(copy.deepcopy(batch))
+            return torch.stack([result.seg_logits.data for result in results])
+
+        refined = predict()
+        (f,) = seen
+        oracles = [self.oracle_by_equations(head, *each) for each in zip(f, label, strict=True)]
+        prior = F.conv2d(f, head.conv_seg.weight, head.conv_seg.bias)
+        for classifier, logits in (('prior', prior), ('oracle', torch.stack(oracles))):
+            hook = EvaluatedClassifierHook(classifier)
+            hook.before_test_iter(runner, 0, batch)
+            assert_relative(predict(), F.interpolate(logits, (40, 64), mode='bilinear'), 1e-4)
+            hook.after_test_iter(runner, 0)
+            assert torch.equal(predict(), refined)
+
+    def test_needs_a_wrapped_head_and_labels(self):
+        hook, batch = EvaluatedClassifierHook(), dict(data_samples=[SegDataSample()])
         with pytest.raises(ValueError, match='needs labels, got images without gt_sem_seg'):
-            hook.before_test_iter(Namespace(model=wrap()), 0, dict(data_samples=[SegDataSample()]))
-        path = 'configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
-        runner = self.runner(tmp_path, path, dict(type='EvaluatedClassifierHook'))
+            hook.before_test_iter(Namespace(model=wrap()), 0, batch)
+        plain = Namespace(model=MODELS.build(FCN))
         with pytest.raises(TypeError, match='needs a model with a ContextAwareClassifierHead'):
-            runner.test()
+            EvaluatedClassifierHook('prior').before_test_iter(plain, 0, batch)
         with pytest.raises(ValueError, match=r"classifier must be one of .*got 'refined'"):
             EvaluatedClassifierHook('refined')
 
@@ -150,21 +108,16 @@ class TestEvaluatedClassifier:
         torch.testing.assert_close(actual, F.interpolate(expected, (32, 32), mode='bilinear'))
 
 
-class TestCost:
-    """The sizes that the paper's models have on ADE20K; times are the benchmark's."""
+def test_memory_of_a_step():
+    fcn = dict(FCN, in_channels=64, channels=64, num_convs=0, num_classes=50)
+    x = torch.randn(2, 64, 32, 32, requires_grad=True)
+    samples = data_samples(torch.randint(0, 50, (2, 256, 256)))
 
-    B, d, N = 2, 512, 150
+    def step(head):
+        return lambda: total(head.loss([x], samples, ConfigDict())).backward()
 
-    def test_whole_step(self):
-        fcn = dict(FCN, in_channels=64, channels=64, num_convs=0, num_classes=50)
-        x = torch.randn(2, 64, 32, 32, requires_grad=True)
-        samples = data_samples(torch.randint(0, 50, (2, 256, 256)))
-
-        def step(head):
-            return lambda: total(head.loss([x], samples, ConfigDict())).backward()
-
-        wrapped, plain = (peak_memory(step(head)) for head in (wrap(fcn), MODELS.build(fcn)))
-        assert wrapped <= 1.3 * plain
+    wrapped, plain = (peak_memory(step(head)) for head in (wrap(fcn), MODELS.build(fcn)))
+    assert wrapped <= 1.3 * plain
 
 
 class Step(torch.nn.Module):
@@ -178,31 +131,26 @@ class Step(torch.nn.Module):
         return total(self.head.loss([x], data_samples(label), ConfigDict()))
 
 
-class TestActivationCheckpointing:
-    @pytest.mark.parametrize('reentrant', [False, True])
-    @pytest.mark.parametrize('place', ['head', 'head.convs', 'head.conv_seg', 'head.head'])
-    def test_trains_as_without_or_is_refused(self, place, reentrant):
-        x, label = make_batch(ignored=False)
-        x.requires_grad_()
-        model = Step(wrap())
-        expected = torch.autograd.grad(model(x, label), list(model.parameters()))
+@pytest.mark.parametrize('reentrant', [False, True, None])
+@pytest.mark.parametrize('place', ['head', 'head.convs', 'head.conv_seg', 'head.head'])
+def test_activation_checkpointing_trains_as_without_or_is_refused(place, reentrant):
+    """Of a user, or, with None, MMEngine's."""
+    x, label = make_batch()
+    model = Step(wrap())
+    expected = torch.autograd.grad(model(x, label), list(model.parameters()))
+    if reentrant is None:
+        turn_on_activation_checkpointing(model, [place])
+    else:
         module = operator.attrgetter(place)(model)
         forward = module.forward
         module.forward = lambda *args: checkpoint(forward, *args, use_reentrant=reentrant)
-        if reentrant and place in ('head.conv_seg', 'head.head'):
-            with pytest.raises(RuntimeError, match=r'without gradients.*use_reentrant=False'):
-                model(x, label)
-        else:
-            model(x, label).backward()
-            actual = [parameter.grad for parameter in model.parameters()]
-            torch.testing.assert_close(actual, list(expected))
-
-    def test_of_mmengine(self):
-        model = Step(wrap())
-        turn_on_activation_checkpointing(model, ['head'])
-        x, label = make_batch(ignored=False)
-        model(x.requires_grad_(), label).backward()
-        assert all(parameter.grad is not None for parameter in model.parameters())
+    if reentrant is not False and place in ('head.conv_seg', 'head.head'):
+        with pytest.raises(RuntimeError, match=r'without gradients.*use_reentrant=False'):
+            model(x, label)
+    else:
+        model(x, label).backward()
+        actual = [parameter.grad for parameter in model.parameters()]
+        torch.testing.assert_close(actual, list(expected))
 
 
 def test_threads_do_not_meet():
@@ -244,7 +192,7 @@ def test_replicas_of_data_parallelism():
             setattr(replica, name, child and replicas[modules.index(child)])
         for name, parameter in module._parameters.items():
             setattr(replica, name, None if parameter is None else 1 * parameter)
-    x, label = make_batch(ignored=False)
+    x, label = make_batch()
     loss = replicas[0](x, label)
     torch.testing.assert_close(loss, model(x, label))
     loss.backward()
@@ -265,6 +213,6 @@ class ParameterHead(FCNHead):
 
 @pytest.mark.parametrize('ratio', [-1, 0, 0.3])
 def test_any_dropout_that_mmsegmentation_accepts(ratio):
-    head = wrap(dict(FCN, dropout_ratio=ratio))
+    head, (x, label) = wrap(dict(FCN, dropout_ratio=ratio)), make_batch()
     assert (head.conv_seg.dropout is None) == (ratio <= 0)
-    assert 'loss_kl' in head.loss([make_batch(False)[0]], data_samples(make_batch(False)[1]), {})
+    assert 'loss_kl' in head.loss([x], data_samples(label), {})

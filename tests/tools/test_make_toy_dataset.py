@@ -1,6 +1,5 @@
 """The command line of the toy data sets; what they are like is tested with the package."""
 
-import pytest
 from PIL import Image
 
 from tests.helpers import exit_status
@@ -14,12 +13,3 @@ def test_writes_a_data_set_once(tmp_path, capsys):
         assert image.size == (48, 32)
     assert exit_status(main, *arguments) == 2
     assert f'error: {tmp_path / "toy"} exists' in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ('option', 'value'), [('--images', '0'), ('--size', 'x'), ('--seed', '-1')]
-)
-def test_wrong_input_names_the_option(option, value, tmp_path, capsys):
-    assert exit_status(main, 'ade20k', tmp_path / 'toy', option, value, value) == 2
-    assert f'argument {option}: ' in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())

@@ -50,11 +50,11 @@ def splits_inside():
 
 
 def splits_around():
-    """Folders {train,valid}/{images,masks}; masks of 0 and 255; images of two suffixes."""
-    for split in ('train', 'valid'):
+    """Folders {Train,valid}/{Images,masks}; masks of 0 and 255; images of two suffixes."""
+    for split in ('Train', 'valid'):
         for index, suffix in enumerate(('.PNG', '.jpg', '.jpg')):
             label = label_map([0, 255], index)
-            write(f'data/{split}/images/{index}{suffix}', label)
+            write(f'data/{split}/Images/{index}{suffix}', label)
             write(f'data/{split}/masks/{index}_mask.png', label, image=False)
     return ['--method', 'dmnet'], ('background', 'foreground')
 

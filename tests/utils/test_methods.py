@@ -7,6 +7,7 @@ import yaml
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
+from mmseg_ctx.datasets.new_config import BACKBONES
 from mmseg_ctx.utils.methods import METHODS
 from tests.helpers import ROOT
 
@@ -35,6 +36,9 @@ def test_every_file_with_a_head_is_a_methods():
 def test_an_entry_names_what_is_there(method):
     assert (ROOT / f'tests/heads/test_{method.name}.py').is_file()
     assert MODELS.get(method.head).__module__ == f'mmseg_ctx.heads.{method.name}'
+    for encoder in () if method.around else BACKBONES.values():
+        models = f'configs/_base_/models/{method.name}_{encoder}*.py'
+        assert list(ROOT.glob(models)), f'there is no {models}, which tools/new_config.py reads'
     for config in method.studies.values():
         head = Config.fromfile(ROOT / 'configs' / config).model.decode_head
         assert head.type == method.head
@@ -47,8 +51,7 @@ def test_an_entry_names_what_is_there(method):
 def test_written_files_are_current():
     for path, text in TABLES['written']().items():
         assert path.read_text() == text, 'python docs/method_tables.py writes it again'
-        name = 'configs/{0.name}/' if path.suffix == '.yml' else '{0.paper[title]}'
-        assert all(name.format(each) in text for each in METHODS.values())
+        assert all(each.paper['title'] in text for each in METHODS.values())
 
 
 def test_the_papers_of_the_citation_are_those_of_the_methods():

@@ -320,19 +320,9 @@ def _(grad, logits, label, normaliser, align_corners):
 
 
 def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
-    """Call ``visit`` with each tile of the resized logits.
+    """Call ``visit`` with each tile's index into ``[B, H, W]``, and its logits ``[B, R, S, N]``.
 
-    Args:
-        visit (Callable): Called with the tile's index into ``[B, H, W]``, and the logits of its R
-            rows and S columns, ``[B, R, S, N]``. If ``with_gradient``, it replaces the logits in
-            place by their gradient.
-        logits (Tensor): ``[B, N, h, w]``.
-        size (tuple[int, int]): H and W.
-        align_corners (bool): ``align_corners`` of the resizing.
-        with_gradient (bool): Whether to return the gradient of ``logits``. Default: False.
-
-    Returns:
-        Tensor | None: The gradient ``[B, N, h, w]``.
+    With ``with_gradient`` it puts their gradient in their place; the logits' one is returned.
     """
     batch, classes, height, width = logits.shape
     pixels = _finite_below(logits).permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]

@@ -41,7 +41,8 @@ def losses_by_feat(head, logits, samples):
     """Return what ``BaseDecodeHead.loss_by_feat`` does for logits ``[B, N, h, w]`` and samples."""
     if not _is_softmax_alone(head, loss_modules(head)):
         return head.loss_by_feat(logits, samples)
-    logits = logits.full('resize') if isinstance(logits, ResizableLogits) else logits
+    if isinstance(logits, ResizableLogits):
+        logits = logits.full('resize')  # the small logits, unless the head itself resizes them
     label = head._stack_batch_gt(samples).squeeze(1)
     return losses_of_logits(head, logits, label, loss_modules(head))
 
@@ -77,7 +78,7 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
     hardest = None if head.sampler is None else partial(_hardest, head.sampler, criteria)
     losses = {}
     for criterion in criteria:
-        loss, share = upsampled_cross_entropy(
+        loss, right = upsampled_cross_entropy(
             logits,
             label,
             _class_weight(criterion, logits),
@@ -91,7 +92,7 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
         )
         _add(losses, criterion.loss_name, loss)
     if with_accuracy:
-        losses['acc_seg'] = share
+        losses['acc_seg'] = right
     return losses
 
 
@@ -168,10 +169,8 @@ _ON_DEVICE = {}  # Class weights by values, type and device.
 def _class_weight(criterion, like):
     """Return the class weights ``[N]`` on a tensor's device, copied there once, or None.
 
-    They are float32, or of the tensor's type if it is wider.
-
-    MMSegmentation copies the list in each step. A buffer would be lost by ``to_empty``, and rounded
-    by ``half``.
+    They are float32 or wider. MMSegmentation copies the list in each step. A buffer would be lost
+    by ``to_empty``, and rounded by ``half``.
     """
     if criterion.class_weight is None:
         return None

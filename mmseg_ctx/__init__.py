@@ -1,8 +1,8 @@
 """Context in semantic segmentation: CaC-Net, ACNet, DMNet, CTNet and CAC for MMSegmentation.
 
-Importing the package registers its heads, backbones, losses, segmentors, data sets, transforms and
-metrics in MMSegmentation's own registries, and makes ``mmseg_ctx::`` known to MMEngine's config
-bases and ``pip://`` to its checkpoints. With upstream MMEngine and PyTorch 2.6 or newer, it also
+Importing the package registers its heads, backbones, losses, segmentors, data sets and metrics in
+MMSegmentation's own registries, and makes ``mmseg_ctx::`` known to MMEngine's config bases and
+``pip://`` to its checkpoints. With upstream MMEngine and PyTorch 2.6 or newer, it also
 lets MMEngine load its own checkpoints. An existing project needs one line,
 ``custom_imports = dict(imports=['mmseg_ctx'])``.
 """

@@ -125,7 +125,11 @@ def functional(module, *inputs):
 
 def scenes_loader(num_images):
     """Return the config of a loader of small context scenes."""
-    pipeline = [dict(type='RenderContextScene'), dict(type='PackSegInputs')]
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations'),
+        dict(type='PackSegInputs'),
+    ]
     dataset = dict(
         type='ContextScenesDataset',
         num_images=num_images,

@@ -5,18 +5,18 @@ from functools import partial
 from itertools import product
 
 import torch
-import torch.nn.functional as F
-from mmseg.models.losses import CrossEntropyLoss, accuracy
-from mmseg.models.utils import resize
 
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, mib, run_comparison
 from mmseg_ctx.analysis.models import head_config, head_inputs, mmseg_model, with_cac
-from mmseg_ctx.analysis.series import head_step, labelled_samples, training_step
-from mmseg_ctx.ops import (
-    Interpolation,
-    ResizedLogits,
-    predicted_labels,
-    upsampled_cross_entropy,
+from mmseg_ctx.analysis.series import (
+    COMPILED,
+    OURS,
+    SEGMENTORS,
+    STOCK,
+    compare_labels,
+    compare_losses,
+    head_step,
+    model_step,
 )
 from mmseg_ctx.utils.commandline import (
     ArgumentParser,
@@ -27,18 +27,14 @@ from mmseg_ctx.utils.commandline import (
     write_tables,
 )
 from mmseg_ctx.utils.methods import HEAD_METHODS
-from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import Column, Table
 
 DESCRIPTION = """\
-Measure losses, labels and whole training steps on a GPU beside MMSegmentation's operations, as they
-are and compiled by torch.compile. The cases of a row take turns; the table has medians. What is not
+Measure losses, labels and whole training steps on a GPU beside MMSegmentation's, as they are and
+compiled by torch.compile. The cases of a row take turns; the table has medians. What is not
 measured within --minutes is named below it.
 """
-STOCK, COMPILED, OURS = 'stock', 'compiled', 'ours'
-TYPES = ('float32', 'bfloat16', 'float16')
-SHAPES = ((16, (64, 64), (512, 512)), (1, (512, 1024), (2048, 4096)))  # B, h and w, H and W
-TINY = ((2, (4, 4), (16, 16)),)
+NAMES = {STOCK: 'stock', COMPILED: 'compiled', OURS: 'ours'}
 GOALS = {'loss': (0.3, 0.1), 'labels': (0.5, None), 'step': (1.0, None)}  # of stock's time, memory
 
 
@@ -62,23 +58,20 @@ def measured(arguments):
     """Return the table of all rows that fit into the time."""
     end = time.monotonic() + 60 * arguments.minutes
     rows, left, facts = [], [], ()
-    for kind, name, dtype, cases in rows_of(arguments.tiny):
+    for kind, dtype, comparison in rows_of(arguments.tiny):
         if time.monotonic() > end:
-            left.append(f'{name} ({dtype})')
+            left.append(f'{comparison.title} ({dtype})')
             continue
-        setting = Setting(arguments.device, dtype)
         torch.compiler.reset()  # so that each row is compiled for its own sizes
-        table = run_comparison(Comparison(name, cases, (STOCK,)), setting, arguments.repeats)
-        results = {row['case']: row for row in table.rows}
-        rows.append(dict(name=name, dtype=dtype, kind=kind, **results))
-        facts = table.facts
-    names = (STOCK, COMPILED, OURS)
+        table = run_comparison(comparison, Setting(arguments.device, dtype), arguments.repeats)
+        results = {NAMES[row['case']]: row for row in table.rows}
+        row = dict(name=comparison.title, dtype=dtype, kind=kind, **results)
+        rows.append({**row, 'goal': goal(row)})
+        facts = table.facts[-2:]
     columns = [Column('name', 'what'), Column('dtype', 'type')]
-    columns += [Column(name, f'{name} [ms]', milliseconds) for name in names]
-    columns.append(Column(OURS, 'ours / stock', ratio))
-    columns += [Column(name, f'{name} [MiB]', memory) for name in names]
-    for row in rows:
-        row['goal'] = goal(row)
+    columns += [Column(name, f'{name} [ms]', milliseconds) for name in NAMES.values()]
+    columns.append(Column('ours', 'ours / stock', ratio))
+    columns += [Column(name, f'{name} [MiB]', memory) for name in NAMES.values()]
     columns.append(Column('goal', 'goal'))
     if left:
         facts = (*facts, f'No time was left for: {", ".join(left)}.')
@@ -99,7 +92,7 @@ def memory(row):
 
 def goal(row):
     """Return in words whether a row reaches its goal; nothing without goal or figures."""
-    stock, ours = row[STOCK], row[OURS]
+    stock, ours = row['stock'], row['ours']
     if row['kind'] not in GOALS or stock['error'] or ours['error']:
         return ''
     most_time, most_memory = GOALS[row['kind']]
@@ -112,106 +105,41 @@ def goal(row):
 
 
 def rows_of(tiny):
-    """Yield kind, name, type and cases of each row; those that compile nothing come first."""
+    """Yield kind, precision and comparison of each row of the table about a GPU.
+
+    Those that compile nothing come first. ``tiny`` has sizes for a test on the CPU.
+    """
     upernet = tiny_model() if tiny else mmseg_model('upernet/upernet_r50_4xb4-160k')
-    image = torch.empty(2 if tiny else 4, 3, *(2 * (32 if tiny else 512,)), device='meta')
-    stock = partial(model_step, upernet, 'EncoderDecoder', image)
-    models = {'step': ('UPerNet-R50', upernet), 'cac': ('UPerNet-R50 with CAC', with_cac(upernet))}
-    for kind, (name, model) in models.items():
-        ours = partial(model_step, model, 'MemoryEfficientEncoderDecoder', image)
-        for dtype in TYPES[:2]:
-            yield kind, f'training step, {name}', dtype, {STOCK: stock, OURS: ours}
-    channels, width, pixels = (16, 64, 32) if tiny else (2048, 512, 512)
+    side = 64 if tiny else 512
+    images = torch.empty(2 if tiny else 4, 3, side, side, device='meta')
+    stock = partial(model_step, {**upernet, 'type': SEGMENTORS[STOCK]}, images)
+    models = {'step': ('UPerNet-R50', upernet), 'cac': ('UPerNet-R50, CAC', with_cac(upernet))}
+    for (kind, (name, model)), dtype in product(models.items(), ('float32', 'bfloat16')):
+        ours = partial(model_step, {**model, 'type': SEGMENTORS[OURS]}, images)
+        yield kind, dtype, Comparison(f'Training step: {name}', {STOCK: stock, OURS: ours}, [STOCK])
+    channels, width = (16, 64) if tiny else (2048, 512)
     for name in (method.head for method in HEAD_METHODS.values()):
         cases = {}
         for case, head in ((STOCK, 'DMHead'), (OURS, name)):
             config = head_config(head, channels, width)
-            inputs = head_inputs(config, batch=2, image=pixels, channels=channels)
+            inputs = head_inputs(config, batch=2, image=side, channels=channels)
             cases[case] = partial(head_step, config, inputs)
-        yield 'head', f'head, {name} beside DMHead', 'float32', cases
-    for (batch, small, size), classes, dtype in product(
-        TINY if tiny else SHAPES, (3,) if tiny else (19, 150), TYPES
-    ):
-        shape = f'{batch} × {classes} classes, {small[0]}×{small[1]} to {size[0]}×{size[1]}'
-        logits = torch.empty(batch, classes, *small, device='meta')
-        loss_cases = {
-            STOCK: partial(loss_step, stock_loss, logits, size),
-            OURS: partial(loss_step, our_loss, logits, size),
-            COMPILED: partial(loss_step, torch.compile(stock_loss), logits, size),
-        }
-        yield 'loss', f'loss, {shape}', dtype, loss_cases
-        label_cases = {
-            STOCK: partial(label_step, stock_labels, logits, size),
-            OURS: partial(label_step, our_labels, logits, size),
-            COMPILED: partial(label_step, torch.compile(stock_labels), logits, size),
-        }
-        yield 'labels', f'labels, {shape}', dtype, label_cases
+        yield 'head', 'float32', Comparison(f'Head: {name} beside DMHead', cases, [STOCK])
+    shapes = [(2, (4, 4), 4)] if tiny else [(16, (64, 64), 8), (1, (512, 1024), 4)]
+    counts, dtypes = (3,) if tiny else (19, 150), ('float32', 'bfloat16', 'float16')
+    for (batch, small, stride), classes, dtype in product(shapes, counts, dtypes):
+        kinds = STOCK, OURS, COMPILED
+        yield 'loss', dtype, compare_losses(batch, classes, small, stride, kinds=kinds)
+        size = tuple(stride * each for each in small)
+        title = f'{batch} × {classes} classes, {size[0]}×{size[1]}'
+        options = dict(kinds=kinds, stride=stride)
+        yield 'labels', dtype, compare_labels(title, batch, classes, size, size, **options)
 
 
 def tiny_model():
     backbone = dict(type='ResNet', depth=18, base_channels=4, stem_channels=4)
     head = head_config('FCNHead', 32, 8, 3)
-    return dict(
-        type='EncoderDecoder', backbone=backbone, decode_head=head, test_cfg=dict(mode='whole')
-    )
-
-
-def stock_loss(logits, label):
-    full = resize(logits, label.shape[1:], mode='bilinear', align_corners=False, warning=False)
-    return CrossEntropyLoss()(full.float(), label, ignore_index=255), accuracy(full, label)
-
-
-def our_loss(logits, label):
-    return upsampled_cross_entropy(logits, label, with_accuracy=True)
-
-
-def loss_step(function, logits, size, setting):
-    """Return the step of a loss with its accuracy, and of the gradient of the small logits."""
-    logits = setting.place(logits).to(getattr(torch, setting.dtype)).requires_grad_()
-    label = torch.randint(0, logits.size(1), (len(logits), *size), device=setting.device)
-    label[:, : size[0] // 20] = 255
-
-    def step():
-        loss, _ = function(logits, label)
-        loss.backward()
-        logits.grad = None
-
-    return step
-
-
-def stock_labels(logits, size):
-    return F.interpolate(logits, size, mode='bilinear').argmax(1)
-
-
-def our_labels(logits, size):
-    like = logits.new_empty(0, dtype=torch.float32)
-    sides = [
-        [Interpolation.identity(cells, like).resize(length, align_corners=False)]
-        for cells, length in zip(logits.shape[2:], size, strict=True)
-    ]
-    return [predicted_labels(ResizedLogits([[image]], *sides)) for image in logits]
-
-
-def label_step(function, logits, size, setting):
-    """Return the step of the labels of a batch."""
-    logits = setting.place(logits).to(getattr(torch, setting.dtype))
-    return torch.no_grad()(lambda: function(logits, size))
-
-
-def model_step(config, kind, images, setting):
-    """Return the training step of a whole model, whose batch norms are of one process."""
-    model = build(one_process({**config, 'type': kind, 'data_preprocessor': None}), setting.device)
-    samples = labelled_samples(images[..., ::8, ::8], model.decode_head.num_classes, setting.device)
-    return training_step(lambda images: model.loss(images, samples), model, images, setting=setting)
-
-
-def one_process(config):
-    """Return a config with ``BN`` in the place of ``SyncBN``, which needs several processes."""
-    if isinstance(config, dict):
-        return {key: one_process(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return type(config)(map(one_process, config))
-    return 'BN' if config == 'SyncBN' else config
+    return dict(backbone=backbone, decode_head=head, test_cfg=dict(mode='whole'))
 
 
 if __name__ == '__main__':

@@ -11,8 +11,8 @@ from mmseg_ctx.utils.commandline import (
     progress_bar,
     run,
 )
+from mmseg_ctx.utils.errors import needs_extra
 from mmseg_ctx.visualization.explore.explorer import Explorer, find_images
-from mmseg_ctx.visualization.explore.server import require_free, require_gradio, serve
 
 DESCRIPTION = """\
 Serve a page that shows what a model does with an image, pixel by pixel. Open the printed address in
@@ -48,8 +48,9 @@ def main(arguments):
     options = parser.parse_args(arguments)
     # These checks are quick, so they come before the model is loaded.
     images = [] if options.images is None else find_images(options.images)
+    with needs_extra('explore'):
+        from mmseg_ctx.visualization.explore.page import require_free, serve
     require_free(options.host, options.port)
-    require_gradio()
     with progress_bar() as bar:
         bar.add_task('loading the model', total=None)
         segmentor = load_segmentor(

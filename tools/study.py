@@ -19,9 +19,9 @@ from mmseg_ctx.utils.files import check_folder, check_writable
 from mmseg_ctx.utils.tables import render
 
 DESCRIPTION = """\
-Train a suite of configs with several seeds. DIR/study.md, study.json and study.png show each metric
-of the suite, mean ± deviation over the seeds; study-curves.png shows the metrics against the
-iterations if the suite validates its rows during training.
+Train a suite of configs with several seeds. DIR/study.md and study.json show each metric of the
+suite, mean ± deviation over the seeds; study-curves.png shows the metrics against the iterations if
+the suite validates its rows during training.
 
 A second call with the same DIR keeps finished runs and continues an interrupted run from its last
 checkpoint. DIR/runs has the log of each run. The table has every finished run in DIR, also those of
@@ -63,9 +63,10 @@ def main(arguments):
         for ended, error in execute(runs, arguments.jobs, arguments.device):
             if error:
                 failed = True
-                bar.console.print(f'{ended.name}, seed {ended.seed}: {error}', markup=False)
+                name = f'{ended.parent.name}, seed {ended.name.removeprefix("seed")}'
+                bar.console.print(f'{name}: {error}', markup=False)
             bar.update(task, advance=1)
-            write_report(suite, rows, finished_results(out), out, picture=False)
+            write_report(suite, rows, finished_results(out), out)
     show(write_report(suite, rows, finished_results(out), out), out)
     return 1 if failed else 0
 
@@ -73,7 +74,7 @@ def main(arguments):
 def show(table, out):
     """Print a study's table, unless nothing was measured, and where the report is."""
     if table:
-        print(render([table], 'text') + f'\n{out}/study.md, study.json, study.png')
+        print(render([table], 'text') + f'\n{out}/study.md, study.json')
 
 
 def parse(arguments):
@@ -140,8 +141,8 @@ def parse(arguments):
     parser.add_argument(
         '--force',
         action='store_true',
-        help='train runs anew that had other settings in DIR, and overwrite a study.md, study.json '
-        'or study.png in a DIR that is no study',
+        help='train runs anew that had other settings in DIR, and overwrite a study.md or '
+        'study.json in a DIR that is no study',
     )
     return parser.parse_args(arguments)
 

@@ -1,5 +1,7 @@
 """Draw the context of a trained model, one sheet for each image."""
 
+from pathlib import Path
+
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.utils.commandline import (
     ArgumentParser,
@@ -9,7 +11,9 @@ from mmseg_ctx.utils.commandline import (
     run,
 )
 from mmseg_ctx.utils.errors import needs_extra
-from mmseg_ctx.visualization.files import item_readers, sheet_paths, write_sheet
+from mmseg_ctx.utils.files import check_folder, check_writable, write_figure, writing
+from mmseg_ctx.visualization.context import draw_context
+from mmseg_ctx.visualization.files import item_readers
 
 DESCRIPTION = """\
 Draw the context of a trained model, one sheet for each image.
@@ -51,7 +55,14 @@ def main(arguments):
     parser.add_argument('--force', action='store_true', help='overwrite sheets that exist')
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
-    paths = sheet_paths(options.images, options.out, options.force, options.labels)
+    names = [Path(image.replace(':', '-')).stem for image in options.images]
+    paths = [Path(options.out, f'{name}.png') for name in names]
+    check_folder(options.out)
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f'images must differ in their names, but several would give {path}')
+        if path.parent.is_dir():
+            check_writable(path, options.force, (*options.images, *(options.labels or ())))
     segmentor = load_segmentor(
         options.config, options.checkpoint, options.cfg_options, options.device
     )
@@ -59,7 +70,10 @@ def main(arguments):
     sheets = list(zip(readers, paths, strict=True))
     with needs_extra('visualize'), progress_bar() as bar:
         for read_item, path in bar.track(sheets, description='sheets'):
-            write_sheet(segmentor, read_item(), path, options.force)
+            figure = draw_context(segmentor, read_item(), segmentor.dataset_meta)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with writing(path, options.force) as temporary:
+                write_figure(figure, temporary, dpi=120)
     print('\n'.join(map(str, paths)))
 
 

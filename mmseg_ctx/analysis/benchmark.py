@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import itemgetter
@@ -59,21 +59,13 @@ class Setting(NamedTuple):
 
 @dataclass
 class Comparison:
-    """Cases that take turns, each a function that builds a step for a setting.
+    """Cases that take turns, each a function that builds a step for a setting."""
 
-    Attributes:
-        title (str): What a step is.
-        cases (dict[str, Callable[[Setting], Callable[[], object]]]): Cases by name.
-        against (Sequence[str]): The cases that the ratios are to.
-        facts (Sequence[str]): Lines below the table. Default: none.
-        complexity (dict[str, Complexity]): What cases cost. Default: not in the table.
-    """
-
-    title: str
-    cases: dict
-    against: Sequence
-    facts: Sequence = ()
-    complexity: dict = field(default_factory=dict)
+    title: str  # what a step is
+    cases: dict  # by name, Callable[[Setting], Callable[[], object]]
+    against: Sequence  # names of the cases that the ratios are to
+    facts: Sequence = ()  # lines below the table
+    complexity: dict = field(default_factory=dict)  # what cases cost, Complexity by name
 
 
 def run_comparison(comparison, setting, repeats, progress=lambda case: None):
@@ -86,20 +78,22 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
     """
     rows, steps = {}, {}
     for name, prepare in comparison.cases.items():
-        row = dict(case=name, seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
-        if name in comparison.complexity:
-            row.update(comparison.complexity[name]._asdict())
-        rows[name] = row
+        costs = comparison.complexity.get(name)
+        empty = dict(seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
+        rows[name] = dict(case=name, **empty, **(costs._asdict() if costs else {}))
         try:
             progress(name)
             step = prepare(setting)
             step()  # warm up
             progress(name)
-            row['peak_bytes'] = peak_memory(step, setting.device)
+            rows[name]['peak_bytes'] = peak_memory(step, setting.device)
             steps[name] = step
         except (RuntimeError, MemoryError) as error:
-            row['error'] = one_line(error)[:200]
-    with competing(setting.load):
+            rows[name]['error'] = one_line(error)[:200]
+    with ExitStack() as stack:
+        for _ in range(setting.load):
+            busy = stack.enter_context(subprocess.Popen([sys.executable, '-c', 'while True: pass']))
+            stack.callback(busy.kill)
         for _ in range(repeats):
             for name, step in steps.items():
                 progress(name)
@@ -114,17 +108,6 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
                 row['ratios'][other] = _quartiles(np.divide(row['rounds'], rows[other]['rounds']))
     facts = (*comparison.facts, *_circumstances(setting, repeats))
     return Table(comparison.title, _columns(comparison, rows), list(rows.values()), facts)
-
-
-@contextmanager
-def competing(load):
-    """Let ``load`` other processes compute without end meanwhile, each with one thread."""
-    command = [sys.executable, '-c', 'while True: pass']
-    with ExitStack() as stack:
-        for _ in range(load):
-            process = stack.enter_context(subprocess.Popen(command))
-            stack.callback(process.kill)
-        yield
 
 
 def peak_memory(step, device='cpu'):
@@ -151,24 +134,23 @@ def _quartiles(values):
 
 
 def _columns(comparison, rows):
-    columns = [Column('case', 'case'), *(COLUMNS if comparison.complexity else ())]
-    columns.append(Column('seconds', 'time [ms]', lambda seconds: _spread(seconds, 1000, 1)))
-    for name in comparison.against:
+    def spread(quartiles, digits):
+        low, median, high = (f'{value:.{digits}f}' for value in quartiles)
+        return f'{median} ({low}–{high})'
 
-        def show(ratios, name=name):
-            return _spread(ratios[name], 1, 3) if name in ratios else ''
+    against = [name for name in comparison.against if name in rows]
 
-        if name in rows:
-            columns.append(Column('ratios', f'time / {name}', show))
-    columns.append(Column('peak_bytes', 'peak memory [MiB]', mib))
-    if any(row['error'] for row in rows.values()):
-        columns.append(Column('error', 'not measured'))
-    return columns
+    def ratio_to(name):
+        return lambda ratios: spread(ratios[name], 3) if name in ratios else ''
 
-
-def _spread(quartiles, scale, digits):
-    low, median, high = (f'{scale * value:.{digits}f}' for value in quartiles)
-    return f'{median} ({low}–{high})'
+    return [
+        Column('case', 'case'),
+        *(COLUMNS if comparison.complexity else ()),
+        Column('seconds', 'time [ms]', lambda seconds: spread(np.multiply(seconds, 1000), 1)),
+        *(Column('ratios', f'time / {each}', ratio_to(each)) for each in against),
+        Column('peak_bytes', 'peak memory [MiB]', mib),
+        *[Column('error', 'not measured')] * any(row['error'] for row in rows.values()),
+    ]
 
 
 def mib(value):
@@ -179,7 +161,10 @@ def mib(value):
 def _circumstances(setting, repeats):
     """Return the lines below every table: machine and packages, settings, what the figures are."""
     if setting.device == 'cpu':
-        machine = f'{_processor()}, {torch.get_num_threads()} threads'
+        info = Path('/proc/cpuinfo')
+        model = re.search(r'model name\s*: (.+)', info.read_text()) if info.exists() else None
+        name = model[1] if model else platform.machine()
+        machine = f'{name}, {torch.get_num_threads()} threads'
     else:
         machine = torch.cuda.get_device_name(setting.device)
     dtype = setting.dtype + (' by autocast' if setting.dtype != 'float32' else '')
@@ -190,9 +175,3 @@ def _circumstances(setting, repeats):
         'Each round gives the ratio of two of its times; the median of these ratios is shown, not '
         'the ratio of the two medians. Peak memory is beyond weights and inputs.',
     )
-
-
-def _processor():
-    path = Path('/proc/cpuinfo')
-    model = re.search(r'model name\s*: (.+)', path.read_text()) if path.exists() else None
-    return model[1] if model else platform.machine()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from mmengine import fileio
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
@@ -59,13 +58,13 @@ def check_dataset(config, workers=0, report=print, progress=lambda done, total: 
     if not isinstance(config, dict):
         raise ValueError(f'a data set must be a dict, got {config!r}')
     parts = [_Reader(part) for part in inner_datasets(config)]
-    place, classes = parts[0].place, parts[0].classes
+    classes = parts[0].classes
     for part in parts[1:]:
         if part.classes != classes:
             alone = first_names(sorted(set(part.classes) ^ set(classes))) or 'another order'
             raise ValueError(
-                f'data sets of one loader must have the same classes, and one of {place!r} and '
-                f'{part.place!r} alone has {alone}'
+                f'data sets of one loader must have the same classes, and one of '
+                f'{parts[0].place!r} and {part.place!r} alone has {alone}'
             )
     pixels, occurrences = np.zeros((2, len(classes)), np.int64)
     summary = Summary(classes, any(part.has_labels for part in parts), pixels, occurrences)
@@ -102,18 +101,16 @@ class _Reader(Dataset):
     def __init__(self, config):
         self.place = config.get('data_root') or config.get('data_prefix')
         with value_errors(f'{config.get("type")} cannot read the data set in {self.place!r}'):
-            named = [(type_name(step), step) for step in config['pipeline']]
             # The others are not built, so that none of them is a reason to refuse the data set.
-            loading = [(name, step) for name, step in named if name.startswith(LOADING)]
+            named = [(type_name(step), step) for step in config['pipeline']]
+            loading = [each for each in named if each[0].startswith(LOADING)]
             self.steps = [(name, Compose([step])) for name, step in loading]
             self.has_labels = any('Image' not in name for name, _ in self.steps)
             self.dataset = _build(config)
             self.classes = tuple(self.dataset.metainfo['classes'])
             self.reduces_zero_label = bool(self.dataset.reduce_zero_label)
             # MMSegmentation's loading step refuses every file if it has another setting.
-            settings = {self.reduces_zero_label}.union(
-                s.get('reduce_zero_label') for _, s in loading
-            )
+            settings = {step.get('reduce_zero_label') for _, step in loading}
             if settings - {self.reduces_zero_label, None}:
                 raise ValueError('set reduce_zero_label in the data set, not in its pipeline alone')
 
@@ -212,10 +209,8 @@ def frequency_table(summary):
     """Return a table of a summary's classes: their shares of the labelled pixels and the images."""
     table = PrettyTable(['class', 'pixels', 'of the pixels [%]', 'images', ''], align='r')
     table.align['class'] = 'l'
-    numbers = zip(
-        summary.classes, summary.pixels, _shares(summary), summary.occurrences, strict=True
-    )
-    for name, pixels, share, images in numbers:
+    columns = summary.classes, summary.pixels, _shares(summary), summary.occurrences
+    for name, pixels, share, images in zip(*columns, strict=True):
         note = '' if pixels else 'never occurs'
         table.add_row([name, f'{pixels:,}', f'{share:.3f}', f'{images:,}', note])
     return table
@@ -231,16 +226,9 @@ def draw_frequencies(summary):
     order = np.argsort(shares, kind='stable')
     figure = Figure(figsize=(8, 1.2 + 0.16 * len(order)), layout='constrained')
     axes = figure.subplots()
-    axes.barh(range(len(order)), shares[order], color='tab:blue')
-    names = [summary.classes[index] for index in order]
-    axes.set_yticks(range(len(order)), names, parse_math=False)
-    if shares.any():
-        axes.set_xscale('log')
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter('{x:g}')
-        axes.grid(axis='x', linewidth=0.5)
-        axes.set_axisbelow(True)
-    axes.set_xlabel('share of the labelled pixels [%]')
+    axes.barh(range(len(order)), shares[order], log=bool(shares.any()))
+    axes.set_yticks(range(len(order)), np.array(summary.classes)[order], parse_math=False)
+    axes.set_xlabel('share of the labelled pixels [%]; a class that never occurs is red')
     axes.set_title(f'{len(order)} classes, {summary.images:,} images', fontsize=10)
     axes.tick_params(axis='y', labelsize=6)
     axes.margins(y=0.01)

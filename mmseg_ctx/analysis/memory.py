@@ -29,21 +29,13 @@ aten = torch.ops.aten
 
 
 class TrainingMemory(NamedTuple):
-    """Bytes that a training step needs.
+    """Bytes that a training step needs."""
 
-    Attributes:
-        parameters (int): Weights and buffers.
-        gradients (int): One for each weight that is trained.
-        optimizer (int): The optimizer's state.
-        activations (int): What the forward pass keeps for the backward pass, with the images.
-        peak (int): All that lives at once, at the most.
-    """
-
-    parameters: int
-    gradients: int
-    optimizer: int
-    activations: int
-    peak: int
+    parameters: int  # weights and buffers
+    gradients: int  # one for each weight that is trained
+    optimizer: int  # the optimizer's state
+    activations: int  # what the forward pass keeps for the backward pass, with the images
+    peak: int  # all that lives at once, at the most
 
 
 class _LiveBytes(TorchDispatchMode):

@@ -1,4 +1,4 @@
-"""What the benchmark compares: each series is a function from sizes to its comparisons.
+"""What the benchmarks compare: each series is a function from sizes to its comparisons.
 
 A step is a forward pass, or losses and their gradients. Inputs are given on the meta device;
 ``Setting.place`` makes random ones of their shapes.
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import NonLocal2d
 from mmengine.config import ConfigDict
+from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import PixelData
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
@@ -30,9 +31,18 @@ from mmseg_ctx.analysis.models import (
 from mmseg_ctx.heads.ctnet import SpatialContextModule
 from mmseg_ctx.utils.models import build
 
-STRIDE = 8  # pixels between neighbours in the last feature map of all series
-STOCK, OURS = 'MMSegmentation', 'memory-efficient'
-SEGMENTORS = {STOCK: 'EncoderDecoder', OURS: 'MemoryEfficientEncoderDecoder'}
+STRIDE = 8  # pixels between neighbours in the last feature map of most series
+STOCK, OURS, COMPILED = 'MMSegmentation', 'memory-efficient', 'MMSegmentation, compiled'
+SEGMENTORS = {
+    STOCK: 'EncoderDecoder',
+    OURS: 'MemoryEfficientEncoderDecoder',
+    COMPILED: 'EncoderDecoder',
+}
+CHANNELS = 3  # of the features of a head that is a classifier alone
+SAMPLERS = {
+    'softmax cross-entropy': None,
+    'of hard pixels (OHEM, ACNet)': dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000),
+}
 
 
 def compare_forward(title, modules, against, **options):
@@ -88,6 +98,14 @@ def head_step(config, inputs, setting):
     return training_step(losses_of, head, *features, *previous, setting=setting)
 
 
+def model_step(config, images, setting):
+    """Return the training step of a whole model, whose batch norms are of one process."""
+    model = revert_sync_batchnorm(build({**config, 'data_preprocessor': None}, setting.device))
+    maps = images[..., ::STRIDE, ::STRIDE]
+    samples = labelled_samples(maps, model.decode_head.num_classes, setting.device)
+    return training_step(lambda images: model.loss(images, samples), model, images, setting=setting)
+
+
 def segmentor(kind, head, setting, test_cfg=None):
     """Return a segmentor, one of ``SEGMENTORS``, whose head reads the images as features."""
     config = dict(
@@ -102,38 +120,29 @@ def segmentor(kind, head, setting, test_cfg=None):
     return model
 
 
-def segmentor_step(kind, head, features, setting):
+def segmentor_step(kind, head, features, setting, stride=STRIDE):
     """Return the training step of such a segmentor."""
     model = segmentor(kind, head, setting)
-    samples = labelled_samples(features, model.decode_head.num_classes, setting.device)
+    if kind == COMPILED:
+        model.decode_head.loss_by_feat = torch.compile(model.decode_head.loss_by_feat)
+    samples = labelled_samples(features, model.decode_head.num_classes, setting.device, stride)
     return training_step(lambda maps: model.loss(maps, samples), model, features, setting=setting)
 
 
-def labelled_samples(maps, classes, device='cpu'):
-    """Return a data sample for each of ``maps`` ``[B, C, h, w]``, with labels ``STRIDE`` as large.
+def labelled_samples(maps, classes, device='cpu', stride=STRIDE):
+    """Return a data sample for each of ``maps`` ``[B, C, h, w]``, with labels ``stride`` as large.
 
     An image has labels of at most twelve classes, in blocks.
     """
-    size = STRIDE * maps.size(-1)
+    size = tuple(stride * side for side in maps.shape[2:])
     blocks = torch.arange(12.0, device=device).view(1, 1, 4, 3)
     blocks = F.interpolate(blocks, size)[0].long()  # [1, H, W]
     samples = []
     for image in range(len(maps)):
-        sample = SegDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size)))
+        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))
         sample.gt_sem_seg = PixelData(data=(blocks + 12 * image) % classes)
         samples.append(sample)
     return samples
-
-
-def cross_entropy_of(samples):
-    """Return a function from small logits to their losses, one plain cross-entropy."""
-    label = torch.cat([sample.gt_sem_seg.data for sample in samples])  # [B, H, W]
-
-    def losses_of(logits):
-        full = resize(logits, label.shape[1:], mode='bilinear', align_corners=False, warning=False)
-        return dict(loss=F.cross_entropy(full, label, ignore_index=255))
-
-    return losses_of
 
 
 def heads(sizes=(64,), channels=2048, width=512):
@@ -196,7 +205,13 @@ def cac_loss(sizes=(64,), channels=512, classes=150):
 
 
 def _cross_entropy_step(logits, setting):
-    losses_of = cross_entropy_of(labelled_samples(logits, logits.size(1), setting.device))
+    samples = labelled_samples(logits, logits.size(1), setting.device)
+    label = torch.cat([sample.gt_sem_seg.data for sample in samples])  # [B, H, W]
+
+    def losses_of(logits):
+        full = resize(logits, label.shape[1:], mode='bilinear', align_corners=False, warning=False)
+        return dict(loss=F.cross_entropy(full, label, ignore_index=255))
+
     return training_step(losses_of, torch.nn.Identity(), logits, setting=setting)
 
 
@@ -225,22 +240,21 @@ def cac_sizes(sizes=(512, 1280, 2560)):
     return cac_inference(sizes, 'UPerNet, Swin-T', config)
 
 
-CHANNELS = 3
-SAMPLERS = {
-    'softmax cross-entropy': None,
-    'of hard pixels (OHEM, ACNet)': dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000),
-}
-
-
 def losses(sizes=(64,)):
     """Losses of a decode head, and their gradients."""
-    for size, classes, (name, sampler) in product(sizes, (19, 150), SAMPLERS.items()):
-        logits = torch.empty(2, classes, size, size, device='meta')
-        head, features = _head(classes, sampler=sampler), logits[:, :CHANNELS]
-        cases = {kind: partial(segmentor_step, kind, head, features) for kind in (STOCK, OURS)}
-        title = f'Losses: {name}, {[*logits.shape]}, labels {STRIDE * size}²'
-        facts = (f'Small logits have {mib(logits.nbytes)} MiB.',)
-        yield Comparison(title, cases, (STOCK,), facts)
+    for size, classes, name in product(sizes, (19, 150), SAMPLERS):
+        yield compare_losses(2, classes, (size, size), STRIDE, name)
+
+
+def compare_losses(batch, classes, size, stride, name='softmax cross-entropy', kinds=(STOCK, OURS)):
+    """Return the comparison of the losses of small logits, for labels ``stride`` as large."""
+    logits = torch.empty(batch, classes, *size, device='meta')
+    head, features = _head(classes, sampler=SAMPLERS[name]), logits[:, :CHANNELS]
+    cases = {kind: partial(segmentor_step, kind, head, features, stride=stride) for kind in kinds}
+    height, width = (stride * side for side in size)
+    title = f'Losses: {name}, {[*logits.shape]}, labels {height}×{width}'
+    facts = (f'Small logits have {mib(logits.nbytes)} MiB.',)
+    return Comparison(title, cases, (STOCK,), facts)
 
 
 def _head(classes, **options):
@@ -253,7 +267,7 @@ def labels(sizes=(512, 2560)):
     for size, classes in product(sizes, (19, 150)):
         for original in (size, size * 9 // 10):
             title = f'{classes} classes, {size}×{size}, labels {original}×{original}'
-            yield _labels(title, classes, size, original)
+            yield compare_labels(title, 1, classes, (size, size), (original, original))
 
 
 def labels_slide(sizes=(1280,)):
@@ -262,32 +276,38 @@ def labels_slide(sizes=(1280,)):
         crop = size // 5 // STRIDE * STRIDE
         windows = dict(mode='slide', crop_size=(crop, crop), stride=(-(-(size - crop) // 6),) * 2)
         title = f'{classes} classes, {size}×{size}, 7×7 windows of {crop}×{crop}'
-        yield _labels(title, classes, size, size, windows)
+        yield compare_labels(title, 1, classes, (size, size), (size, size), test_cfg=windows)
 
 
-def _labels(title, classes, size, original, test_cfg=None):
-    """Return the comparison of steps from features to labels of the original size."""
-    step = partial(_labels_step, classes, size, original, test_cfg)
-    logits = 4 * classes * (size // STRIDE) ** 2
+def compare_labels(title, *sizes, kinds=(STOCK, OURS), **options):
+    """Return the comparison of steps from features to labels; ``sizes`` as in _labels_step."""
+    batch, classes, size, original = sizes
+    logits = 4 * batch * classes * size[0] * size[1] // STRIDE**2
     facts = (
-        f'The small logits of the whole image have {mib(logits)} MiB, and the label map '
-        f'{mib(8 * original**2)} MiB.',
+        f'The small logits have {mib(logits)} MiB, and the label maps '
+        f'{mib(8 * batch * original[0] * original[1])} MiB.',
     )
-    cases = {kind: partial(step, kind) for kind in (STOCK, OURS)}
+    cases = {kind: partial(_labels_step, kind, *sizes, **options) for kind in kinds}
     return Comparison(f'Labels: {title}', cases, (STOCK,), facts)
 
 
-def _labels_step(classes, size, original, test_cfg, kind, setting):
+def _labels_step(kind, batch, classes, size, original, setting, test_cfg=None, stride=STRIDE):
+    """Return the step from features of images of a size to labels of their original size."""
     dtype = getattr(torch, setting.dtype)
+    if kind == COMPILED:  # as few operations as there can be, which the compiler may fuse
+        small = (side // stride for side in size)
+        logits = setting.place(torch.empty(batch, classes, *small, device='meta')).to(dtype)
+        compiled = torch.compile(lambda maps: resize(maps, original, mode='bilinear').argmax(1))
+        return torch.no_grad()(lambda: compiled(logits))
     model = segmentor(kind, _head(classes), setting, test_cfg).eval().to(dtype)
     model.extract_feat = lambda images: [
-        setting.place(torch.rand_like(images[..., ::STRIDE, ::STRIDE], dtype=dtype))
+        setting.place(torch.rand_like(images[..., ::stride, ::stride], dtype=dtype))
     ]
-    # The image takes no memory.
-    image = torch.zeros(1, device=setting.device).expand(1, 3, size, size)
-    shapes = dict(img_shape=(size, size), pad_shape=(size, size), ori_shape=(original, original))
-    sample = SegDataSample(metainfo=shapes)
-    return torch.no_grad()(lambda: model.predict(image, [sample]))
+    # The images take no memory.
+    images = torch.zeros(1, device=setting.device).expand(batch, CHANNELS, *size)
+    shapes = dict(img_shape=size, pad_shape=size, ori_shape=original)
+    samples = [SegDataSample(metainfo=shapes) for _ in range(batch)]
+    return torch.no_grad()(lambda: model.predict(images, samples))
 
 
 _ALL = (heads, ctnet_linear, cac_loss, cac_inference, cac_sizes, losses, labels, labels_slide)

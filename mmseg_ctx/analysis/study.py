@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -33,8 +32,8 @@ SUITES = Path(__file__).with_name('studies')
 NONE = MappingProxyType({})
 # Settings that a run needs in its config, or that this module changes.
 NEEDED = (
-    *('model', 'train_cfg', 'train_dataloader', 'test_cfg', 'test_dataloader', 'test_evaluator'),
-    *('optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint'),
+    *('model', 'train_cfg.max_iters', 'train_dataloader', 'test_cfg', 'test_dataloader'),
+    *('test_evaluator', 'optim_wrapper', 'param_scheduler', 'default_hooks.checkpoint'),
 )
 
 
@@ -51,8 +50,6 @@ class Row(NamedTuple):
         by_default (bool): Whether a study without ``--rows`` trains the row. Default: True.
         iterations (int | None): How long to train. Default: as the config says.
         validate_every (int | None): Iterations between validations, for curves. Default: none.
-        start_from (str | None): An earlier row, whose last checkpoint with the same seed gives the
-            first weights. Default: what the config says.
     """
 
     name: str
@@ -64,27 +61,17 @@ class Row(NamedTuple):
     by_default: bool = True
     iterations: int | None = None
     validate_every: int | None = None
-    start_from: str | None = None
 
 
 class Suite(NamedTuple):
-    """A study's rows, and how its report shows them.
+    """A study's rows, and how its report shows them."""
 
-    Attributes:
-        title (str): The data that all rows are trained on.
-        rows (Sequence[Row]): Rows in the order of the table.
-        quick (Sequence[Row]): The rows of ``--quick``, with fewer seeds or iterations.
-        out (str): Folder of the study if none is named.
-        metrics (dict[str, str]): Metrics to show and their headings. Default: every ``mIoU*``.
-        note (str): How long the study takes, for the help text. Default: nothing.
-    """
-
-    title: str
-    rows: tuple
-    quick: tuple
-    out: str
-    metrics: Mapping = NONE
-    note: str = ''
+    title: str  # the data that all rows are trained on
+    rows: tuple  # in the order of the table
+    quick: tuple  # the rows of --quick, with seed 0 and fewer iterations
+    out: str  # folder of the study if none is named
+    metrics: Mapping = NONE  # metrics to show and their headings; every mIoU if empty
+    note: str = ''  # how long the study takes, for the help text
 
 
 def read_suite(name):
@@ -93,8 +80,7 @@ def read_suite(name):
     The file has the attributes of :class:`Suite`, and those of a :class:`Row` in each entry of
     ``rows``; ``defaults`` has attributes of every row, and overrides beside the row's own. An entry
     with ``methods`` stands for a row of each method of the package, for the study that it names.
-    ``quick`` names ``rows`` or groups, and has their ``seeds``, by default only 0, and
-    ``iterations``, by default their own.
+    ``quick`` names ``rows`` or groups, and their ``iterations``, by default their own.
 
     Raises:
         ValueError: The suite does not exist, or its file is wrong.
@@ -107,8 +93,10 @@ def read_suite(name):
         content = {'out': f'work_dirs/study-{path.stem}', **yaml.safe_load(path.read_text())}
         defaults = content.pop('defaults', {})
         rows = [row for entry in content.pop('rows') for row in _read_rows(defaults, **entry)]
-        quick = _quick_rows(rows, **content.pop('quick'))
-        return Suite(rows=tuple(rows), quick=quick, **content)
+        quick = content.pop('quick')
+        shorter = dict(seeds=(0,), **{key: quick[key] for key in quick if key != 'rows'})
+        few = tuple(row._replace(**shorter) for row in select(rows, quick['rows']))
+        return Suite(rows=tuple(rows), quick=few, **content)
 
 
 def _read_rows(defaults, methods=None, **entry):
@@ -121,13 +109,6 @@ def _read_rows(defaults, methods=None, **entry):
         for method in METHODS.values()
         for config in [method.studies[methods]]
     ]
-
-
-def _quick_rows(every, rows, seeds=(0,), iterations=None):
-    return tuple(
-        row._replace(seeds=seeds, iterations=iterations or row.iterations)
-        for row in select(every, rows)
-    )
 
 
 def suite_names():
@@ -143,39 +124,23 @@ def groups(rows):
 def select(rows, names):
     """Return the rows of these names or groups, by default those trained by default: list[Row].
 
-    The rows that they start from come with them. An unknown name is a ValueError.
+    Raises:
+        ValueError: A name is unknown.
     """
     known = (*(row.name for row in rows), *groups(rows))
     for name in names:
         if name not in known:
             raise ValueError(f'rows must be among {", ".join(known)}, got {name!r}')
-    chosen, starts = [], set()
-    for row in reversed(rows):  # a row comes after the one that it starts from
-        asked = {row.name, row.group} & set(names) if names else row.by_default
-        if asked or row.name in starts:
-            chosen.append(row)
-            starts.add(row.start_from)
-    return chosen[::-1]
-
-
-class Run(NamedTuple):
-    """A row of a study with a seed.
-
-    Its folder has ``settings.py``, ``log.txt``, ``work_dir`` and, at the end, ``result.json``.
-    ``start`` is the run that gives this one its first weights, or None.
-    """
-
-    name: str
-    seed: int
-    folder: Path
-    start: 'Run | None' = None
+    if not names:
+        return [row for row in rows if row.by_default]
+    return [row for row in rows if row.name in names or row.group in names]
 
 
 def run_config(row, seed, iterations=None):
     """Return the config (Config) of a row with a seed, without ``work_dir``.
 
     The schedule is stretched to ``iterations``, by default as many as the row, or else its config,
-    says. The entry ``study`` tells the run the row's ``start_from``.
+    says.
 
     Raises:
         FileNotFoundError: The config does not exist.
@@ -183,11 +148,7 @@ def run_config(row, seed, iterations=None):
     """
     path = row.config if Path(row.config).exists() else config_path(row.config)
     config = read_config(path, *NEEDED, overrides=dict(row.overrides))
-    if row.start_from:
-        config.study = dict(start_from=row.start_from)
-    length = config.train_cfg.get('max_iters')
-    if length is None:
-        raise ValueError(f'{row.config} must train by iterations (train_cfg.max_iters)')
+    length = config.train_cfg.max_iters
     iterations = iterations or row.iterations or length
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     if isinstance(config.param_scheduler, dict):
@@ -207,52 +168,43 @@ def run_config(row, seed, iterations=None):
     )
     config.default_hooks.pop('visualization', None)
     config.randomness = dict(seed=seed)
-    config.resume = True
     return config
 
 
 def plan(rows, out, seeds=None, iterations=None, force=False):
-    """Write the config of each run into its folder below ``out``, and return the runs: list[Run].
+    """Write the config of each run into a folder ``out/runs/ROW/seedN``; return these: list[Path].
 
     They go seed by seed, so that a study that is stopped early has every row. ``seeds`` and
     ``iterations`` are by default each row's own. With ``force``, runs that had other settings go.
 
     Raises:
         FileNotFoundError: A config does not exist.
-        ValueError: The rows do not fit each other, a config is refused, or a run in the folder had
-            other settings.
+        ValueError: Two rows have one name, a config is refused, or a run in the folder had other
+            settings.
     """
     names = [row.name for row in rows]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f'rows must differ in their names, got several called {twice[0]!r}')
     planned = [(row, seed) for row in rows for seed in dict.fromkeys(seeds or row.seeds)]
-    runs, texts, changed = {}, {}, set()
-    for row, seed in sorted(planned, key=itemgetter(1)):
-        start = runs.get((row.start_from, seed))
-        if row.start_from and not start:
-            raise ValueError(
-                f'row {row.name!r} starts from {row.start_from!r}, which is not trained before it '
-                f'with seed {seed}'
-            )
-        run = Run(row.name, seed, Path(out) / 'runs' / row.name / f'seed{seed}', start)
-        runs[row.name, seed] = run
+    texts = {}
+    for row, seed in sorted(planned, key=lambda each: each[1]):
+        folder = Path(out, 'runs', row.name, f'seed{seed}')
         # MMEngine's own formatting takes a second a config.
         entries = run_config(row, seed, iterations).to_dict().items()
         lines = [f'{name} = {pprint.pformat(value, width=100)}\n' for name, value in entries]
-        texts[run] = ''.join(lines)
-        path = run.folder / 'settings.py'
-        if start in changed or (path.exists() and path.read_text() != texts[run]):
-            changed.add(run)
+        texts[folder] = ''.join(lines)
+    for folder, text in texts.items():
+        path = folder / 'settings.py'
+        if path.exists() and path.read_text() != text:
             if not force:
                 raise ValueError(
-                    f'{run.folder} is a run with other settings; name another folder, or --force '
+                    f'{folder} is a run with other settings; name another folder, or --force '
                     'trains it anew'
                 )
-    for run, text in texts.items():
-        if run in changed:
-            shutil.rmtree(run.folder, ignore_errors=True)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with writing(run.folder / 'settings.py', force=True) as temporary:
+            shutil.rmtree(folder)
+    for folder, text in texts.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder / 'settings.py', force=True) as temporary:
             temporary.write_text(text)
     return list(texts)
 
@@ -261,20 +213,19 @@ def finished_results(out):
     """Return the content of each ``result.json`` in a study's folder, with ``row`` and ``seed``."""
     results = []
     for path in sorted(Path(out).glob('runs/*/seed*/result.json')):
-        row, seed = path.parts[-3:-1]
-        seed = int(seed.removeprefix('seed'))
+        row, seed = path.parts[-3], int(path.parts[-2].removeprefix('seed'))
         results.append(dict(row=row, seed=seed, **json.loads(path.read_text())))
     return results
 
 
-def execute(runs, jobs=1, device='cpu'):
+def execute(folders, jobs=1, device='cpu'):
     """Train and test the runs that have no result yet, each in a process of its own.
 
     At a time there are ``jobs`` runs, which share the processor cores; ``device`` is ``'cpu'``,
     ``'cuda'`` or ``'cuda:N'``. A run that fails does not stop the others.
 
     Yields:
-        tuple[Run, str | None]: Each run when it has ended, and why it failed.
+        tuple[Path, str | None]: The folder of each run when it has ended, and why it failed.
     """
     environment = dict(os.environ)
     environment['OMP_NUM_THREADS'] = str(max(len(os.sched_getaffinity(0)) // jobs, 1))
@@ -284,35 +235,24 @@ def execute(runs, jobs=1, device='cpu'):
         if number and (visible := os.environ.get('CUDA_VISIBLE_DEVICES')):
             number = visible.split(',')[int(number)]
         environment['CUDA_VISIBLE_DEVICES'] = number
-    futures = {}
-
-    def work(run):
-        if (run.folder / 'result.json').exists():
-            return run, None
-        # The executor began that run earlier, so it never waits for this one.
-        if run.start in futures and futures[run.start].result()[1]:
-            return run, 'the run that it starts from failed'
-        return run, _run_in_process(run.folder, environment)
-
     executor = ThreadPoolExecutor(jobs)
     try:
-        for run in runs:
-            futures[run] = executor.submit(work, run)
-        for future in as_completed(futures.values()):
-            yield future.result()
+        ended = {executor.submit(_run_in_process, each, environment): each for each in folders}
+        for future in as_completed(ended):
+            yield ended[future], future.result()
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _run_in_process(folder, environment):
+    if (folder / 'result.json').exists():
+        return None
     command = [sys.executable, '-m', __name__, str(folder)]
     path = folder / 'log.txt'
     with open(path, 'a') as log:
         status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-    if status == 0:
-        return None
     last = path.read_text(errors='replace').rstrip().rpartition('\n')[2].strip()[:200]
-    return f'exit status {status}, see {path}: {last or "nothing was printed"}'
+    return f'exit status {status}, see {path}: {last}' if status else None
 
 
 class _CurveHook(Hook):
@@ -326,10 +266,8 @@ class _CurveHook(Hook):
             file.write(json.dumps(dict(iteration=runner.iter, **metrics), default=float) + '\n')
 
 
-def train_and_test(config, start=None):
+def train_and_test(config):
     """Train a model, or go on from its last checkpoint, and test it.
-
-    The last checkpoint in the folder ``start`` gives the first weights, by default the config.
 
     Returns:
         dict: ``metrics`` of each test by its name, ``'model'`` or a context-aware classifier's
@@ -337,11 +275,10 @@ def train_and_test(config, start=None):
         its ``iteration``; ``parameters``; ``torch``, the version; and ``seconds``, how long all
         this took, without what an interrupted run did before.
     """
-    began = time.monotonic()
-    if start and not find_latest_checkpoint(config.work_dir):
-        config.update(load_from=find_latest_checkpoint(start), resume=False)
+    began, path = time.monotonic(), Path(config.work_dir, 'curve.jsonl')
+    if latest := find_latest_checkpoint(config.work_dir):
+        config.update(load_from=latest, resume=True)
     runner = Runner.from_cfg(config)
-    path = Path(config.work_dir, 'curve.jsonl')
     runner.register_hook(_CurveHook(path))
     model = runner.train()
     heads = config.model.decode_head
@@ -368,13 +305,10 @@ def train_and_test(config, start=None):
 
 def do_run(folder):
     """Train and test what ``settings.py`` in a run's folder says, and write ``result.json``."""
-    folder = Path(folder)
-    config = Config.fromfile(folder / 'settings.py')
-    config.work_dir = str(folder / 'work_dir')
-    name = config.get('study', {}).get('start_from')
-    start = name and folder.parents[1] / name / folder.name / 'work_dir'
-    result = train_and_test(config, start)
-    with writing(folder / 'result.json', force=True) as temporary:
+    config = Config.fromfile(Path(folder, 'settings.py'))
+    config.work_dir = str(Path(folder, 'work_dir'))
+    result = train_and_test(config)
+    with writing(Path(folder, 'result.json'), force=True) as temporary:
         temporary.write_text(json.dumps(result, indent=1))
 
 

@@ -1,9 +1,9 @@
 """Tables and pictures of a study, from the results of its runs."""
 
 import json
-import statistics
 from itertools import groupby
 from operator import itemgetter
+from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
@@ -11,8 +11,7 @@ from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.files import write_figure, writing
 from mmseg_ctx.utils.tables import Column, Table, millions, render
 
-FILES = ('study.md', 'study.json', 'study.png', 'study-curves.png')
-COLOURS = dict(prior='tab:gray', refined='tab:orange', oracle='tab:green')
+FILES = ('study.md', 'study.json', 'study-curves.png')
 
 
 def read_results(*paths):
@@ -36,8 +35,8 @@ def read_results(*paths):
     return list(results.values())
 
 
-def write_report(suite, rows, results, out, picture=True):
-    """Write ``study.md``, ``study.json`` and, by default, pictures of results into a folder.
+def write_report(suite, rows, results, out):
+    """Write ``study.md``, ``study.json`` and, if there are curves, ``study-curves.png``.
 
     The rows of the suite come first, then the planned ``rows``, then those that only ``results``
     has, which come from ``finished_results`` or :func:`read_results`.
@@ -48,7 +47,7 @@ def write_report(suite, rows, results, out, picture=True):
     if not results:
         return None
     shows = {row.name: row.shows for row in (*suite.rows, *rows)}
-    names = list(dict.fromkeys((*shows, *(result['row'] for result in results))))
+    names = [*shows, *(result['row'] for result in results)]
     results = sorted(results, key=lambda result: (names.index(result['row']), result['seed']))
     summary = summarize(results, shows)
     titles = metric_titles(summary, suite.metrics)
@@ -58,20 +57,17 @@ def write_report(suite, rows, results, out, picture=True):
     for name, text in zip(FILES, texts, strict=False):
         with writing(out / name, force=True) as temporary:
             temporary.write_text(text)
-    if picture and titles:
-        figures = [study_picture(suite.title, titles, summary)]
-        figures.append(curves_picture(suite.title, titles, results))
-        for name, figure in zip(FILES[2:], filter(None, figures), strict=False):
-            with writing(out / name, force=True) as temporary:
-                write_figure(figure, temporary, dpi=150)
+    if figure := curves_picture(suite.title, titles, results):
+        with writing(out / FILES[-1], force=True) as temporary:
+            write_figure(figure, temporary, dpi=150)
     return table
 
 
 def summarize(results, shows):
-    """Return an entry for each test of each row of ``results``, which are sorted: list[dict].
+    """Return an entry (dict) for each test of each row, from results that are sorted by rows.
 
-    ``classifier`` is the name of the test, None for the only one of a row; ``metrics`` has for each
-    name a list of percentages, one for each seed; ``shows`` tells what the rows are for.
+    ``classifier`` is the name of the test, or None for the only one of a row; ``metrics`` has for
+    each name a list of percentages, one for each seed; ``shows`` tells what the rows are for.
     """
     summary = []
     for row, own in groupby(results, itemgetter('row')):
@@ -99,17 +95,16 @@ def metric_titles(summary, known):
     return own or {name: name.replace('_', ' ').replace('.', ' ') for name in shown}
 
 
-def mean_and_deviation(values):
-    """Show a mean and, for two or more values, the sample's standard deviation."""
-    mean = f'{statistics.mean(values):.1f}'
-    return f'{mean} ± {statistics.stdev(values):.1f}' if len(values) > 1 else mean
-
-
 def study_table(title, titles, summary):
     """Return the table of a summary: mean ± standard deviation over the seeds, of each metric."""
 
     def show(name):
-        return lambda metrics: mean_and_deviation(metrics[name]) if name in metrics else ''
+        def shown(metrics):
+            values = metrics.get(name, ())
+            deviation = f' ± {stdev(values):.1f}' if len(values) > 1 else ''
+            return f'{mean(values):.1f}{deviation}' if values else ''
+
+        return shown
 
     columns = (
         Column('label', 'row'),
@@ -122,44 +117,28 @@ def study_table(title, titles, summary):
     return Table(title, columns, summary, facts)
 
 
-def study_picture(title, titles, summary):
-    """Return a figure of a summary: a panel for each metric, a bar for each entry."""
-    figure = Figure((2.2 + 2.6 * len(titles), 1.2 + 0.27 * len(summary)), layout='constrained')
-    panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
-    for panel, (name, heading) in zip(panels, titles.items(), strict=True):
-        for place, entry in enumerate(summary):
-            if values := entry['metrics'].get(name):
-                colour = COLOURS.get(entry['classifier'], 'tab:blue')
-                panel.barh(place, statistics.mean(values), color=colour, alpha=0.6, height=0.7)
-                panel.plot(values, [place] * len(values), 'o', color='black', markersize=2.5)
-        panel.set(title=heading, xlabel='%', xlim=(0, 100), axisbelow=True)
-        panel.grid(axis='x', linewidth=0.5)
-    panels[0].set_yticks(range(len(summary)), [entry['label'] for entry in summary])
-    panels[0].set_ylim(len(summary) - 0.4, -0.6)
-    figure.suptitle(f'{title}: mean over the seeds; dots are the seeds')
-    return figure
-
-
 def curves_picture(title, titles, results):
     """Return a figure of the metrics against the iterations; None if no run was validated.
 
     A line is the mean over the seeds, the band around it goes from the lowest to the highest.
     """
-    validated = [result for result in results if result.get('curve')]
-    measured = {name for result in validated for point in result['curve'] for name in point}
-    titles = {name: heading for name, heading in titles.items() if name in measured}
+    curves = {}
+    for result in results:
+        for point in result.get('curve', ()):
+            for name in titles.keys() & point.keys():
+                lines = curves.setdefault(name, {}).setdefault(result['row'], {})
+                lines.setdefault(point['iteration'], []).append(point[name])
+    titles = {name: heading for name, heading in titles.items() if name in curves}
     if not titles:
         return None
     figure = Figure((1.5 + 4 * len(titles), 4), layout='constrained')
     panels = figure.subplots(1, len(titles), squeeze=False)[0]
     for panel, (name, heading) in zip(panels, titles.items(), strict=True):
-        for row, runs in groupby(validated, itemgetter('row')):
-            points = [point for run in runs for point in run['curve'] if name in point]
-            iterations = sorted({point['iteration'] for point in points})
-            seeds = [[each[name] for each in points if each['iteration'] == x] for x in iterations]
-            (line,) = panel.plot(iterations, list(map(statistics.mean, seeds)), label=row)
-            band = [list(map(each, seeds)) for each in (min, max)]
-            panel.fill_between(iterations, *band, color=line.get_color(), alpha=0.2, linewidth=0)
+        for row, values in curves[name].items():
+            iterations = sorted(values)
+            line, *band = ([each(values[x]) for x in iterations] for each in (mean, min, max))
+            (drawn,) = panel.plot(iterations, line, label=row)
+            panel.fill_between(iterations, *band, color=drawn.get_color(), alpha=0.2, linewidth=0)
         panel.set(title=heading, xlabel='iterations', ylabel='%')
         panel.grid(linewidth=0.5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc='outside right center')

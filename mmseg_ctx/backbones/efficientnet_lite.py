@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from mmseg.registry import MODELS
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmseg_ctx.utils.arguments import NonNegativeInt, Rule, validate_arguments
+from mmseg_ctx.utils.arguments import validate_arguments
 
 SCALES = dict(lite0=(1.0, 1.0), lite1=(1.0, 1.1), lite2=(1.1, 1.2))
 """Factors of each network's widths and depths."""
@@ -35,9 +35,9 @@ STAGES = (
 )
 """Kernel size, stride, expansion, width and depth of each stage (the paper's Table 1)."""
 STEM_CHANNELS = 32
+RANDOM = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', val=1, layer='_BatchNorm')]
 LEVELS = (0, 1, 2, 4, 6)
 """The last stage of each level of resolution, of strides 2, 4, 8, 16 and 32."""
-StageIndex = Annotated[int, Rule('from -1 to 7', lambda value: -1 <= value <= len(STAGES))]
 
 # timm's names of the wheels' layers: outside the blocks, in the first block, in the other blocks.
 OUTSIDE = {'_conv_stem': 'conv_stem', '_bn0': 'bn1'}
@@ -121,10 +121,9 @@ class EfficientNetLite(BaseModule):
         arch (str): ``'lite0'``, ``'lite1'`` or ``'lite2'``. Default: ``'lite0'``.
         output_stride (int): The largest stride, 8, 16 or 32. Later strides become dilation.
             Default: 16.
-        out_indices (Sequence[int]): Outputs, in ascending order, of the five levels of strides 2,
-            4, 8, 16 and 32. lite0 and lite1 have 16, 24, 40, 112 and 320 channels there, lite2 has
-            16, 24, 48, 120 and 352. Stages behind the last output are not built.
-            Default: (1, 2, 3, 4).
+        out_indices (Sequence[int]): Outputs of the five levels of strides 2, 4, 8, 16 and 32. lite0
+            and lite1 have 16, 24, 40, 112 and 320 channels there, lite2 has 16, 24, 48, 120 and
+            352. Stages behind the last output are not built. Default: (1, 2, 3, 4).
         frozen_stages (int): How many of the seven stages are not trained and keep their batch norm
             statistics, together with the stem; 0 freezes the stem alone, -1 nothing. Default: -1.
         norm_eval (bool): Whether every batch norm keeps its statistics in training. Default: False.
@@ -132,10 +131,6 @@ class EfficientNetLite(BaseModule):
             Default: False.
         init_cfg (dict | list[dict] | None): Initial weights, as in MMEngine. By default random
             ones, as MMSegmentation's ResNet has them.
-
-    Raises:
-        TypeError: An argument has another type.
-        ValueError: An argument has another value than those above.
 
     Example:
         >>> backbone = EfficientNetLite(init_cfg=dict(
@@ -150,25 +145,15 @@ class EfficientNetLite(BaseModule):
         self,
         arch: Literal[tuple(SCALES)] = 'lite0',
         output_stride: Literal[8, 16, 32] = 16,
-        out_indices: Sequence[NonNegativeInt] = (1, 2, 3, 4),
-        frozen_stages: StageIndex = -1,
+        out_indices: Sequence[Literal[0, 1, 2, 3, 4]] = (1, 2, 3, 4),
+        frozen_stages: Literal[-1, 0, 1, 2, 3, 4, 5, 6, 7] = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg=None,
     ):
-        super().__init__(
-            init_cfg
-            or [
-                dict(type='Kaiming', layer='Conv2d'),
-                dict(type='Constant', val=1, layer='_BatchNorm'),
-            ]
-        )
+        super().__init__(init_cfg or RANDOM)
         width, depth = SCALES[arch]
         self.out_indices = tuple(out_indices)
-        if list(self.out_indices) != sorted(set(self.out_indices) & set(range(len(LEVELS)))):
-            raise ValueError(
-                f'out_indices must be ascending integers from 0 to 4, got {out_indices!r}'
-            )
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
@@ -188,7 +173,7 @@ class EfficientNetLite(BaseModule):
         stages = nn.ModuleList()
         in_channels, reached, dilation = STEM_CHANNELS, 2, 1
         for (kernel_size, stride, expansion, channels, _), depth in zip(
-            STAGES[: LEVELS[self.out_indices[-1]] + 1], depths, strict=False
+            STAGES[: LEVELS[max(self.out_indices)] + 1], depths, strict=False
         ):
             channels = int(channels * width + 4) // 8 * 8  # the nearest multiple of 8
             next_dilation = dilation

@@ -7,7 +7,7 @@ have the same parameter names in 1.x. Only the names of the two projectors diffe
 
 import re
 
-from mmseg_ctx.checkpoints.conversion import Conversion, build_model, restrict_to_model, write
+from mmseg_ctx.checkpoints.conversion import Conversion, build_model, convert, restrict_to_model
 from mmseg_ctx.checkpoints.loading import class_colours, class_names, load_checkpoint
 
 # Their names of the projectors, and ours. Heads of a cascade have a number: decode_head.1.
@@ -22,25 +22,8 @@ PARTS = ('backbone.', 'neck.', 'decode_head.', 'auxiliary_head.')
 
 
 def convert_cac(source, destination, config=None, force=False, partial=False):
-    """Convert a checkpoint of the authors to one that MMEngine loads.
-
-    Args:
-        source (str | Path): The authors' file.
-        destination (str | Path): The checkpoint to write.
-        config (str | Path | None): Config of the model to compare the weights with; None to check
-            only that the projectors are complete. Default: None.
-        force (bool): Whether to replace an existing ``destination``. Default: False.
-        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
-            refuse the checkpoint. Default: False.
-
-    Returns:
-        Conversion: The written weights, and the names that were renamed, missing or left over.
-
-    Raises:
-        OSError: A file cannot be read or written.
-        ValueError: ``source`` is no such checkpoint, or does not match the model.
-    """
-    return write(_read, source, destination, config, force, partial)
+    """Convert a checkpoint of the authors to one that MMEngine loads; see :func:`convert`."""
+    return convert(_read, source, destination, config, force, partial)
 
 
 def _read(source, config):
@@ -79,7 +62,16 @@ def convert_state_dict(state_dict):
         targets[source], converted[target] = target, value
     prefixes = {match[1] for match in map(PROJECTOR.match, state_dict) if match}
     if not prefixes:
-        raise ValueError(_why_not(state_dict))
+        if any(
+            f'.{projector}.' in name for name in state_dict for projector in PROJECTORS.values()
+        ):
+            raise ValueError(
+                'the checkpoint has our names already (estimate_projector, oracle_projector)'
+            )
+        raise ValueError(
+            'the checkpoint is not of a context-aware classifier: it has no decode_head.proj and '
+            f'decode_head.apd_proj, but {", ".join(list(state_dict)[:3])}, …'
+        )
     needed = [
         f'{prefix}{projector}.{parameter}'
         for prefix in sorted(prefixes)
@@ -88,13 +80,3 @@ def convert_state_dict(state_dict):
     ]
     missing = [name for name in needed if name not in converted]
     return Conversion(converted, targets, left_over, missing)
-
-
-def _why_not(state_dict):
-    ours = any(f'.{projector}.' in name for name in state_dict for projector in PROJECTORS.values())
-    if ours:
-        return 'the checkpoint has our names already (estimate_projector, oracle_projector)'
-    return (
-        'the checkpoint is not of a context-aware classifier: it has no decode_head.proj and '
-        f'decode_head.apd_proj, but {", ".join(list(state_dict)[:3])}, …'
-    )

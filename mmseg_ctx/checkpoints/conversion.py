@@ -85,16 +85,10 @@ def restrict_to_model(conversion, model):
                 f'{tuple(expected[name].shape)} in the model'
             )
     targets = {source: name for source, name in conversion.targets.items() if name in expected}
-    return Conversion(
-        state_dict,
-        targets,
-        [*conversion.left_over, *(s for s in conversion.targets if s not in targets)],
-        [
-            name
-            for name in expected
-            if name not in state_dict and not name.endswith('.num_batches_tracked')
-        ],
-    )
+    left_over = [*conversion.left_over, *(s for s in conversion.targets if s not in targets)]
+    missing = [name for name in expected if name not in state_dict]
+    missing = [name for name in missing if not name.endswith('.num_batches_tracked')]
+    return Conversion(state_dict, targets, left_over, missing)
 
 
 def refuse_partial(conversion, source):
@@ -119,7 +113,7 @@ def refuse_partial(conversion, source):
         )
 
 
-def write(read, source, destination, config, force, partial):
+def convert(read, source, destination, config=None, force=False, partial=False):
     """Read an authors' file, and write a checkpoint in MMEngine's format.
 
     Args:
@@ -127,12 +121,18 @@ def write(read, source, destination, config, force, partial):
             :class:`Conversion` and the checkpoint's ``meta``.
         source (str | Path): The authors' file.
         destination (str | Path): The checkpoint to write.
-        config (str | Path | None): Config of the model.
-        force (bool): Whether to replace an existing ``destination``.
-        partial (bool): Whether to write also what :func:`refuse_partial` would refuse.
+        config (str | Path | None): Config of the model to compare the weights with; None to find
+            the model of CTNet by the names, and to check only the projectors of CAC. Default: None.
+        force (bool): Whether to replace an existing ``destination``. Default: False.
+        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
+            refuse the checkpoint. Default: False.
 
     Returns:
         Conversion: The written weights, and the names that were renamed, missing or left over.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: ``source`` is no such file, or does not match the model.
     """
     with writing(destination, force, filter(None, (source, config))) as temporary:
         conversion, meta = read(source, config)

@@ -9,7 +9,7 @@ order of the levels in the joint pyramid upsampling. The backbone equals MMSegme
 import torch
 from mmengine.config import Config
 
-from mmseg_ctx.checkpoints.conversion import Conversion, build_model, restrict_to_model, write
+from mmseg_ctx.checkpoints.conversion import Conversion, build_model, convert, restrict_to_model
 from mmseg_ctx.checkpoints.paddle import load_pdparams
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.errors import one_line
@@ -22,14 +22,21 @@ STAGE_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 EPSILON = 1e-5
 
 # PyTorch's name of a parameter by Paddle's.
-PARAMETERS = {
-    'weight': 'weight',
-    'bias': 'bias',
-    '_mean': 'running_mean',
-    '_variance': 'running_var',
-}
+PARAMETERS = dict(weight='weight', bias='bias', _mean='running_mean', _variance='running_var')
 
-HEAD_LAYERS = {
+SCALE_MERGE = 'decode_head.channel_context.excitation.merge'
+CLASS_LOGITS = 'decode_head.channel_context.class_logits'
+CLASS_NORM = 'class probability norm'
+
+# Our name of a layer by the authors'. A layer with a norm has two modules, see _modules.
+LAYERS = {
+    'head.ccm.ccm_layer.line': SCALE_MERGE,
+    'head.ccm.fc1.0._conv': CLASS_LOGITS,
+    'head.ccm.fc1.0._batch_norm': CLASS_NORM,
+    'head.cls_head': 'decode_head.conv_seg',
+    'head.aux_head.1': 'auxiliary_head.conv_seg',
+}
+LAYERS_WITH_NORM = {
     'head.conv3x3': 'decode_head.input_conv',
     'head.scm.scm_block.f_query': 'decode_head.spatial_context.query',
     'head.scm.scm_block.f_key': 'decode_head.spatial_context.key',
@@ -41,49 +48,37 @@ HEAD_LAYERS = {
     'head.aux_head.0': 'auxiliary_head.convs.0',
 }
 
-SCALE_MERGE = 'decode_head.channel_context.excitation.merge'
-CLASS_LOGITS = 'decode_head.channel_context.class_logits'
-CLASS_NORM = 'class probability norm'
-
 
 def _modules():
     """Return our name of each module by the authors' name, for the deepest backbone."""
-    modules = {
-        'head.ccm.ccm_layer.line': SCALE_MERGE,
-        'head.ccm.fc1.0._conv': CLASS_LOGITS,
-        'head.ccm.fc1.0._batch_norm': CLASS_NORM,
-        'head.cls_head': 'decode_head.conv_seg',
-        'head.aux_head.1': 'auxiliary_head.conv_seg',
-    }
+    modules = dict(LAYERS)
+
+    def add(theirs, conv, norm):
+        modules.update({f'{theirs}._conv': conv, f'{theirs}._batch_norm': norm})
+
+    for theirs, ours in LAYERS_WITH_NORM.items():
+        add(theirs, f'{ours}.conv', f'{ours}.bn')
     for i in range(4):
         modules[f'head.ccm.ccm_layer.conv{i}'] = f'decode_head.channel_context.excitation.convs.{i}'
-    for theirs, ours in HEAD_LAYERS.items():
-        modules |= _conv_and_norm(theirs, f'{ours}.conv', f'{ours}.bn')
     for i in range(3):
-        stem = f'backbone.stem.{3 * i}', f'backbone.stem.{3 * i + 1}'
-        modules |= _conv_and_norm(f'backbone.conv1_{i + 1}', *stem)
-        level = f'neck.conv_layers.{i}.0'
-        modules[f'backbone.JPU.conv{i + 3}.0'] = f'{level}.conv'
-        modules[f'backbone.JPU.conv{i + 3}.1'] = f'{level}.bn'
-    for branch in range(4):
-        theirs, ours = f'backbone.JPU.dilation{branch + 1}', f'neck.dilation_layers.{branch}.0'
-        modules[f'{theirs}.0.conv1'] = f'{ours}.depthwise_conv.conv'
-        modules[f'{theirs}.0.bn'] = f'{ours}.depthwise_conv.bn'
-        modules[f'{theirs}.0.pointwise'] = f'{ours}.pointwise_conv.conv'
-        modules[f'{theirs}.1'] = f'{ours}.pointwise_conv.bn'
+        add(f'backbone.conv1_{i + 1}', f'backbone.stem.{3 * i}', f'backbone.stem.{3 * i + 1}')
+        theirs, ours = f'backbone.JPU.conv{i + 3}', f'neck.conv_layers.{i}.0'
+        modules |= {f'{theirs}.0': f'{ours}.conv', f'{theirs}.1': f'{ours}.bn'}
+    for i in range(4):
+        theirs, ours = f'backbone.JPU.dilation{i + 1}', f'neck.dilation_layers.{i}.0'
+        modules |= {
+            f'{theirs}.0.conv1': f'{ours}.depthwise_conv.conv',
+            f'{theirs}.0.bn': f'{ours}.depthwise_conv.bn',
+            f'{theirs}.0.pointwise': f'{ours}.pointwise_conv.conv',
+            f'{theirs}.1': f'{ours}.pointwise_conv.bn',
+        }
     for stage, blocks in enumerate(STAGE_BLOCKS[101]):
         for block in range(blocks):
             theirs, ours = f'backbone.bb_{stage}_{block}', f'backbone.layer{stage + 1}.{block}'
+            add(f'{theirs}.short', f'{ours}.downsample.1', f'{ours}.downsample.2')
             for i in range(3):
-                names = f'{ours}.conv{i + 1}', f'{ours}.bn{i + 1}'
-                modules |= _conv_and_norm(f'{theirs}.conv{i}', *names)
-            names = f'{ours}.downsample.1', f'{ours}.downsample.2'
-            modules |= _conv_and_norm(f'{theirs}.short', *names)
+                add(f'{theirs}.conv{i}', f'{ours}.conv{i + 1}', f'{ours}.bn{i + 1}')
     return modules
-
-
-def _conv_and_norm(theirs, conv, norm):
-    return {f'{theirs}._conv': conv, f'{theirs}._batch_norm': norm}
 
 
 MODULES = _modules()
@@ -92,23 +87,9 @@ MODULES = _modules()
 def convert_ctnet(source, destination, config=None, force=False, partial=False):
     """Convert a released ``.pdparams`` file to a checkpoint that MMEngine loads.
 
-    Args:
-        source (str | Path): The authors' file.
-        destination (str | Path): The checkpoint to write.
-        config (str | Path | None): Config of the model to compare the weights with; None for
-            :func:`released_model`, which finds the model by the names. Default: None.
-        force (bool): Whether to replace an existing ``destination``. Default: False.
-        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
-            refuse the file. Default: False.
-
-    Returns:
-        Conversion: The written weights, and the names that were renamed, missing or left over.
-
-    Raises:
-        OSError: A file cannot be read or written.
-        ValueError: ``source`` is no such file, or does not match the model.
+    See :func:`convert`; the model is by default that of :func:`released_model`.
     """
-    return write(_read, source, destination, config, force, partial)
+    return convert(_read, source, destination, config, force, partial)
 
 
 def _read(source, config):
@@ -179,7 +160,10 @@ def convert_arrays(arrays):
         # By each removed name, the name that has its values now.
         folded = _fold_class_norm(state_dict) | _fold_biases(state_dict)
     except KeyError as error:
-        raise ValueError(f'the weights lack {_authors_name(error.args[0])}') from None
+        module, _, parameter = error.args[0].rpartition('.')
+        names = [t for t, ours in MODULES.items() if ours == module]
+        names += [t for t, ours in PARAMETERS.items() if ours == parameter]
+        raise ValueError(f'the weights lack {".".join(names)}') from None
     targets = {source: folded.get(name, name) for source, name in targets.items()}
     if f'{SCALE_MERGE}.weight' in state_dict:
         # Paddle multiplies by the weight itself, PyTorch by its transpose.
@@ -214,13 +198,6 @@ def _fold_biases(state_dict):
         state_dict[mean] = state_dict[mean] - state_dict.pop(bias)
         folded[bias] = mean
     return folded
-
-
-def _authors_name(name):
-    module, _, parameter = name.rpartition('.')
-    modules = {ours: theirs for theirs, ours in MODULES.items()}
-    parameters = {ours: theirs for theirs, ours in PARAMETERS.items()}
-    return f'{modules[module]}.{parameters[parameter]}'
 
 
 def _reorder_levels(state_dict):

@@ -10,11 +10,8 @@ from mmengine.runner import CheckpointLoader
 from mmseg_ctx.checkpoints.stand_ins import PickledArray, only_stand_ins, shown
 from mmseg_ctx.utils.errors import needs_extra, value_errors
 
-# DataParallel puts this before every name.
-PARALLEL_PREFIX = 'module.'
-
-# What MMSegmentation knows of the classes: their names and colours.
-DATASET_META = ('classes', 'palette')
+PARALLEL_PREFIX = 'module.'  # DataParallel puts this before every name
+DATASET_META = ('classes', 'palette')  # what MMSegmentation knows of the classes
 
 
 def load_checkpoint(path):
@@ -98,28 +95,19 @@ def _reason(message):
 
 
 def _items(container):
-    """Return the items of a dictionary as a ``dict``, which is empty for any other value.
-
-    The methods are not called on the value: an OrderedDict from a file can have replaced them.
-    """
+    """Return a dictionary's items by none of its own methods, which a file may replace."""
     return dict(dict.items(container)) if isinstance(container, dict) else {}
 
 
 def _is_dense(value):
     """Return whether a value is a dense tensor, the size of whose memory PyTorch has checked."""
-    return (
-        isinstance(value, torch.Tensor)
-        and value.layout is torch.strided
-        and not value.is_quantized
-        and not value.is_nested
-        and not value.is_meta
-    )
+    plain = isinstance(value, torch.Tensor) and value.layout is torch.strided
+    return plain and not (value.is_quantized or value.is_nested or value.is_meta)
 
 
 def class_names(value):
     """Return a value from a file if it is a list or tuple of names, and None for anything else."""
-    is_list = isinstance(value, (list, tuple)) and len(value) > 0
-    return value if is_list and all(isinstance(name, str) for name in value) else None
+    return _list(value, lambda name: isinstance(name, str))
 
 
 def class_colours(value):
@@ -129,13 +117,13 @@ def class_colours(value):
     """
     if isinstance(value, PickledArray):
         value = value.array.tolist()
+    return _list(value, lambda colour: _list(colour, _is_channel) and len(colour) == 3)
+
+
+def _is_channel(value):
+    return type(value) is int and 0 <= value <= 255
+
+
+def _list(value, accepts):
     is_list = isinstance(value, (list, tuple)) and len(value) > 0
-    return value if is_list and all(map(_is_colour, value)) else None
-
-
-def _is_colour(value):
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) == 3
-        and all(type(channel) is int and 0 <= channel <= 255 for channel in value)
-    )
+    return value if is_list and all(map(accepts, value)) else None

@@ -17,26 +17,13 @@ from mmengine.utils import digit_version
 
 # Codes of the accepted types: booleans, integers, floating-point numbers.
 CODES = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
-BYTE_ORDERS = ('<', '>', '=', '|')
 
 # HistoryBuffer's statistics. A pickled buffer refers to each as getattr(HistoryBuffer, name).
 STATISTICS = ('min', 'max', 'current', 'mean')
 
 
 class PickledDtype:
-    """Stands in for ``numpy.dtype``: a numeric type and its byte order.
-
-    Args:
-        code (str): One of ``CODES``.
-        align (bool): Ignored, since only structures have an alignment.
-        copy (bool): Ignored.
-
-    Attributes:
-        dtype (np.dtype): The type.
-
-    Raises:
-        UnpicklingError: The code is not in ``CODES``.
-    """
+    """Stands in for ``numpy.dtype``: one of ``CODES`` and its byte order, in ``dtype``."""
 
     __slots__ = ('dtype',)
 
@@ -48,18 +35,13 @@ class PickledDtype:
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state):
-        """Set the byte order from NumPy's state of a type, whose other entries must be empty.
-
-        Raises:
-            UnpicklingError: The state has fields, a shape, a size or another entry.
-        """
+        """Set the byte order from NumPy's state of a type, whose other entries must be empty."""
         kinds = [int, str, *[type(None)] * 3, int, int, int]
-        if type(state) is not tuple or [type(entry) for entry in state] != kinds:
+        # A tensor, whose comparison may take any memory, is compared with nothing.
+        plain = type(state) is tuple and [type(entry) for entry in state] == kinds
+        if not plain or state not in [(3, order, *[None] * 3, -1, -1, 0) for order in '<>=|']:
             raise UnpicklingError('it holds a type of array that is no plain number')
-        version, order, *others = state
-        if version != 3 or order not in BYTE_ORDERS or others[3:] != [-1, -1, 0]:
-            raise UnpicklingError('it holds a type of array that is no plain number')
-        self.dtype = self.dtype.newbyteorder(order)
+        self.dtype = self.dtype.newbyteorder(state[1])
 
     def __reduce__(self):
         return self.dtype.__reduce__()
@@ -69,10 +51,7 @@ class PickledArray:
     """Stands in for ``numpy.ndarray``.
 
     PyTorch's unpickler makes an object and sets its state later, so a loaded checkpoint has objects
-    of this class. They are saved and copied as ``numpy.ndarray``.
-
-    Attributes:
-        array (np.ndarray): The array, which is empty until the pickle sets the state.
+    of this class, with the array in ``array``. They are saved and copied as ``numpy.ndarray``.
     """
 
     __slots__ = ('array',)
@@ -81,12 +60,7 @@ class PickledArray:
         self.array = np.empty(0)
 
     def __setstate__(self, state):
-        """Set the array from NumPy's state of an array: version, shape, type, order, buffer.
-
-        Raises:
-            UnpicklingError: The state is something else, or its type is not numeric.
-            ValueError: The shape does not match the buffer.
-        """
+        """Set the array from NumPy's state of an array: version, shape, type, order, buffer."""
         if type(state) is not tuple or len(state) != 5:
             raise UnpicklingError('it holds an array whose state is not that of NumPy')
         self.array = _array(*state[1:])
@@ -104,14 +78,12 @@ def _array(shape, dtype, fortran, buffer):
 
 
 def _reconstruct(array_type, shape, code):
-    """Stand in for ``numpy.core.multiarray._reconstruct``, which makes an array without values."""
     if array_type is not PickledArray:
         raise UnpicklingError('it asks for an array of another type than numpy.ndarray')
     return PickledArray()
 
 
 def _scalar(dtype, buffer):
-    """Stand in for ``numpy.core.multiarray.scalar``, which makes a number."""
     return _array((), dtype, False, buffer)[()]
 
 
@@ -131,19 +103,14 @@ class PickledHistoryBuffer(HistoryBuffer):
         return super().__new__(cls)
 
     def __setstate__(self, state):
-        """Set numbers, counts and the greatest length. The statistics stay those of the class.
-
-        Raises:
-            UnpicklingError: The state has other entries, or values of other types.
-        """
+        """Set numbers, counts and the greatest length. The statistics stay those of the class."""
         fields = {'max_length', '_log_history', '_count_history'}
         if type(state) is not dict or state.keys() - {'statistics_methods'} != fields:
             raise UnpicklingError('it holds a HistoryBuffer with attributes of its own')
         length, numbers, counts = map(state.get, ('max_length', '_log_history', '_count_history'))
-        if type(length) is not int or not type(numbers) is type(counts) is PickledArray:
-            raise UnpicklingError('it holds a HistoryBuffer without lists of numbers')
-        if numbers.array.ndim != 1 or numbers.array.shape != counts.array.shape:
-            raise UnpicklingError('it holds a HistoryBuffer whose numbers and counts differ')
+        lists = type(length) is int and type(numbers) is type(counts) is PickledArray
+        if not lists or not (numbers.array.shape == counts.array.shape == (counts.array.size,)):
+            raise UnpicklingError('it holds a HistoryBuffer without lists of numbers and counts')
         self.__class__ = HistoryBuffer
         self.__init__(numbers.array, counts.array, max(length, len(numbers.array)))
         self.max_length = length
@@ -153,7 +120,6 @@ def _statistic(owner, name):
     """Stand in for ``getattr``, with which a pickled buffer refers to its statistics.
 
     It returns the name and not the method, since a pickle could call the method with any arguments.
-    A loaded buffer has the methods of its class.
     """
     ours = owner is HistoryBuffer or owner is PickledHistoryBuffer
     if not ours or type(name) is not str or name not in STATISTICS:

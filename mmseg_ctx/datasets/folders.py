@@ -1,6 +1,5 @@
 """Find the images of a folder, the label of each, and its splits."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,45 +50,39 @@ def find_splits(data, images=None, labels=None, names=None):
         ``'test'``, or of ``'all'``. A split without labels is left out.
 
     Raises:
-        ValueError: The folders are not there, or several could be meant.
+        ValueError: The folders are not there.
     """
-    names = {split: (name,) for split, name in (names or {}).items() if name}
-    names = {**SPLITS, **names}
-    usual = [f for each in IMAGE_FOLDERS for f in (f'{each}/{{split}}', f'{{split}}/{each}', each)]
-    usual += [] if images else ['{split}']
-    image_folders = _first_folders(data, [images] if images else usual, names)
+    names = SPLITS | {split: (name,) for split, name in (names or {}).items() if name}
+    image_folders = _first_folders(data, images, (*_patterns(IMAGE_FOLDERS), '{split}'), names)
     if not image_folders:
-        raise ValueError(
-            f'where are the images of {data}? It has {_content(data, images)}: name them with '
-            "--images, such as --images 'images/{split}' or --images photos"
-        )
-    usual = [f for each in LABEL_FOLDERS for f in (f'{each}/{{split}}', f'{{split}}/{each}', each)]
-    label_folders = _first_folders(data, [labels] if labels else [*usual, *BESIDE], names)
+        raise ValueError(_where(data, 'images', images))
+    label_folders = _first_folders(data, labels, (*_patterns(LABEL_FOLDERS), *BESIDE), names)
     found = {
         split: (folder, label_folders.get(split) or label_folders['all'])
         for split, folder in image_folders.items()
         if split in label_folders or 'all' in label_folders
     }
     if not found.keys() & {'train', 'all'}:
-        raise ValueError(
-            f'where are the labels of {data}? It has {_content(data, labels)}: name them with '
-            "--labels, such as --labels 'labels/{split}' or --labels masks"
-        )
+        raise ValueError(_where(data, 'labels', labels))
     return found
 
 
-def _first_folders(data, patterns, names):
+def _patterns(folders):
+    return [each for name in folders for each in (f'{name}/{{split}}', f'{{split}}/{name}', name)]
+
+
+def _first_folders(data, given, patterns, names):
     """Return the folders of the first pattern that gives the training images, or all, as a dict."""
-    for pattern in patterns:
+    for pattern in [given] if given else patterns:
         if '{split}' not in pattern:
             if folder := _folder(data, pattern):
                 return dict(all=folder)
             continue
         found = {}
         for split, possible in names.items():
-            for name in possible:
-                if folder := _folder(data, pattern.replace('{split}', name)):
-                    found.setdefault(split, folder)
+            folders = (_folder(data, pattern.replace('{split}', name)) for name in possible)
+            if folder := next(filter(None, folders), None):
+                found[split] = folder
         if 'train' in found:
             return found
     return {}
@@ -107,14 +100,14 @@ def _folder(data, path):
     return data if data.is_dir() else None
 
 
-def _content(data, pattern):
-    folder = (data / pattern.replace('{split}', '')) if pattern else data
-    folder = folder if folder.is_dir() else data
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    if names:
-        return f'the folders {", ".join(names[:8])}'
-    files = _files(folder, None)
-    return f'files alone, such as {files[0]} (--images . --labels .)' if files else 'no folders'
+def _where(data, kind, pattern):
+    folder = data / (pattern or '').replace('{split}', '')
+    there = sorted(path.name for path in (folder if folder.is_dir() else data).iterdir())
+    return (
+        f'where are the {kind} of {data}? It has {", ".join(there[:8]) or "nothing"}: name them '
+        f"with --{kind}, such as --{kind} '{kind}/{{split}}' or --{kind} photos, or with "
+        '--images . --labels . where both are in one folder'
+    )
 
 
 def pair_files(images, labels, image_suffix=None, label_suffix=None, only_pairs=False):
@@ -129,47 +122,51 @@ def pair_files(images, labels, image_suffix=None, label_suffix=None, only_pairs=
         list[Pair]: The pairs, by name.
 
     Raises:
-        ValueError: A file has no partner.
+        ValueError: A file has no partner, or several.
     """
     if images == labels and not (image_suffix and label_suffix):
         raise ValueError(
             f'images and labels are both in {images}: tell them apart with --image-suffix and '
             '--label-suffix, such as .jpg and _mask.png'
         )
-    image_names, label_names = _files(images, image_suffix), set(_files(labels, label_suffix))
-    ends = [image_suffix] if image_suffix else sorted({Path(name).suffix for name in image_names})
-    stems = {}
-    for name in image_names:
-        end = next(end for end in ends if name.endswith(end))
-        stems[name] = (name.removesuffix(end), end)
-    if label_suffix:
-        suffixes = [label_suffix]
-    else:
-        votes = Counter()
-        for name in sorted(label_names)[:100]:
-            rests = (name.removeprefix(s) for s, _ in stems.values() if name.startswith(s))
-            votes.update(rest for rest in rests if not rest[0].isalnum())
-        suffixes = [suffix for suffix, _ in votes.most_common()]
-        if not suffixes and label_names:
-            raise ValueError(
-                f'no label in {labels} has the name of an image, such as {image_names[0]} and '
-                f'{min(label_names)}: --image-suffix and --label-suffix name the ends that differ'
-            )
-    pairs, alone = [], []
-    for name, (stem, end) in stems.items():
-        suffix = next((each for each in suffixes if stem + each in label_names), None)
-        if suffix is None:
-            alone.append(f'{images / name} has no label in {labels}')
+    image_ends, label_ends = {}, {}
+    for name in _files(images, image_suffix):
+        end = image_suffix or Path(name).suffix
+        _add(image_ends, name.removesuffix(end), end, images, '--image-suffix')
+    alone = []
+    for name in _files(labels, label_suffix):
+        ends = [label_suffix] if label_suffix else _possible_ends(name)
+        stem = next((s for s in map(name.removesuffix, ends) if s in image_ends), None)
+        if stem is None:
+            alone.append(f'{labels / name} has no image in {images}')
         else:
-            pairs.append(Pair(stem, end, suffix))
-    used = {pair.name + pair.label_suffix for pair in pairs}
-    alone += [f'{labels / name} has no image in {images}' for name in sorted(label_names - used)]
-    if not pairs:
-        raise ValueError(f'{images} has no image with a label in {labels}')
+            _add(label_ends, stem, name[len(stem) :], labels, '--label-suffix')
+    if not label_ends:
+        raise ValueError(
+            f'no label in {labels} has the name of an image in {images}: --image-suffix and '
+            '--label-suffix name the ends that differ'
+        )
+    missing = [name for name in image_ends if name not in label_ends]
+    alone = [
+        f'{images / name}{image_ends[name]} has no label in {labels}' for name in missing
+    ] + alone
     if alone and not only_pairs:
         more = f' (and {len(alone) - 1} more)' if len(alone) > 1 else ''
         raise ValueError(f'{alone[0]}{more}: --only-pairs leaves such files out')
-    return pairs
+    return [Pair(s, end, label_ends[s]) for s, end in image_ends.items() if s in label_ends]
+
+
+def _add(ends, stem, end, folder, option):
+    if stem in ends:
+        raise ValueError(
+            f'{folder} has both {stem}{ends[stem]} and {stem}{end}: {option} chooses one'
+        )
+    ends[stem] = end
+
+
+def _possible_ends(name):
+    """Return the ends of a name that begin with no letter and no digit, the shortest first."""
+    return [name[start:] for start in range(len(name) - 1, 0, -1) if not name[start].isalnum()]
 
 
 def _files(folder, suffix):
@@ -207,10 +204,9 @@ def listed_pairs(pairs, path):
 
 def split_pairs(pairs, fraction, seed):
     """Divide pairs into training and validation; return both lists, in the order of ``pairs``."""
-    order = np.random.default_rng(seed).permutation(len(pairs))
     number = max(round(fraction * len(pairs)), 1)
-    chosen = set(order[:number].tolist())
     if number >= len(pairs):
         raise ValueError(f'{len(pairs)} image is too little for training and validation')
+    chosen = set(np.random.default_rng(seed).permutation(len(pairs))[:number].tolist())
     parts = [pair for index, pair in enumerate(pairs) if index not in chosen]
     return parts, [pairs[index] for index in sorted(chosen)]

@@ -82,19 +82,14 @@ def read_labels(splits, progress=lambda done, total: None):
             raise ValueError(f'{label_path} is {sizes[0]} and its image {sizes[1]} pixels')
         if label.mode == 'P' and labels.palette is None:
             labels.palette = label.getpalette()
-        values = label_values(label)
         labels.has_channels |= len(label.getbands()) > 1
         labels.sizes.append(size)
-        labels.pixels.update(_count(values))
+        labels.pixels.update(_count(label_values(label)))
         progress(number, len(pairs))
-    if labels.has_channels:
-        # Grey values that are stored as colours.
-        keys = [key for key in labels.pixels if isinstance(key, tuple)]
-        if all(len(set(key)) == 1 for key in keys):
-            grey = Counter()
-            for key, count in labels.pixels.items():
-                grey[key[0] if isinstance(key, tuple) else key] += count
-            labels.pixels = grey
+    colours = [key for key in labels.pixels if isinstance(key, tuple)]
+    if all(len(set(colour)) == 1 for colour in colours):  # grey values stored as colours
+        for colour in colours:
+            labels.pixels[colour[0]] += labels.pixels.pop(colour)
     return labels
 
 
@@ -153,29 +148,29 @@ def read_classes(path):
 
 def _json_classes(text):
     content = json.loads(text)
-    classes = content.get('classes', content) if isinstance(content, dict) else content
+    classes, palette = content, None
+    if isinstance(content, dict):
+        classes, palette = content.get('classes', content), content.get('palette')
     if isinstance(classes, dict):
         classes = [dict(name=name, color=colour) for name, colour in classes.items()]
-    palette = content.get('palette') if isinstance(content, dict) else None
     entries = []
     for index, each in enumerate(classes):
         each = {'name': each} if isinstance(each, str) else each
         colour = each.get('color', palette[index] if palette else None)
         if isinstance(colour, str):
             colour = bytes.fromhex(colour.removeprefix('#'))
-        name = each.get('name', each.get('title'))
-        entries.append((name, colour and tuple(colour)))
+        entries.append((each.get('name', each.get('title')), colour and tuple(colour)))
     return entries
 
 
 def _text_classes(text):
+    number = r'(\d{1,3})'
+    colour = rf'{number}[,\s]+{number}[,\s]+{number}'
     entries = []
     for line in text.splitlines():
         line = line.strip().rstrip(':')
         if not line or line.startswith('#') or re.fullmatch(r'name\W+r\W+g\W+b', line, re.I):
             continue
-        number = r'(\d{1,3})'
-        colour = rf'{number}[,\s]+{number}[,\s]+{number}'
         if match := re.fullmatch(rf'(.+?)[,:\s]+{colour}[,:\s]*', line):
             entries.append((match[1].strip(), tuple(map(int, match.groups()[1:]))))
         elif match := re.fullmatch(rf'{colour}[,:\s]+(.+)', line):
@@ -205,84 +200,75 @@ def decide_encoding(labels, names=None, keys=None, ignore=()):
     """
     found = labels.pixels.keys() - set(ignore)
     has_colours = any(isinstance(key, tuple) for key in found)
-    # Values that only number the classes are as good as none.
+    # Values that only number the classes are as good as none, and so are colours of grey labels.
     numbered = keys is None or keys == list(range(len(keys)))
     if not numbered and has_colours == isinstance(keys[0], tuple):
-        wrong = found - set(keys) - ({IGNORED} - set(ignore))
-        if wrong:
-            worst = max(wrong, key=labels.pixels.get)
-            share = 100 * labels.pixels[worst] / labels.pixels.total()
-            shown = ','.join(map(str, worst)) if has_colours else worst
-            raise ValueError(
-                f'the label value {shown}, {share:.2g} % of the pixels, is no class: give it a '
-                f'line in the file of classes, or --ignore {shown}'
-            )
-        return _written_anew(labels, names, {key: index for index, key in enumerate(keys)})
-    if has_colours:
+        _refuse_unknown(labels, found - set(keys) - ({IGNORED} - set(ignore)))
+    elif has_colours:
         example = ', '.join(str(key) for key in sorted(found, key=str)[:3])
         raise ValueError(
             f'the labels are colour images with {len(found)} colours, such as {example}: '
             "--classes FILE, with a line 'NAME R G B' for each class, says what they mean"
         )
-    if found == {0, IGNORED}:
+    elif found == {0, IGNORED}:
+        keys = [0, IGNORED]
         names = ['background', *(names or ['foreground'])] if len(names or ' ') == 1 else names
-        return _written_anew(labels, names, {0: 0, IGNORED: 1})
-    values = sorted(found - {IGNORED})
+    else:
+        keys = _grey_classes(sorted(found - {IGNORED}), names, set(ignore))
+    names = [str(key) for key in keys] if names is None else list(names)
+    if len(names) != len(keys):
+        raise ValueError(
+            f'the labels have {len(keys)} classes, and the file of classes {len(names)}'
+        )
+    if len(names) < 2:
+        raise ValueError(f'the labels have the value {keys[0]} alone; a model needs two classes')
+    # What MMSegmentation reads itself: 0, 1, 2, … and one ignored label, or 1, 2, 3, …
+    others = set(ignore) - {IGNORED}
+    if not labels.has_channels:
+        if keys == list(range(len(keys))) and not others:
+            return Encoding(names)
+        if keys == list(range(len(keys))) and len(others) == 1 and IGNORED not in labels.pixels:
+            return Encoding(names, ignore_index=others.pop())
+        if keys == list(range(1, len(keys) + 1)) and others <= {0}:
+            return Encoding(names, reduce_zero_label=True)
+    return Encoding(names, indices={key: index for index, key in enumerate(keys)})
+
+
+def _refuse_unknown(labels, unknown):
+    if unknown:
+        worst = max(unknown, key=labels.pixels.get)
+        share = 100 * labels.pixels[worst] / labels.pixels.total()
+        shown = ','.join(map(str, worst)) if isinstance(worst, tuple) else worst
+        raise ValueError(
+            f'the label value {shown}, {share:.2g} % of the pixels, is no class: give it a line in '
+            f'the file of classes, or --ignore {shown}'
+        )
+
+
+def _grey_classes(values, names, ignore):
+    """Return the label value of each class: from 0, from 1, or those that are left of them."""
     if not values:
         raise ValueError('the labels have no value but 255, which is ignored')
-    encoding = _as_they_are(values, names, ignore, labels)
-    if len(encoding.classes) < 2:
-        raise ValueError(f'the labels have the value {values[0]} alone; a model needs two classes')
-    if encoding.indices is not None:
-        return encoding
-    if labels.has_channels or (encoding.ignore_index != IGNORED and IGNORED in labels.pixels):
-        first = int(encoding.reduce_zero_label)
-        indices = {first + index: index for index in range(len(encoding.classes))}
-        return _written_anew(labels, encoding.classes, indices)
-    return encoding
-
-
-def _as_they_are(values, names, ignore, labels):
-    """Return how MMSegmentation reads grey values itself."""
     first, last = values[0], values[-1]
-    number = len(names) if names else last + 1 - (first > 0)
-    settings = {}
-    if tuple(ignore) == (0,) or (first > 0 and last == number):
-        settings = dict(reduce_zero_label=True)
-        number = len(names) if names else last
-    elif len(ignore) == 1 and ignore[0] >= max(number, last + 1):
-        settings = dict(ignore_index=ignore[0])
-    elif ignore:
-        indices = {value: index for index, value in enumerate(values)}
-        names = names or [str(value) for value in values]
-        return _written_anew(labels, names, indices)
-    elif names and first == 0 and last == number:
+    begin = int(0 in ignore or (first > 0 and last == len(names or range(last))))
+    number = len(names) if names else last + 1 - begin
+    if names and first == 0 and last == number and not ignore:
         raise ValueError(
             f'the labels have values from 0 to {last}, and there are {number} classes: --ignore 0 '
             f'if 0 is unlabelled, --ignore {last} if {last} is'
         )
-    begin = int(settings.get('reduce_zero_label', False))
-    if last - begin >= number or last > 254:
+    keys = list(range(begin, begin + number))
+    if ignore & set(keys):
+        return values
+    question = "--classes FILE, with a line 'NAME, VALUE' for each class, says what they mean"
+    if last not in keys or last > 254:
         raise ValueError(
-            f'the labels have values up to {last}, and there are {number} classes: --classes FILE, '
-            "with a line 'NAME, VALUE' for each class, says what they mean"
+            f'the labels have values up to {last}, and there are {number} classes: {question}'
         )
     if not names and len(values) <= (last + 1) / 2 and last > 3:
         shown = ', '.join(map(str, values[:6]))
-        raise ValueError(
-            f'the labels have {len(values)} values up to {last}: {shown}: --classes FILE, with a '
-            "line 'NAME, VALUE' for each class, says what they mean"
-        )
-    return Encoding(names or [str(begin + index) for index in range(number)], **settings)
-
-
-def _written_anew(labels, names, indices):
-    names = names or [str(key) for key in indices]
-    if len(names) != len(indices):
-        raise ValueError(
-            f'the labels have {len(indices)} classes, and the file of classes {len(names)}'
-        )
-    return Encoding(list(names), indices=indices)
+        raise ValueError(f'the labels have {len(values)} values up to {last}: {shown}: {question}')
+    return keys
 
 
 def write_labels(split, folder, indices, progress=lambda: None):
@@ -304,10 +290,8 @@ def write_labels(split, folder, indices, progress=lambda: None):
 def frequencies(labels, encoding):
     """Return the share of each class among the labelled pixels, float64 ``[N]``."""
     begin = int(encoding.reduce_zero_label)
-    indices = encoding.indices or {begin + i: i for i in range(len(encoding.classes))}
-    pixels = np.zeros(len(encoding.classes))
-    for key, index in indices.items():
-        pixels[index] = labels.pixels[key]
+    keys = encoding.indices or range(begin, begin + len(encoding.classes))
+    pixels = np.array([labels.pixels[key] for key in keys], float)
     return pixels / max(pixels.sum(), 1)
 
 

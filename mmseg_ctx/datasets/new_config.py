@@ -6,13 +6,12 @@ the images. The config has no base, and its data set is MMSegmentation's own.
 
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
 
 from mmseg_ctx.datasets.folders import Pair
-from mmseg_ctx.utils.configs import config_path
+from mmseg_ctx.utils.configs import CONFIG_ROOT, config_path
 from mmseg_ctx.utils.methods import HEAD_METHODS
 
 METHODS = ('fcn', *HEAD_METHODS, 'cac-fcn', *(f'cac-{name}' for name in HEAD_METHODS))
@@ -82,18 +81,17 @@ def list_files(split, out):
         out (str): Beginning of the path of a file with names, such as ``'my_cac_train'``.
 
     Returns:
-        list[tuple[Pair, str | None, list[str]]]: A part for each pair of suffixes: one of its
-        pairs, the path of its file, or None, and the names of its images.
+        list[tuple[Pair, str | None, list[str]]]: A part for each pair of suffixes: a pair without
+        a name, the path of the part's file, or None, and the names of its images.
     """
     parts = defaultdict(list)
     for pair in split.pairs:
-        parts[pair.image_suffix, pair.label_suffix].append(pair.name)
+        parts[Pair('', pair.image_suffix, pair.label_suffix)].append(pair.name)
     result = []
     for number, (suffixes, names) in enumerate(parts.items()):
-        others = {path.as_posix() for path in split.images.rglob(f'*{suffixes[0]}')}
-        listed = len(others) != len(names)
-        path = f'{out}{f"_{number}" if number else ""}.txt' if listed else None
-        result.append((Pair('', *suffixes), path, sorted(names)))
+        alone = len(list(split.images.rglob(f'*{suffixes.image_suffix}'))) == len(names)
+        path = None if alone else f'{out}{f"_{number}" if number else ""}.txt'
+        result.append((suffixes, path, sorted(names)))
     return result
 
 
@@ -121,20 +119,15 @@ def config_text(method, backbone, pretrained, splits, encoding, palette, shares,
     Returns:
         str: Python code.
     """
-    base = Config.fromfile(config_path('_base_/datasets/camvid.py'))
-    runtime = Config.fromfile(config_path('_base_/default_runtime.py')).to_dict()
-    scales_and_flips = base.tta_pipeline[-1].to_dict()
+    base = _base('datasets/camvid')
+    workers = dict(num_workers=1) if plan.for_cpu else {}
     loaders = {}
-    for split in ('train', 'val', 'test'):
-        name = f'{split}_dataloader'
-        if split not in splits:
-            loaders[name] = Name('val_dataloader')
-            continue
-        pipeline = Name('train_pipeline' if split == 'train' else 'test_pipeline')
-        loaders[name] = base[name].to_dict() | dict(
-            num_workers=1 if plan.for_cpu else base[name].num_workers,
-            dataset=_dataset(*splits[split], pipeline),
-        )
+    for name in ('train', 'val', 'test'):
+        if name in splits:
+            pipeline = Name('train_pipeline' if name == 'train' else 'test_pipeline')
+            dataset = dict(dataset=_dataset(*splits[name], pipeline))
+            loaders[f'{name}_dataloader'] = base[f'{name}_dataloader'] | workers | dataset
+    loaders.setdefault('test_dataloader', Name('val_dataloader'))
     loaders['train_dataloader']['batch_size'] = plan.batch_size
     metric = dict(type='IoUMetric', iou_metrics=['mIoU'], ignore_index=Name('ignore_index'))
     sections = {
@@ -152,24 +145,27 @@ def config_text(method, backbone, pretrained, splits, encoding, palette, shares,
                 ignore_index=Name('ignore_index'),
             ),
             **pipelines(plan),
-            tta_pipeline=[_LOAD, _RESIZE, scales_and_flips],
+            tta_pipeline=[_LOAD, _RESIZE, base['tta_pipeline'][-1]],
             **loaders,
             val_evaluator=metric,
             test_evaluator=Name('val_evaluator'),
         ),
         'The model': dict(model=model_config(method, backbone, pretrained)),
         'The schedule': schedule(backbone, pretrained, plan),
-        'What MMEngine needs': dict(runtime, randomness=dict(seed=0)),
+        'What MMEngine needs': dict(_base('default_runtime'), randomness=dict(seed=0)),
     }
     lines = [f'# {title}', '# It inherits nothing: change what you like.']
     for heading, settings in sections.items():
         lines += ['', f'# --- {heading}']
         for name, value in settings.items():
-            lines += _COMMENTS.get(name, [])
-            lines += [f'{name} = {code(value)}']
+            lines += [*_COMMENTS.get(name, []), f'{name} = {code(value)}']
         if heading == 'The model':
             lines += _frequency_comment(encoding.classes, shares)
     return '\n'.join(lines) + '\n'
+
+
+def _base(name):
+    return Config.fromfile(config_path(f'_base_/{name}.py')).to_dict()
 
 
 _COMMENTS = dict(
@@ -216,7 +212,7 @@ def model_config(method, backbone, pretrained):
     """Return the config of a model, with ``num_classes`` and ``ignore_index`` as variables."""
     name = method.removeprefix('cac-')
     pattern = f'{name}_{BACKBONES[backbone]}*.py'
-    path = min(Path(config_path('_base_/models/fcn_r50-d8.py')).parent.glob(pattern))
+    path = min((CONFIG_ROOT / '_base_/models').glob(pattern))
     model = Config.fromfile(path).model.to_dict()
     if not pretrained:
         model['pretrained'] = None
@@ -233,8 +229,7 @@ def model_config(method, backbone, pretrained):
 
 def schedule(backbone, pretrained, plan):
     """Return optimiser, rates, loops and hooks for a plan."""
-    name = 'schedule_camvid' if backbone == 'lite0' else 'schedule_20k'
-    base = Config.fromfile(config_path(f'_base_/schedules/{name}.py')).to_dict()
+    base = _base(f'schedules/schedule_{"camvid" if backbone == "lite0" else "20k"}')
     optimizer = base['optim_wrapper']['optimizer']
     if backbone != 'lite0':
         optimizer['lr'] *= plan.batch_size / 16  # the papers' rate is for 16 images
@@ -264,31 +259,23 @@ def schedule(backbone, pretrained, plan):
 
 def code(value, indent=0):
     """Return Python code for a value, on several lines if it is long."""
-    kinds = {dict: '()', list: '[]', tuple: '()'}
-    if not value or type(value) not in kinds:
+    if not value or type(value) not in (dict, list, tuple):
         return repr(value)
-    (start, end), margin = kinds[type(value)], ' ' * (indent + 4)
     if isinstance(value, dict):
-        start = f'dict{start}'
-        if not all(key == '**' or key.isidentifier() for key in value):
-            start, end = '{', '}'
-    items = [_item(key, each, start, indent + 4) for key, each in _items(value)]
+        named = all(key == '**' or key.isidentifier() for key in value)
+        start, end = ('dict(', ')') if named else ('{', '}')
+        keys = [key if key == '**' else f'{key}=' if named else f'{key!r}: ' for key in value]
+        items = [
+            key + code(each, indent + 4) for key, each in zip(keys, value.values(), strict=True)
+        ]
+    else:
+        start, end = '[]' if isinstance(value, list) else '()'
+        items = [code(each, indent + 4) for each in value]
     flat = f'{start}{", ".join(items)}{"," if start == "(" and len(items) == 1 else ""}{end}'
     if len(flat) + indent < 92 and '\n' not in flat:
         return flat
-    return f'{start}\n' + ''.join(f'{margin}{item},\n' for item in items) + ' ' * indent + end
-
-
-def _items(value):
-    return value.items() if isinstance(value, dict) else ((None, each) for each in value)
-
-
-def _item(key, value, start, indent):
-    if key is None:
-        return code(value, indent)
-    if key == '**':
-        return f'**{value}'
-    return f'{key!r}: {code(value, indent)}' if start == '{' else f'{key}={code(value, indent)}'
+    margin = ' ' * (indent + 4)
+    return start + '\n' + ''.join(f'{margin}{item},\n' for item in items) + ' ' * indent + end
 
 
 def _frequency_comment(classes, shares):

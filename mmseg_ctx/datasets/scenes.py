@@ -52,19 +52,12 @@ OBJECTS = ((BUILDING,), (TREE,), (POLE, WIRE), (DARK_CRATE, LIGHT_CRATE), (TENT,
 
 
 class Draws:
-    """The random numbers of one scene, all from the bit generator's uniform doubles.
+    """The random numbers of one scene, all from the bit generator's uniform doubles."""
 
-    Args:
-        seed (int): Seed of the data set.
-        index (int): Index of the scene.
-        *stream (int): Number of a further stream of the scene, >= 1. Default: the first one.
-    """
-
-    def __init__(self, seed, index, *stream):
-        self.generator = np.random.Generator(np.random.PCG64((seed, index, *stream)))
+    def __init__(self, *seeds):
+        self.generator = np.random.Generator(np.random.PCG64(seeds))
 
     def uniform(self, low=0.0, high=1.0, size=None):
-        """Return uniform numbers from ``[low, high)``."""
         return low + (high - low) * self.generator.random(size)
 
     def integer(self, low, high):
@@ -72,7 +65,6 @@ class Draws:
         return low + int((high - low + 1) * self.generator.random())
 
     def chance(self, probability):
-        """Return True with the given probability."""
         return bool(self.generator.random() < probability)
 
     def noise(self, *shape):
@@ -88,9 +80,8 @@ class Draws:
 
 def interpolate(rows, length, cell):
     """Interpolate ``rows``, one every ``cell`` steps, linearly along the first axis."""
-    position = np.arange(length)
-    below = position // cell
-    part = ((position % cell) / np.float32(cell))[:, None].astype(np.float32)
+    below, part = np.divmod(np.arange(length), cell)
+    part = (part / np.float32(cell))[:, None].astype(np.float32)
     return rows[below] * (1 - part) + rows[below + 1] * part
 
 
@@ -114,41 +105,25 @@ SHAPE_AREA = dict(disc=0.7853981633974483, diamond=0.5, triangle=0.5, square=1.0
 
 
 class Canvas:
-    """The image and the label of one scene, on which objects are painted.
+    """The image and the label of one scene; objects of the classes ``absent`` are not painted."""
 
-    Args:
-        height (int): Height in pixels.
-        width (int): Width in pixels.
-        absent (Collection[int]): Classes that are not painted. Default: none.
-    """
-
-    def __init__(self, height, width, absent=()):
+    def __init__(self, height, width, absent):
         self.absent = absent
-        self.height = height
-        self.width = width
-        self.side = min(height, width)
+        self.height, self.width, self.side = height, width, min(height, width)
         self.image = np.zeros((height, width, 3), np.float32)
         self.label = np.full((height, width), SKY, np.uint8)
 
     def clip(self, top, left, height, width):
         """Return the part of a box within the image: slices of the image and slices of the box."""
-        rows = slice(max(top, 0), min(top + height, self.height))
-        columns = slice(max(left, 0), min(left + width, self.width))
-        inner = (
-            slice(rows.start - top, rows.stop - top),
-            slice(columns.start - left, columns.stop - left),
-        )
-        return (rows, columns), inner
+        rows = max(top, 0), min(top + height, self.height)
+        columns = max(left, 0), min(left + width, self.width)
+        inner = slice(*np.subtract(rows, top)), slice(*np.subtract(columns, left))
+        return (slice(*rows), slice(*columns)), inner
 
     def paint(self, box, shape, colour, label, margin=0):
-        """Paint one object, with an ignored border around it.
+        """Paint a shape that fills a box (top, left, height, width), with an ignored border.
 
-        Args:
-            box (tuple[int]): Top, left, height and width in pixels.
-            shape (str): A shape of :func:`outline`.
-            colour (np.ndarray): RGB in [0, 1], ``[3]`` or one colour for each pixel of the box.
-            label (int): Class.
-            margin (int): Width of the ignored border in pixels.
+        ``colour`` is RGB in [0, 1], ``[3]`` or a colour for each pixel of the box.
         """
         if label in self.absent:
             return
@@ -174,26 +149,11 @@ def hue_rotation(tangent):
     return np.array([[same, minus, plus], [plus, same, minus], [minus, plus, same]])
 
 
-class Light:
-    """The illumination and the hue shift of one scene, which change every colour in it.
-
-    Args:
-        draws (Draws): The scene's random numbers.
-    """
-
-    def __init__(self, draws):
-        gain = draws.uniform(0.7, 1.05) * draws.uniform(0.93, 1.07, 3)
-        self.matrix = gain[:, None] * hue_rotation(draws.uniform(-0.2, 0.2))
-
-    def __call__(self, colour):
-        """Return how a colour, RGB in [0, 1], appears in the scene."""
-        red, green, blue = colour
-        return red * self.matrix[:, 0] + green * self.matrix[:, 1] + blue * self.matrix[:, 2]
-
-
-def log_size(draws, side):
-    """Return a length from 1/32 to 1/2 of ``side``; all octaves are equally likely."""
-    return max(1, round(side * draws.uniform(1, 2) / 2 ** draws.integer(2, 5)))
+def draw_light(draws):
+    """Return a function of colours: illumination and hue shift of a scene, RGB in [0, 1]."""
+    gain = draws.uniform(0.7, 1.05) * draws.uniform(0.93, 1.07, 3)
+    red, green, blue = (gain[:, None] * hue_rotation(draws.uniform(-0.2, 0.2))).T
+    return lambda colour: red * colour[0] + green * colour[1] + blue * colour[2]
 
 
 def border(draws):
@@ -236,7 +196,8 @@ def draw_standing(draws, canvas, light, horizon):
     """Draw buildings and trees of every size, the far ones first."""
     things = []
     for label in [BUILDING] * draws.integer(1, 3) + [TREE] * draws.integer(1, 3):
-        height = log_size(draws, canvas.side)
+        # From 1/32 to 1/2 of the side; all octaves are equally likely.
+        height = max(1, round(canvas.side * draws.uniform(1, 2) / 2 ** draws.integer(2, 5)))
         width = max(1, round(height * draws.uniform(0.6, 1.0)))
         top = stand(draws, canvas, horizon, height)
         left = draws.integer(0, max(0, canvas.width - width))
@@ -297,9 +258,6 @@ def crate_levels(draws):
     w[k] + w[k + 1]; on average 3 w[k] / (w[k] + w[k + 1]) of its three crates are dark, so its bins
     get w[k] dark and w[k + 1] light crates. Only the outermost bins, of weight 1/158 each, have one
     class alone.
-
-    Returns:
-        tuple[list[float], list[int]]: Brightness in [0, 1] and class of each crate, shuffled.
     """
     weights = CRATE_BIN_WEIGHTS
     pairs = weights[:-1] + weights[1:]
@@ -384,13 +342,6 @@ def box_of_area(shape, area, highest, widest):
     return min(boxes, key=lambda box: abs(outline(shape, *box).sum() - area) + abs(box[0] - box[1]))
 
 
-def absent_classes(seed, index):
-    """Return the classes that a scene with varied objects leaves out."""
-    # A stream of its own, so that the rest of the scene is the same as with all objects.
-    draws = Draws(seed, index, 1)
-    return [label for labels in OBJECTS if draws.chance(0.5) for label in labels]
-
-
 def render_scene(seed, index, height, width, varied_objects=False):
     """Draw one scene.
 
@@ -408,8 +359,11 @@ def render_scene(seed, index, height, width, varied_objects=False):
     """
     draws = Draws(seed, index)
     kind = draws.integer(0, 3)
-    light = Light(draws)
-    canvas = Canvas(height, width, absent_classes(seed, index) if varied_objects else ())
+    light = draw_light(draws)
+    # Drawn from another stream, so that the rest of the scene is the same as with all objects.
+    leaves_out = Draws(seed, index, 1).chance
+    absent = [label for labels in OBJECTS if varied_objects and leaves_out(0.5) for label in labels]
+    canvas = Canvas(height, width, absent)
     ground, horizon = draw_background(draws, canvas, light)
     canvas.label[ground] = GROUND_TYPES[kind]
     draw_standing(draws, canvas, light, horizon)

@@ -3,7 +3,7 @@
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
-GROUP_SUFFIX = '_classes'
+SUFFIX = '_classes'
 
 
 @METRICS.register_module()
@@ -40,7 +40,7 @@ class ContextIoUMetric(IoUMetric):
         metrics = super().compute_metrics(results)
         if 'mIoU' not in metrics:
             return metrics
-        intersection, union = (sum(areas) for areas in list(zip(*results, strict=True))[:2])
+        intersection, union, *_ = map(sum, zip(*results, strict=True))
         iou = intersection / union
         if self.nan_to_num is not None:
             iou = iou.nan_to_num(nan=self.nan_to_num)
@@ -50,12 +50,10 @@ class ContextIoUMetric(IoUMetric):
 
     def groups(self):
         """Return the indices of each group's classes: dict[str, list[int]]."""
-        index_of = {name: index for index, name in enumerate(self.dataset_meta['classes'])}
-        groups = {}
-        for key, names in self.dataset_meta.items():
-            if not key.endswith(GROUP_SUFFIX) or not isinstance(names, (list, tuple)):
-                continue
-            indices = [index for name, index in index_of.items() if name in names]
-            if indices:
-                groups[key.removesuffix(GROUP_SUFFIX)] = indices
-        return groups
+        classes = self.dataset_meta['classes']
+        groups = {
+            key.removesuffix(SUFFIX): [index for index, each in enumerate(classes) if each in names]
+            for key, names in self.dataset_meta.items()
+            if key.endswith(SUFFIX) and isinstance(names, (list, tuple))
+        }
+        return {group: indices for group, indices in groups.items() if indices}

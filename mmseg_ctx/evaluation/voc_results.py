@@ -49,7 +49,6 @@ class VOCResultsMetric(BaseMetric):
             raise ValueError(f'keep_results must be True, got {keep_results!r}')
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.output_dir = Path(output_dir)
-        self.palette = voc_palette().tobytes()
 
     def process(self, data_batch, data_samples):
         """Write the predictions of one batch."""
@@ -57,10 +56,9 @@ class VOCResultsMetric(BaseMetric):
         for sample in data_samples:
             label = sample['pred_sem_seg']['data'].squeeze(0).cpu().numpy().astype(np.uint8)
             picture = Image.fromarray(label)
-            picture.putpalette(self.palette)
-            path = self.output_dir / f'{Path(sample["img_path"]).stem}.png'
-            picture.save(path)
-            self.results.append(str(path))
+            picture.putpalette(voc_palette().tobytes())
+            picture.save(self.output_dir / f'{Path(sample["img_path"]).stem}.png')
+            self.results.append(None)
 
     def compute_metrics(self, results):
         """Log where the results are, and return no metric."""

@@ -165,8 +165,10 @@ def export_onnx(
     model = ImageToLogits(exportable(segmentor), normalize, labels).eval()
     with writing(path, force) as temporary:
         _write(model, temporary, (height, width), dynamic, opset, segmentor)
-        shapes = _shapes_to_try(height, width) if dynamic else [(1, height, width)]
-        agreements = compare(model, temporary, shapes)
+        # Two further sizes, which no stride divides.
+        sizes = [shape, (height * 3 // 4 + 1, width), (height // 2 + 3, width * 5 // 8 + 1)]
+        sizes = itertools.product((1, 2), sizes) if dynamic else [(1, shape)]
+        agreements = _compare(model, temporary, [(batch, *size) for batch, size in sizes])
         for agreement in agreements:
             if not agreement.holds:
                 raise ValueError(
@@ -176,27 +178,18 @@ def export_onnx(
     return agreements
 
 
-def compare(model, path, shapes):
-    """Run an ONNX file and its model on the same random images.
-
-    Args:
-        model (ImageToLogits): The model.
-        path (str | Path): The ONNX file.
-        shapes (Iterable[tuple[int]]): B, H and W of each batch.
-
-    Returns:
-        list[Agreement]: One for each shape.
-    """
+def _compare(model, path, shapes):
+    """Run an ONNX file and its model on the same random images; return an Agreement a shape."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     with value_errors(f'onnxruntime reads opsets {OPSETS}, but not this file'):
         session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
-    return [_compare(model, session, model.random_image(*shape)) for shape in shapes]
+    return [_agreement(model, session, model.random_image(*shape)) for shape in shapes]
 
 
-def _compare(model, session, image):
+def _agreement(model, session, image):
     with torch.no_grad():
         expected = model(image)
     with value_errors(f'onnxruntime fails on {tuple(image.shape)}'):
@@ -228,12 +221,6 @@ def _check_model(segmentor):
         )
 
 
-def _shapes_to_try(height, width):
-    """Return three sizes, two of which no stride divides, in two batch sizes each."""
-    sizes = [(height, width), (height * 3 // 4 + 1, width), (height // 2 + 3, width * 5 // 8 + 1)]
-    return [(batch, *size) for size, batch in itertools.product(sizes, (1, 2))]
-
-
 def _write(model, path, size, dynamic, opset, segmentor):
     # The exporter would treat a batch of one as a constant.
     image = model.random_image(2 if dynamic else 1, *size)
@@ -243,7 +230,7 @@ def _write(model, path, size, dynamic, opset, segmentor):
     with value_errors(f'the model cannot read images of {size}'), torch.no_grad():
         model(image)
     try:
-        with _quiet(), _resize_without_advice():
+        with _without_messages():
             program = torch.onnx.export(
                 model,
                 (image,),
@@ -256,8 +243,12 @@ def _write(model, path, size, dynamic, opset, segmentor):
             )
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f'the model cannot be exported: {error.__cause__ or error}') from error
-    if dynamic:
-        _check_dynamic(program.model.graph.inputs[0].shape)
+    shape = program.model.graph.inputs[0].shape
+    if dynamic and (fixed := [size for size in (shape[0], *shape[2:]) if isinstance(size, int)]):
+        raise ValueError(
+            'the model can only be exported without dynamic shapes: of batch, height and width, '
+            f'PyTorch has silently fixed the size {", ".join(map(str, fixed))}'
+        )
     written = program.model.opset_imports['']
     if opset not in (None, written):
         raise ValueError(f'opset must be one that PyTorch can write, {OPSETS}, got {opset}')
@@ -267,42 +258,21 @@ def _write(model, path, size, dynamic, opset, segmentor):
     program.save(path, external_data=False)
 
 
-def _check_dynamic(shape):
-    """Refuse a graph with a dimension that PyTorch has silently fixed."""
-    names = {'batch': shape[0], 'height': shape[2], 'width': shape[3]}
-    fixed = [f'{name} {size}' for name, size in names.items() if isinstance(size, int)]
-    if fixed:
-        raise ValueError(
-            f'the model can only be exported without dynamic shapes: it fixes {", ".join(fixed)}'
-        )
-
-
 @contextmanager
-def _quiet():
-    """Silence the exporter's messages about its own internals."""
-    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript')]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+def _without_messages():
+    """Silence the exporter's messages about its own internals, and a warning of ``resize``.
+
+    For that warning, about ``align_corners``, MMSegmentation's ``resize`` converts sizes to
+    integers, which fixes them in the graph. Heads and necks call it as a function, so replacing a
+    module does not help.
+    """
+    level, defaults = logging.root.manager.disable, resize.__defaults__
+    logging.disable(logging.ERROR)
+    resize.__defaults__ = (*defaults[:-1], False)  # the default of its argument `warning`
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
-def _resize_without_advice():
-    """Switch off the warning in MMSegmentation's ``resize``.
-
-    For its warning about ``align_corners``, it converts sizes to integers, which fixes them in the
-    graph. Heads and necks call it as a function, so replacing a module does not help.
-    """
-    defaults = resize.__defaults__
-    resize.__defaults__ = (*defaults[:-1], False)  # the default of its argument `warning`
-    try:
-        yield
-    finally:
         resize.__defaults__ = defaults
+        logging.disable(level)

@@ -51,8 +51,7 @@ class GlobalContextModule(_ScaledModule):
         (torch.Size([2, 8, 16, 16]), torch.Size([2, 1, 16, 16]))
     """
 
-    @validate_arguments
-    def __init__(self, channels: PositiveInt, delta: Positive = 5.0):
+    def __init__(self, channels, delta=5.0):
         super().__init__()
         self.delta = delta
         self.project = nn.Conv2d(channels, channels, 1)
@@ -72,18 +71,15 @@ class GlobalContextModule(_ScaledModule):
             features = at_least_float32(x)  # A
             pooled = features.mean((2, 3), keepdim=True)  # [B, C, 1, 1]
             p = self.project(pooled.to(self.project.weight.dtype))  # [B, C, 1, 1]
-            gate = self._gate(features, p)  # [B, 1, h, w]
+            # Where a pixel equals the global feature, this norm's gradient is zero, not infinite.
+            distance = torch.linalg.vector_norm(features - p, dim=1, keepdim=True)  # Eq. 1
+            nearest = distance.amin((2, 3), keepdim=True)  # [B, 1, 1, 1]
+            gate = torch.exp((nearest - distance) / self.delta)  # [B, 1, h, w], Eq. 2
+            # The gate of a distant pixel would underflow to zero.
+            gate = gate.clamp(min=torch.finfo(gate.dtype).tiny)
             show(self, gate=gate)
             context = features + self.alpha * p * gate  # Eq. 3
         return context.to(x.dtype), gate
-
-    def _gate(self, features, p):
-        # Where a pixel equals the global feature, this norm's gradient is zero, not infinite.
-        distance = torch.linalg.vector_norm(features - p, dim=1, keepdim=True)  # Eq. 1
-        nearest = distance.amin((2, 3), keepdim=True)  # [B, 1, 1, 1]
-        gate = torch.exp((nearest - distance) / self.delta)  # Eq. 2
-        # The gate of a distant pixel would underflow to zero.
-        return gate.clamp(min=torch.finfo(gate.dtype).tiny)
 
 
 class LocalContextModule(_ScaledModule):
@@ -99,15 +95,8 @@ class LocalContextModule(_ScaledModule):
         **layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of ``ConvModule``.
     """
 
-    @validate_arguments
     def __init__(
-        self,
-        channels: PositiveInt,
-        local_channels: PositiveInt,
-        out_channels: PositiveInt,
-        num_fusions: PositiveInt = 3,
-        align_corners=False,
-        **layers,
+        self, channels, local_channels, out_channels, num_fusions=3, align_corners=False, **layers
     ):
         super().__init__()
         widths = [channels] + [out_channels] * (num_fusions - 1)
@@ -239,7 +228,11 @@ class AdaptiveContextHead(ContextHead):
         **kwargs,
     ):
         channels = block_channels[-1] if channels is None else channels
-        local_channels = _local_widths(in_channels, channels, block_channels, local_channels)
+        if channels != block_channels[-1]:
+            raise ValueError(
+                f'channels must be the last of block_channels={block_channels!r}, got {channels!r}'
+            )
+        local_channels = _local_widths(in_channels, block_channels, local_channels)
         super().__init__(in_channels, channels, input_transform=input_transform, **kwargs)
         *finer_channels, coarse_channels = in_channels
         self.reduce = ConvModule(coarse_channels, block_channels[0], 3, padding=1, **self.layers)
@@ -249,8 +242,7 @@ class AdaptiveContextHead(ContextHead):
             AdaptiveContextBlock(*each, delta, num_local_fusions, **options)
             for each in zip(*widths, strict=True)
         )
-        last = GlobalContextModule(channels, delta) if last_global_context else None
-        self.global_context = last
+        self.global_context = GlobalContextModule(channels, delta) if last_global_context else None
 
     def forward(self, inputs):
         """Return the logits ``[B, N, h, w]``, at the size of the finest stage that is read."""
@@ -263,24 +255,19 @@ class AdaptiveContextHead(ContextHead):
         return self.cls_seg(x)
 
 
-def _local_widths(in_channels, channels, block_channels, local_channels):
+def _local_widths(in_channels, block_channels, local_channels):
     """Return ``local_channels`` as one width for each block that reads a finer stage."""
-    if len(in_channels) != len(block_channels):
-        raise ValueError(
-            f'in_channels must have as many entries as block_channels={block_channels!r}, '
-            f'got {in_channels!r}'
-        )
-    if channels != block_channels[-1]:
-        raise ValueError(
-            f'channels must be the last of block_channels={block_channels!r}, got {channels!r}'
-        )
     if local_channels is None:
-        return block_channels[:-1]
+        local_channels = block_channels[:-1]
     if not isinstance(local_channels, (list, tuple)):
-        return [local_channels] * (len(block_channels) - 1)
-    if len(local_channels) != len(block_channels) - 1:
-        raise ValueError(
-            f'local_channels must have one entry less than block_channels={block_channels!r}, '
-            f'got {local_channels!r}'
-        )
+        local_channels = [local_channels] * (len(block_channels) - 1)
+    for name, widths, number in (
+        ('in_channels', in_channels, len(block_channels)),
+        ('local_channels', local_channels, len(block_channels) - 1),
+    ):
+        if len(widths) != number:
+            raise ValueError(
+                f'{name} must have {number} entries for block_channels={block_channels!r}, '
+                f'got {widths!r}'
+            )
     return local_channels

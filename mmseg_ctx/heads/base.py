@@ -1,12 +1,8 @@
 """What the heads of this package share: how they read the backbone, and what they show."""
 
 import torch
-from mmcv.cnn import ConvModule
-from mmengine.dist import get_world_size
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
-from torch.nn import SyncBatchNorm
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_ctx.utils.recording import show
 
@@ -43,18 +39,14 @@ class ContextHead(BaseDecodeHead):
             ``'multiple_select'``.
 
         Raises:
-            ValueError: ``in_index`` or ``in_channels`` does not fit the outputs, or the head trains
-                and a batch norm in it would have one value per channel.
+            ValueError: ``in_index`` or ``in_channels`` does not fit the outputs.
         """
         check_features(inputs, self.in_index, self.in_channels)
         if self.input_transform == 'resize_concat':
             maps = [inputs[index] for index in self.in_index]
             resized = [resize_like(each, maps[0], self.align_corners) for each in maps]
-            features = torch.cat(resized, dim=1)
-        else:
-            features = super()._transform_inputs(inputs)
-        check_norm_inputs(self, *(features if isinstance(features, list) else [features]))
-        return features
+            return torch.cat(resized, dim=1)
+        return super()._transform_inputs(inputs)
 
 
 def resize_like(x, other, align_corners=False):
@@ -76,43 +68,16 @@ def check_features(inputs, index, channels, prefix='in'):
     Raises:
         ValueError: An index is out of range, or an output has another number of channels.
     """
-    several = isinstance(index, (list, tuple))
-    if not all(-len(inputs) <= each < len(inputs) for each in (index if several else [index])):
+    indices = index if isinstance(index, (list, tuple)) else [index]
+    if not all(-len(inputs) <= each < len(inputs) for each in indices):
         raise ValueError(
             f"{prefix}_index must be among the backbone's {len(inputs)} outputs, got {index!r}"
         )
-    found = [inputs[each].size(1) for each in index] if several else inputs[index].size(1)
-    if several and not isinstance(channels, (list, tuple)):
-        found = sum(found)
-    if found != (list(channels) if isinstance(channels, (list, tuple)) else channels):
+    found = [inputs[each].size(1) for each in indices]
+    listed = isinstance(channels, (list, tuple))
+    found, expected = (found, list(channels)) if listed else (sum(found), channels)
+    if found != expected:
         raise ValueError(
             f'{prefix}_channels must be {found}, the channels of the backbone at '
             f'{prefix}_index={index!r}, got {channels!r}'
         )
-
-
-def check_norm_inputs(head, *features):
-    """Refuse to train on one value per channel, as a batch of one image with 1×1 features has.
-
-    PyTorch's batch norm refuses this, too, but does not say where it happened and what to do.
-
-    Args:
-        head (nn.Module): A head, whose ``ConvModule`` normalise maps of the features' sizes.
-        *features (Tensor): The features that the head reads, each ``[B, C, h, w]``.
-
-    Raises:
-        ValueError: The head trains, and a batch norm in it would have one value per channel.
-    """
-    one_value = any([x.size(0) * x.size(2) * x.size(3) == 1 for x in features])
-    if not (head.training and one_value):
-        return
-    for layer in head.modules():
-        norm = layer.norm if isinstance(layer, ConvModule) and layer.with_norm else None
-        # SyncBatchNorm has a value from each device.
-        synced = isinstance(norm, SyncBatchNorm) and get_world_size() > 1
-        if isinstance(norm, _BatchNorm) and norm.training and not synced:
-            raise ValueError(
-                f'{type(head).__name__} cannot train on a batch of one image with features of 1×1: '
-                'batch norm needs two values a channel. Take two images a batch, larger images or '
-                "crops, or norm_cfg=dict(type='GN', num_groups=32)"
-            )

@@ -17,7 +17,6 @@ https://arxiv.org/abs/2303.11633.
 
 import inspect
 from contextlib import contextmanager
-from functools import partial
 from threading import get_ident
 from typing import Literal, NamedTuple
 
@@ -29,14 +28,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.heads.base import check_norm_inputs
-from mmseg_ctx.losses import (
-    ClassEntropyKLLoss,
-    head_losses,
-    label_of,
-    loss_modules,
-    losses_of_logits,
-)
+from mmseg_ctx.losses import ClassEntropyKLLoss
+from mmseg_ctx.losses.head_losses import head_losses, label_of, loss_modules, losses_of_logits
 from mmseg_ctx.ops import (
     ResizableLogits,
     at_least_float32,
@@ -53,21 +46,16 @@ from mmseg_ctx.utils.arguments import NonNegative, Positive, PositiveInt, valida
 from mmseg_ctx.utils.errors import one_line
 from mmseg_ctx.utils.recording import show
 
+PROJECTORS = ('estimate_projector', 'oracle_projector')
+
 
 class Step(NamedTuple):
-    """What the context-aware classifier keeps of a training step, for its losses.
+    """What the context-aware classifier keeps of a training step, for its losses."""
 
-    Attributes:
-        features (Tensor): f, ``[B, d, h, w]``.
-        prior (Tensor): p, logits of the original classifier, ``[B, N, h, w]``.
-        refined (Tensor): p_p, logits of the refined classifier, ``[B, N, h, w]``.
-        has_gradients (bool): Whether autograd recorded how they were computed.
-    """
-
-    features: torch.Tensor
-    prior: torch.Tensor
-    refined: torch.Tensor
-    has_gradients: bool
+    features: torch.Tensor  # f, [B, d, h, w]
+    prior: torch.Tensor  # p, logits of the original classifier, [B, N, h, w]
+    refined: torch.Tensor  # p_p, logits of the refined classifier, [B, N, h, w]
+    has_gradients: bool  # whether autograd recorded how they were computed
 
 
 class ContextAwareClassifier(nn.Conv2d):
@@ -149,9 +137,7 @@ class ContextAwareClassifier(nn.Conv2d):
         )
 
     def evaluate(self, classifier, label=None):
-        """Choose the classifier whose logits this thread gets outside training.
-
-        Other threads, which may predict with the same model, get theirs.
+        """Choose the classifier whose logits this thread, and no other, gets outside training.
 
         Args:
             classifier (str): ``'refined'``, ``'prior'`` or ``'oracle'``.
@@ -170,13 +156,7 @@ class ContextAwareClassifier(nn.Conv2d):
 
     @contextmanager
     def training_step(self):
-        """Keep what the losses need, in a list with a :class:`Step` for each call of the layer.
-
-        Elsewhere the layer keeps nothing.
-
-        Yields:
-            list[Step]: The list.
-        """
+        """Yield a list to which each call of the layer adds a :class:`Step`, for the losses."""
         self._steps = []
         try:
             yield self._steps
@@ -221,30 +201,19 @@ class ContextAwareClassifier(nn.Conv2d):
             return cosine_logits(features, self.weight.flatten(1)[None], self.temperature)
 
     def refined_logits(self, features, prior):
-        """Return the logits of the classifier made from the prior (Eqs. 4 to 6).
-
-        Args:
-            features (Tensor): f, ``[B, d, h, w]``.
-            prior (Tensor): p, ``[B, N, h, w]``.
-
-        Returns:
-            Tensor: p_p, ``[B, N, h, w]``.
-        """
+        """Return p_p for features f ``[B, d, h, w]`` and p, both ``[B, N, h, w]`` (Eqs. 4 to 6)."""
         probabilities = at_least_float32(prior).softmax(dim=1)  # σ(p), [B, N, h, w]
         prototypes = class_prototypes(features, probabilities)  # C_p, [B, N, d]
         return self._context_logits(features, prototypes, self.estimate_projector)
 
     def oracle_logits(self, features, label, scope):
-        """Return the logits of the classifier made from the ground truth (Eqs. 1 to 3).
+        """Return p_y ``[B, N, h, w]`` for f ``[B, d, h, w]`` and the ground truth (Eqs. 1 to 3).
 
         Args:
             features (Tensor): f, ``[B, d, h, w]``.
             label (Tensor): Classes ``[B, h, w]``, -1 where ignored. A class that is absent gets its
                 weights in C as prototype.
             scope (str): ``'image'`` averages prototypes over each image, ``'batch'`` over all.
-
-        Returns:
-            Tensor: p_y, ``[B, N, h, w]``.
         """
         masks = one_hot(label, self.out_channels)  # y*, [B, N, h, w]
         absent = self.weight.flatten(1).detach()
@@ -268,19 +237,6 @@ class ContextAwareClassifier(nn.Conv2d):
             return dot_logits(features, classifier)
         return cosine_logits(features, classifier, self.temperature)
 
-    def lend_projectors(self, module):
-        """Register the projectors as children of another module, in the place of this layer.
-
-        So their names in a state dict stand beside those of the layer, as in released checkpoints.
-
-        Args:
-            module (nn.Module): The module.
-        """
-        for name in ('estimate_projector', 'oracle_projector'):
-            projector = self._modules.pop(name, None) or vars(self)[name]
-            setattr(module, name, projector)
-            vars(self)[name] = projector
-
 
 class ContextAwareClassifierLosses(nn.Module):
     """The losses that Eq. 8 adds to those of p_p: those of p and p_y, and L_KL.
@@ -292,9 +248,6 @@ class ContextAwareClassifierLosses(nn.Module):
         loss_oracle_weight (float): Weight of the losses of p_y; 0 skips them. Default: 1.0.
         loss_kl (dict | None): Config of L_KL; None, or a ``loss_weight`` of 0, skips it.
             Default: ``dict(type='ClassEntropyKLLoss')``.
-
-    Raises:
-        TypeError: ``loss_kl`` is another loss.
     """
 
     @validate_arguments
@@ -308,11 +261,9 @@ class ContextAwareClassifierLosses(nn.Module):
         super().__init__()
         self.oracle_scope = oracle_scope
         self.loss_prior_weight, self.loss_oracle_weight = loss_prior_weight, loss_oracle_weight
-        if loss_kl is not None and 'type' not in loss_kl:
-            raise TypeError(f"loss_kl must be a dict with a 'type', got {loss_kl!r}")
         self.loss_kl = None if loss_kl is None else MODELS.build(loss_kl)
         if not isinstance(self.loss_kl, ClassEntropyKLLoss | None):
-            raise TypeError(f'loss_kl must be a ClassEntropyKLLoss, got {loss_kl["type"]!r}')
+            raise TypeError(f'loss_kl must be a ClassEntropyKLLoss, got {loss_kl!r}')
 
     def forward(self, classifier, step, label, ignore_index=255, losses_of=None):
         """Return the losses of a training step.
@@ -339,11 +290,7 @@ class ContextAwareClassifierLosses(nn.Module):
         if not oracle_learns and not oracle_teaches:
             return losses
         small = resize_labels(mask_ignored(label, ignore_index), step.features.shape[2:])
-        if oracle_learns:
-            oracle = classifier(step.features, small, self.oracle_scope)
-        else:
-            with torch.no_grad():  # L_KL sends no gradient to the oracle
-                oracle = classifier(step.features, small, self.oracle_scope)
+        oracle = classifier(step.features, small, self.oracle_scope)
         if isinstance(oracle, ResizableLogits):
             oracle = oracle.small
         if oracle_learns:
@@ -361,11 +308,7 @@ def _cross_entropy(logits, label, ignore_index):
 
 
 def _renamed(classifier, losses, weight):
-    """Weigh losses, and put a classifier's name into theirs.
-
-    ``loss_ce`` becomes ``loss_prior_ce``, and ``ce`` becomes ``prior_ce``: MMEngine optimises the
-    entries that have ``loss`` in their name, so it must not be added.
-    """
+    """Weigh losses; ``loss_ce`` becomes ``loss_prior_ce``, and ``ce`` becomes ``prior_ce``."""
     renamed = {}
     for name, value in losses.items():
         prefix = 'loss_' if name.startswith('loss_') else ''
@@ -386,6 +329,7 @@ class ContextAwareClassifierHead(nn.Module):
 
     Args:
         head (dict): Config of a ``BaseDecodeHead`` that classifies once, through ``cls_seg``.
+        temperature (float): τ, which multiplies the cosines. Default: 15.0, as in the paper.
         oracle_scope (str): See :class:`ContextAwareClassifierLosses`, as for the following three.
             Default: ``'batch'``.
         loss_prior_weight (float): Weight of the losses of p; 0 skips them. Default: 1.0.
@@ -393,7 +337,6 @@ class ContextAwareClassifierHead(nn.Module):
             projector is then not trained. Default: 1.0.
         loss_kl (dict | None): Config of L_KL; None skips it.
             Default: ``dict(type='ClassEntropyKLLoss')``.
-        temperature (float): τ, which multiplies the cosines. Default: 15.0, as in the paper.
         **classifier: Further arguments of :class:`ContextAwareClassifier`: ``projector_channels``,
             ``prior_logits``, ``context_logits``, ``projector_input``, ``residual``.
 
@@ -409,9 +352,10 @@ class ContextAwareClassifierHead(nn.Module):
         torch.Size([2, 5, 8, 8])
     """
 
+    @validate_arguments
     def __init__(
         self,
-        head,
+        head: dict,
         temperature=15.0,
         oracle_scope='batch',
         loss_prior_weight=1.0,
@@ -427,36 +371,31 @@ class ContextAwareClassifierHead(nn.Module):
                 f'ContextAwareClassifierHead has no argument {name!r}; arguments of the wrapped '
                 f'head belong into head, such as decode_head.head.{name}'
             )
-        head = _build_head(head)
-        layer = ContextAwareClassifier(
-            head.conv_seg, head.dropout, temperature=temperature, **classifier
-        )
+        head = MODELS.build(head)
+        _refuse_if(_why_not_wrapped(head), head, TypeError)
+        layer = ContextAwareClassifier(head.conv_seg, head.dropout, temperature, **classifier)
         head.conv_seg, head.dropout = layer, None
         self._share_state(head)
         self.context_losses = ContextAwareClassifierLosses(
             oracle_scope, loss_prior_weight, loss_oracle_weight, loss_kl
         )
-        layer.lend_projectors(self)
+        # Beside the head's own modules, as in released checkpoints.
+        for name in PROJECTORS:
+            setattr(self, name, layer._modules.pop(name))
+        self._classifier()
         # Distributed training waits for the gradient of every parameter that requires one.
         self.oracle_projector.requires_grad_(loss_oracle_weight > 0)
 
     def _share_state(self, head):
-        """Take the head's modules, parameters and buffers, not copies of them.
-
-        Were the head a child, its name would stand in front of theirs.
-        """
+        """Have the head's modules and tensors, not a child whose name stands in front of theirs."""
         for name in ('_modules', '_parameters', '_buffers'):
             vars(self)[name] = vars(head)[name]
         vars(self)['head'] = head
         vars(self).pop('training', None)  # so that it is the head's
 
     def __getattr__(self, name):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if 'head' not in vars(self):
-                raise
-            return getattr(self.head, name)
+        head = vars(self).get('head')
+        return super().__getattr__(name) if head is None else getattr(head, name)
 
     def __setattr__(self, name, value):
         head = vars(self).get('head')
@@ -477,15 +416,10 @@ class ContextAwareClassifierHead(nn.Module):
 
         A replica of data parallelism has its own, and FSDP may have wrapped them.
         """
-        if self.conv_seg.estimate_projector is not self.estimate_projector:
-            vars(self.conv_seg)['estimate_projector'] = self.estimate_projector
-            vars(self.conv_seg)['oracle_projector'] = self.oracle_projector
+        for name in PROJECTORS:
+            if vars(self.conv_seg).get(name) is not self._modules[name]:
+                vars(self.conv_seg)[name] = self._modules[name]
         return self.conv_seg
-
-    @property
-    def _num_previous(self):
-        """int: How many outputs of other heads ``loss`` and ``predict`` get after the features."""
-        return int(isinstance(self.head, BaseCascadeDecodeHead))
 
     def init_weights(self):
         """Initialise the head's weights as it would without CAC."""
@@ -499,15 +433,7 @@ class ContextAwareClassifierHead(nn.Module):
     def forward(self, inputs, *args, **kwargs):
         """Return the head's output for the refined logits."""
         self._classifier()
-        return self._run(self.head.forward, inputs, *args, **kwargs)
-
-    def _run(self, method, inputs, *args, **kwargs):
-        """Call a method of the head. Where its batch norm gets too few values, say what to do."""
-        try:
-            return method(inputs, *args, **kwargs)
-        except ValueError:
-            check_norm_inputs(self.head, *inputs)
-            raise
+        return self.head.forward(inputs, *args, **kwargs)
 
     def loss(self, inputs, *args, **kwargs):
         """Return the head's own losses, of the refined logits, and those of prior and oracle.
@@ -521,50 +447,41 @@ class ContextAwareClassifierHead(nn.Module):
             dict[str, Tensor]: The entries of both.
         """
         head, layer = self.head, self._classifier()
-        samples = kwargs.get('batch_data_samples') or args[self._num_previous]
-        label = label_of(head, samples)
+        in_cascade = int(isinstance(head, BaseCascadeDecodeHead))
+        label = label_of(head, kwargs.get('batch_data_samples') or args[in_cascade])
         with layer.training_step() as steps:
-            losses = self._run(partial(head_losses, head), inputs, *args, **kwargs)
-        _refuse_if(_why_not_steps(steps), head, RuntimeError)
-        return losses | self.context_losses(
-            layer,
-            steps[0],
-            label,
-            ignore_index=-1,
-            losses_of=lambda logits: self._losses_of_logits(logits, label),
-        )
-
-    def _losses_of_logits(self, logits, label):
-        """Return the entries of the head's ``loss_decode`` for the prior or the oracle."""
-        criteria = loss_modules(self.head)
-        if isinstance(self.head, (DDRHead, STDCHead)):
+            losses = head_losses(head, inputs, *args, **kwargs)
+        _refuse_if(_why_not_learnt_from(steps), head, RuntimeError)
+        criteria = loss_modules(head)
+        if isinstance(head, (DDRHead, STDCHead)):
             criteria = criteria[:1]  # the others belong to the head's auxiliary map
-        return losses_of_logits(self.head, logits, label, criteria, with_accuracy=False)
+
+        def losses_of(logits):
+            return losses_of_logits(head, logits, label, criteria, with_accuracy=False)
+
+        return losses | self.context_losses(layer, steps[0], label, head.ignore_index, losses_of)
 
     def predict(self, inputs, *args, **kwargs):
-        """Return logits at the size of the images, as the head's ``predict`` does.
+        """Return logits ``[B, N, H, W]`` at the size of the images, as the head's ``predict`` does.
 
-        Args:
-            inputs (Sequence[Tensor]): Outputs of the backbone or the neck.
-            *args: In a cascade the previous head's output; the images' meta information;
-                ``test_cfg``.
-            **kwargs: Passed on to the head's ``predict``.
-
-        Returns:
-            Tensor: ``[B, N, H, W]``.
+        Raises:
+            ValueError: The oracle is evaluated on windows or on flipped images.
         """
-        layer, head = self._classifier(), self.head
+        layer, predict = self._classifier(), self.head.predict
         evaluated, labels = layer.evaluated
         if evaluated != 'oracle':
-            return head.predict(inputs, *args, **kwargs)
-        metas = kwargs.get('batch_img_metas') or args[self._num_previous]
-        _refuse_windows(args[-1] if len(args) > 1 else kwargs.get('test_cfg'))
-        resized = [
-            _label_of_input(label, meta, head) for label, meta in zip(labels, metas, strict=True)
-        ]
-        layer.evaluate('oracle', resized)
+            return predict(inputs, *args, **kwargs)
+        arguments = inspect.signature(predict).bind(inputs, *args, **kwargs).arguments
+        mode = (arguments['test_cfg'] or {}).get('mode', 'whole')
+        if mode != 'whole':
+            raise ValueError(
+                "the oracle classifier needs test_cfg mode 'whole', since it pools an image's "
+                f'labels, got {mode!r}'
+            )
+        pairs = zip(labels, arguments['batch_img_metas'], strict=True)
+        layer.evaluate('oracle', [_label_of_input(*pair, self.head) for pair in pairs])
         try:
-            return head.predict(inputs, *args, **kwargs)
+            return predict(inputs, *args, **kwargs)
         finally:
             layer.evaluate('oracle', labels)
 
@@ -572,15 +489,6 @@ class ContextAwareClassifierHead(nn.Module):
 # MMSegmentation's and users' code asks for this class. Inheriting from it would hide the head's own
 # methods.
 BaseDecodeHead.register(ContextAwareClassifierHead)
-
-
-def _refuse_windows(test_cfg):
-    mode = (test_cfg or {}).get('mode', 'whole')
-    if mode != 'whole':
-        raise ValueError(
-            "the oracle classifier needs test_cfg mode 'whole', since it pools an image's labels, "
-            f'got {mode!r}'
-        )
 
 
 def _label_of_input(label, meta, head):
@@ -598,49 +506,34 @@ def _label_of_input(label, meta, head):
     return F.pad(label, (0, padded_width - width, 0, padded_height - height), value=-1)
 
 
-def _build_head(config):
-    """Build a decode head, or say why it cannot have a context-aware classifier."""
-    if not isinstance(config, dict) or 'type' not in config:
-        raise TypeError(f"head must be a dict with a 'type', got {config!r}")
-    kind = config['type']
-    head_class = MODELS.get(kind) if isinstance(kind, str) else kind
-    if not inspect.isclass(head_class):
-        raise ValueError(
-            f"head must be of a type in MMSegmentation's MODELS registry, got {kind!r}"
-        )
-    _refuse_if(_why_not_class(head_class), head_class)
-    head = MODELS.build(config)
-    _refuse_if(_why_not_classifier(head) or _why_not_losses(head), head)
-    return head
-
-
-def _refuse_if(reason, head, error=TypeError):
-    """Raise an error about a head or a class of heads, unless the reason is None."""
+def _refuse_if(reason, head, error):
+    """Raise an error about a head, unless the reason is None."""
     if reason is not None:
-        name = getattr(head, '__name__', type(head).__name__)
-        raise error(f'ContextAwareClassifierHead cannot wrap {name}: {reason}')
+        raise error(f'ContextAwareClassifierHead cannot wrap {type(head).__name__}: {reason}')
 
 
-def _why_not_class(head_class):
-    if not issubclass(head_class, BaseDecodeHead):
-        return 'it is no BaseDecodeHead'
-    if head_class is ContextAwareClassifierHead:
+def _why_not_wrapped(head):
+    if isinstance(head, ContextAwareClassifierHead):
         return 'it has a context-aware classifier already'
-    if head_class.cls_seg is not BaseDecodeHead.cls_seg:
+    if not isinstance(head, BaseDecodeHead):
+        return 'it is no BaseDecodeHead'
+    if type(head).cls_seg is not BaseDecodeHead.cls_seg:
         return 'it has a cls_seg of its own, so conv_seg alone does not classify'
-    if head_class._stack_batch_gt is not BaseDecodeHead._stack_batch_gt:
+    if type(head)._stack_batch_gt is not BaseDecodeHead._stack_batch_gt:
         return 'it has a _stack_batch_gt of its own, so it learns from more than classes'
-    return None
-
-
-def _why_not_classifier(head):
     conv = getattr(head, 'conv_seg', None)
     if not isinstance(conv, nn.Conv2d) or not _reads_each_pixel(conv):
         return f'its conv_seg must be a 1×1 Conv2d, got {one_line(conv)}'
-    if head.out_channels == 1:
-        return 'one output leaves no classes to compare; it needs two or more out_channels'
-    if conv.out_channels != head.num_classes:
-        return f'its conv_seg has {conv.out_channels} outputs for {head.num_classes} classes'
+    if conv.out_channels != head.num_classes or head.num_classes < 2:
+        return (
+            f'its conv_seg must have an output for each of two or more classes, got '
+            f'{conv.out_channels} for {head.num_classes}'
+        )
+    for criterion in loss_modules(head):
+        try:  # as MMSegmentation's loss_by_feat calls it
+            inspect.signature(criterion.forward).bind_partial(weight=None, ignore_index=None)
+        except TypeError:
+            return f'its loss {type(criterion).__name__} takes no weight and ignore_index'
     return None
 
 
@@ -650,19 +543,7 @@ def _reads_each_pixel(conv):
     return plain and conv.padding in ((0, 0), 'same', 'valid')
 
 
-def _why_not_losses(head):
-    """Return which loss lacks the arguments that MMSegmentation's ``loss_by_feat`` passes to it."""
-    for criterion in loss_modules(head):
-        parameters = inspect.signature(criterion.forward).parameters.values()
-        names = {parameter.name for parameter in parameters}
-        anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-        if not anything and not {'weight', 'ignore_index'} <= names:
-            return f'its loss {type(criterion).__name__} takes no weight and ignore_index'
-    return None
-
-
-def _why_not_steps(steps):
-    """Return why what the classifier kept of a training step cannot be learnt from."""
+def _why_not_learnt_from(steps):
     if not steps:
         return 'it does not classify through cls_seg'
     if len(steps) > 1:

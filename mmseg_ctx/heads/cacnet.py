@@ -26,7 +26,6 @@ from mmseg_ctx.utils.recording import show
 
 # An even kernel has no centre, and one of size 1 reads no context.
 KernelSize = Annotated[int, at_least(3), Rule('and odd', lambda size: size % 2 == 1)]
-KernelSource = Literal['context', 'fixed', 'pooled']
 
 
 class ContextAdaptiveConv(nn.Module):
@@ -49,14 +48,8 @@ class ContextAdaptiveConv(nn.Module):
         torch.Size([2, 8, 16, 16])
     """
 
-    @validate_arguments
     def __init__(
-        self,
-        channels: PositiveInt,
-        kernel_size: KernelSize = 3,
-        dilations: Sequence[PositiveInt] = (1, 2, 3),
-        kernel_source: KernelSource = 'context',
-        norm_cfg=None,
+        self, channels, kernel_size=3, dilations=(1, 2, 3), kernel_source='context', norm_cfg=None
     ):
         super().__init__()
         self.channels = channels
@@ -106,14 +99,10 @@ class ContextAdaptiveConv(nn.Module):
         pooled = at_least_float32(x).mean((2, 3)).to(self.fc.weight.dtype)  # [B, C]
         return self.fc(pooled).unflatten(1, (self.channels, -1))  # [B, C, s²]
 
-    def weights(self, x, kernels):
-        """Return W ``[B, C, h, w]`` (Eq. 2) for features ``x`` and ``kernels`` ``[B, C, s, s]``."""
-        return spatially_varying_weights(x, kernels, self.dilations)
-
     def forward(self, x):
         """Return the weighted features X* ``[B, C, h, w]``."""
-        kernels = self.predict_kernels(x)  # [B, C, s, s]
-        weights = self.weights(x, kernels)  # [B, C, h, w]
+        kernels = self.predict_kernels(x)  # D, [B, C, s, s]
+        weights = spatially_varying_weights(x, kernels, self.dilations)  # W, [B, C, h, w], Eq. 2
         show(self, features=x, kernels=kernels, weights=weights)
         return x * weights
 
@@ -151,7 +140,7 @@ class ContextAdaptiveConvHead(ContextHead):
         kernel_sizes: Sequence[KernelSize] = (3, 3),
         dilations: Sequence[PositiveInt] = (1, 2, 3),
         global_pooling: bool = True,
-        kernel_source: KernelSource = 'context',
+        kernel_source: Literal['context', 'fixed', 'pooled'] = 'context',
         input_transform: Literal['resize_concat'] | None = None,
         **kwargs,
     ):

@@ -148,15 +148,21 @@ class DynamicMultiScaleHead(ContextHead):
         input_transform: Literal['resize_concat'] | None = None,
         **kwargs,
     ):
-        _check_options(filter_type, filter_sizes, dilations, context_index, context_channels)
+        dynamic = filter_type == 'dynamic'
+        if dynamic and dilations is not None:
+            raise ValueError(f'dilations must be None for dynamic filters, got {dilations!r}')
+        if dilations is not None and len(dilations) != len(filter_sizes):
+            raise ValueError(f'dilations must have {len(filter_sizes)} entries, got {dilations!r}')
+        if not dynamic and context_index is not None:
+            raise ValueError(f'context_index must be None for fixed filters, got {context_index}')
+        if (context_index is None) != (context_channels is None):
+            both = f'{context_index!r} and {context_channels!r}'
+            raise ValueError(f'context_index and context_channels must come together, got {both}')
         super().__init__(in_channels, channels, input_transform=input_transform, **kwargs)
-        self.filter_sizes = filter_sizes
-        self.fusion = fusion
         self.filter_type = filter_type
-        self.context_index = context_index
-        self.context_channels = context_channels
+        self.context_index, self.context_channels = context_index, context_channels
         common = dict(in_channels=self.in_channels, channels=channels, fusion=fusion, **self.layers)
-        if filter_type == 'dynamic':
+        if dynamic:
             branches = [
                 DynamicConvolutionalModule(size, context_channels=context_channels, **common)
                 for size in filter_sizes
@@ -181,28 +187,3 @@ class DynamicMultiScaleHead(ContextHead):
         scales = [branch(x, context) for branch in self.dcm_modules]  # each [B, C, h, w]
         scales = torch.cat([x, *scales], dim=1)  # reuses the name, so that the parts are freed
         return self.cls_seg(self.bottleneck(scales))
-
-
-def _check_options(filter_type, filter_sizes, dilations, context_index, context_channels):
-    """Refuse options that contradict each other."""
-    dynamic = filter_type == 'dynamic'
-    if dynamic and dilations is not None:
-        raise ValueError(
-            "dilations must be None where filter_type is 'dynamic', since only fixed filters are "
-            f'dilated, got {dilations!r}'
-        )
-    if dilations is not None and len(dilations) != len(filter_sizes):
-        raise ValueError(
-            f'dilations must have one entry for each of filter_sizes={filter_sizes!r}, '
-            f'got {dilations!r}'
-        )
-    if not dynamic and context_index is not None:
-        raise ValueError(
-            "context_index must be None where filter_type is not 'dynamic', since fixed filters "
-            f'are not made from features, got {context_index!r}'
-        )
-    if (context_index is None) != (context_channels is None):
-        raise ValueError(
-            'context_index and context_channels must be given together, '
-            f'got {context_index!r} and {context_channels!r}'
-        )

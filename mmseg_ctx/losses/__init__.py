@@ -2,13 +2,6 @@
 
 from mmseg_ctx.losses.class_entropy_kl import ClassEntropyKLLoss
 from mmseg_ctx.losses.class_probability import ClassProbabilityLoss
-from mmseg_ctx.losses.head_losses import head_losses, label_of, loss_modules, losses_of_logits
+from mmseg_ctx.losses.head_losses import head_losses
 
-__all__ = [
-    'ClassEntropyKLLoss',
-    'ClassProbabilityLoss',
-    'head_losses',
-    'label_of',
-    'loss_modules',
-    'losses_of_logits',
-]
+__all__ = ['ClassEntropyKLLoss', 'ClassProbabilityLoss', 'head_losses']

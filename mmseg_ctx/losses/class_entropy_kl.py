@@ -71,35 +71,24 @@ class ClassEntropyKLLoss(nn.Module):
             Tensor: A scalar, float32 or wider. If no pixel is labelled, it is zero and so is its
             gradient.
         """
-        logits = dict(
-            prior=at_least_float32(prior),
-            estimate=at_least_float32(estimate),
-            oracle=at_least_float32(oracle),
-        )
-        estimate, oracle = logits['estimate'], logits['oracle'].detach()
+        prior, estimate, oracle = map(at_least_float32, (prior, estimate, oracle))
         label = mask_ignored(label, ignore_index)
         labelled = label >= 0  # [B, h, w]
         weight = labelled.to(estimate.dtype)
         if self.entropy_weighting:
-            weight = weight * _entropy(logits[self.entropy_source].detach())
+            sources = dict(prior=prior, estimate=estimate, oracle=oracle)
+            weight = weight * _entropy(sources[self.entropy_source].detach())
         group, num_groups = (label + 1, prior.shape[1]) if self.class_wise else (labelled.long(), 1)
-        divergence = _soft_cross_entropy(
-            estimate, oracle, label.clamp(min=0), self.soft_target_ratio
-        )
-        mean = _mean_of_groups(divergence, weight, group, num_groups, scope)
-        return self.loss_weight * mean
+        target = _soft_target(oracle.detach(), label.clamp(min=0), self.soft_target_ratio)
+        divergence = F.cross_entropy(estimate, target, reduction='none')  # [B, h, w]
+        return self.loss_weight * _mean_of_groups(divergence, weight, group, num_groups, scope)
 
 
-def _soft_cross_entropy(logits, soft_logits, label, soft_ratio):
-    """Return the inner sum of Eqs. 7, 10 and 11, ``[B, h, w]``: cross-entropy with a soft target.
-
-    The target is ``soft_ratio`` times the softmax of ``soft_logits``, plus ``1 - soft_ratio`` times
-    the one-hot label.
-    """
-    target = soft_ratio * soft_logits.softmax(dim=1)  # [B, N, h, w]
-    hard = torch.full_like(label[:, None], 1 - soft_ratio, dtype=target.dtype)
-    target = target.scatter_add(1, label[:, None], hard)
-    return F.cross_entropy(logits, target, reduction='none')
+def _soft_target(logits, label, ratio):
+    """Return ``ratio`` times the softmax, plus ``1 - ratio`` times the one-hot label."""
+    target = ratio * logits.softmax(dim=1)  # [B, N, h, w]
+    hard = torch.full_like(label[:, None], 1 - ratio, dtype=target.dtype)
+    return target.scatter_add(1, label[:, None], hard)
 
 
 def _entropy(logits):
@@ -111,13 +100,9 @@ def _entropy(logits):
 def _mean_of_groups(values, weight, group, num_groups, scope):
     """Return the weighted mean of ``values`` in each group of pixels, averaged over the groups.
 
-    Args:
-        values (Tensor): ``[B, h, w]``.
-        weight (Tensor): Weight of each pixel in the mean of its group, ``[B, h, w]``.
-        group (Tensor): The group of each pixel, 1 to ``num_groups``, or 0 for none, ``[B, h, w]``.
-        num_groups (int): G. Groups without a pixel do not count.
-        scope (str): ``'batch'`` forms groups over all images. ``'image'`` forms groups in each
-            image, and averages over the images at the end.
+    ``values``, ``weight`` and ``group`` are ``[B, h, w]``. A pixel's group is 1 to ``num_groups``
+    (G), or 0 for none. Groups without a pixel do not count. The scope ``'image'`` forms groups in
+    each image, and averages over the images at the end.
     """
     images = len(values) if scope == 'image' else 1
     slots = num_groups + 1  # of an image; slot 0 takes the pixels of no group

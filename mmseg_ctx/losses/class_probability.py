@@ -55,18 +55,9 @@ class ClassProbabilityLoss(nn.Module):
 
 
 def class_shares(label, num_classes, ignore_index=255):
-    """Return P_gt, the share of each class among the labelled pixels of each image.
+    """Return P_gt ``[B, N]``, the share of each class among the labelled pixels of each image.
 
-    Args:
-        label (Tensor): Class indices ``[B, H, W]``.
-        num_classes (int): N.
-        ignore_index (int | None): Value of pixels without a label. Default: 255.
-
-    Returns:
-        Tensor: Float32 ``[B, N]``. Each row adds up to 1, or to 0 if no pixel is labelled.
-
-    Raises:
-        ValueError: See :func:`mmseg_ctx.ops.check_labels`.
+    The label is ``[B, H, W]``. The shares of an image without a labelled pixel are 0.
     """
     check_labels(label, num_classes, ignore_index)
     label = mask_ignored(label.flatten(1).long(), ignore_index)  # [B, H * W]

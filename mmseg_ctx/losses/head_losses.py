@@ -21,6 +21,7 @@ from mmseg_ctx.ops import (
     compact_label,
     pixel_losses,
     reduced_loss,
+    upsampled_cross_entropy,
 )
 
 
@@ -43,20 +44,12 @@ def head_losses(head, *args, **kwargs):
 
 
 def losses_by_feat(head, logits, samples):
-    """Return what ``head.loss_by_feat`` returns, without full-size logits where that is possible.
-
-    Args:
-        head (BaseDecodeHead): The head, whose ``loss_by_feat`` is ``BaseDecodeHead``'s.
-        logits (Tensor | ResizableLogits): ``[B, N, h, w]``.
-        samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
-
-    Returns:
-        dict[str, Tensor]: The losses by name, and ``acc_seg``.
-    """
+    """Return what ``BaseDecodeHead.loss_by_feat`` does for logits ``[B, N, h, w]`` and samples."""
     if not _is_softmax_alone(head, loss_modules(head)):
         return head.loss_by_feat(logits, samples)
     logits = logits.full('resize') if isinstance(logits, ResizableLogits) else logits
-    return losses_of_logits(head, logits, label_of(head, samples), loss_modules(head))
+    label = head._stack_batch_gt(samples).squeeze(1)
+    return losses_of_logits(head, logits, label, loss_modules(head))
 
 
 def _has_plain_loss(head):
@@ -69,48 +62,61 @@ def _has_plain_loss(head):
 
 
 def label_of(head, samples):
-    """Return the labels of a batch, checked.
-
-    Args:
-        head (BaseDecodeHead): The head that learns from them.
-        samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
-
-    Returns:
-        Tensor: Classes, -1 for pixels without one, ``[B, H, W]``; see ``compact_label``.
-
-    Raises:
-        ValueError: On the CPU, if a label is neither a class nor ``ignore_index``.
-    """
+    """Return the labels ``[B, H, W]`` of samples, checked by :func:`check_labels`."""
     label = head._stack_batch_gt(samples).squeeze(1)
     check_labels(label, head.num_classes, head.ignore_index)
-    return compact_label(label, head.num_classes, head.ignore_index)
+    return label
 
 
 def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
-    """Return what ``BaseDecodeHead.loss_by_feat`` returns for logits, with these losses.
+    """Return the losses of logits by name, and ``acc_seg`` if it is asked for.
 
     Args:
         head (BaseDecodeHead): The head, whose ``sampler`` is used, too.
         logits (Tensor): ``[B, N, h, w]``.
-        label (Tensor): See :func:`label_of`.
+        label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``.
         criteria (list[nn.Module]): Losses of ``loss_decode``.
         with_accuracy (bool): Whether to return ``acc_seg``, too. Default: True.
-
-    Returns:
-        dict[str, Tensor]: The losses by name, and ``acc_seg``.
     """
     if not _is_softmax_alone(head, criteria):
         return _losses_of_criteria(head, logits, label, criteria, with_accuracy)
+    if head.sampler is not None:
+        return _losses_of_hardest(head, logits, label, criteria, with_accuracy)
+    losses = {}
+    for criterion in criteria:
+        loss, share = upsampled_cross_entropy(
+            logits,
+            label,
+            _class_weight(criterion, logits),
+            head.ignore_index,
+            criterion.avg_non_ignore,
+            head.align_corners,
+            with_accuracy,
+            reduction=criterion.reduction,
+            loss_weight=criterion.loss_weight,
+        )
+        _add(losses, criterion.loss_name, loss)
+    if with_accuracy:
+        losses['acc_seg'] = share
+    return losses
+
+
+def _add(losses, name, loss):
+    losses[name] = losses[name] + loss if name in losses else loss
+
+
+def _losses_of_hardest(head, logits, label, criteria, with_accuracy):
+    """Return the losses of the pixels that ``OHEMPixelSampler`` chooses."""
+    check_labels(label, head.num_classes, head.ignore_index)
+    label = compact_label(label, head.num_classes, head.ignore_index)
     pixels, best = pixel_losses(logits, label, head.align_corners, -1, with_best=with_accuracy)
     weights = [_class_weight(each, pixels) for each in criteria]
-    chosen = None
-    if head.sampler is not None:
-        chosen = _hardest(head.sampler, pixels.detach(), label, criteria, weights)
+    chosen = _hardest(head.sampler, pixels.detach(), label, criteria, weights)
     losses = {}
     for criterion, weight in zip(criteria, weights, strict=True):
         options = weight, criterion.avg_non_ignore, chosen, criterion.reduction
         loss = criterion.loss_weight * reduced_loss(pixels, label, *options)
-        losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
+        _add(losses, criterion.loss_name, loss)
     if with_accuracy:
         losses['acc_seg'] = accuracy(best, label)
     return losses
@@ -118,8 +124,7 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
 
 def _losses_of_criteria(head, logits, label, criteria, with_accuracy):
     """Return the losses of any other criteria, which get resizable logits."""
-    ignored = -1 if head.ignore_index is None else head.ignore_index  # there is no -1 without it
-    label = label.long().masked_fill(label < 0, ignored)
+    check_labels(label, head.num_classes, head.ignore_index)
     resized = resize(
         ResizableLogits(logits), label.shape[1:], mode='bilinear', align_corners=head.align_corners
     )
@@ -127,7 +132,7 @@ def _losses_of_criteria(head, logits, label, criteria, with_accuracy):
     losses = {}
     for criterion in criteria:
         loss = criterion(resized, label, weight=weight, ignore_index=head.ignore_index)
-        losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
+        _add(losses, criterion.loss_name, loss)
     if with_accuracy:
         losses['acc_seg'] = mmseg_accuracy(resized, label, ignore_index=head.ignore_index)
     return losses
@@ -181,12 +186,15 @@ _ON_DEVICE = {}  # Class weights by values, type and device.
 def _class_weight(criterion, like):
     """Return the class weights ``[N]`` on a tensor's device, copied there once, or None.
 
+    They are float32, or of the tensor's type if it is wider.
+
     MMSegmentation copies the list in each step. A buffer would be lost by ``to_empty``, and rounded
     by ``half``.
     """
     if criterion.class_weight is None:
         return None
-    key = tuple(criterion.class_weight), like.dtype, str(like.device)
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    key = tuple(criterion.class_weight), dtype, str(like.device)
     if key not in _ON_DEVICE:
-        _ON_DEVICE[key] = torch.tensor(key[0], dtype=like.dtype, device=like.device)
+        _ON_DEVICE[key] = torch.tensor(key[0], dtype=dtype, device=like.device)
     return _ON_DEVICE[key]

@@ -3,6 +3,7 @@
 import torch
 from torch.autograd.function import once_differentiable
 
+from mmseg_ctx.ops.kernel_choice import is_transformed
 from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 
@@ -27,12 +28,10 @@ def cosine_logits(features, classifier, temperature):
     direction = direction.expand(features.size(0), -1, -1)
     with autocast_off(features):
         # A trace that contains a Python function cannot be saved.
-        if torch.jit.is_tracing() or not torch.is_grad_enabled():
+        plain = torch.jit.is_tracing() or not torch.is_grad_enabled()
+        if plain or is_transformed(features, direction):
             return _divided_by_norm(features, direction)[0]
-        # PyTorch's compiler accepts no forward-mode rule of a Function.
-        compiling = torch.compiler.is_compiling()
-        function = _DividedByNorm if compiling else _DividedByNormWithTangents
-        return function.apply(features, direction)[0]
+        return _DividedByNorm.apply(features, direction)[0]
 
 
 def dot_logits(features, classifier):
@@ -59,7 +58,7 @@ def _divided_by_norm(features, direction):
     # The squares are summed over a quarter of the channels at a time: on the CPU this is ten times
     # as fast as PyTorch's norm over channels, and needs no tensor of the features' size.
     squares = sum(part.square().sum(dim=1, keepdim=True) for part in features.chunk(4, dim=1))
-    norm = _infinite_where_zero(squares.sqrt())  # [B, 1, h, w]
+    norm = _infinite_where_zero(squares).sqrt()  # [B, 1, h, w]
     return dot_logits(features, direction).div_(norm), norm  # [B, N, h, w]
 
 
@@ -69,18 +68,12 @@ class _DividedByNorm(torch.autograd.Function):
     The backward pass makes one tensor of the features' size. Autograd would make three.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(features, direction):
-        return _divided_by_norm(features, direction)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        logits, norm = output
-        ctx.save_for_backward(*inputs, norm, logits)
-        ctx.save_for_forward(*inputs, norm, logits)
+    def forward(ctx, features, direction):
+        logits, norm = _divided_by_norm(features, direction)
+        ctx.save_for_backward(features, direction, norm, logits)
         ctx.mark_non_differentiable(norm)
+        return logits, norm
 
     @staticmethod
     @once_differentiable
@@ -93,16 +86,3 @@ class _DividedByNorm(torch.autograd.Function):
         # Detached from the tensor it views, so that autograd adds the next gradient in place.
         grad_features = grad_features.unflatten(2, features.shape[2:]).detach()
         return grad_features.addcmul_(features, grad_norm / norm), grad_direction
-
-
-class _DividedByNormWithTangents(_DividedByNorm):
-    """With a rule for forward-mode differentiation."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def jvp(ctx, features_tangent, direction_tangent):
-        features, direction, norm, logits = ctx.saved_tensors
-        change = dot_logits(features_tangent, direction) + dot_logits(features, direction_tangent)
-        radial = (features * features_tangent).sum(dim=1, keepdim=True) / norm  # of the norm
-        return (change - logits * radial) / norm, None

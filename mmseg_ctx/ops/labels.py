@@ -23,12 +23,17 @@ def check_labels(label, num_classes, ignore_index):
     valid = (label >= 0) & (label < num_classes)
     if ignore_index is not None:
         valid = valid | (label == ignore_index)
-    message = f'labels must be in [0, {num_classes}) or the ignore index {ignore_index}'
+    message = labels_message(num_classes, ignore_index)
     try:
         torch._assert_async(valid.all(), message)
     except RuntimeError:
         # Only the CPU gets here, since the assertion is asynchronous elsewhere.
         raise ValueError(f'{message}, got {label[~valid][0].item()}') from None
+
+
+def labels_message(num_classes, ignore_index):
+    """Return what is wrong with labels that :func:`check_labels` refuses."""
+    return f'labels must be in [0, {num_classes}) or the ignore index {ignore_index}'
 
 
 def mask_ignored(label, ignore_index):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from mmseg_ctx.ops.interpolation import Interpolation, tile_size
-from mmseg_ctx.ops.kernel_choice import triton_kernels_for
-from mmseg_ctx.ops.labels import check_labels, mask_ignored
+from mmseg_ctx.ops.kernel_choice import is_transformed, triton_kernels_for
+from mmseg_ctx.ops.labels import check_labels, labels_message, mask_ignored
 from mmseg_ctx.ops.precision import at_least_float32, autocast_off, exact_matmul
 from mmseg_ctx.ops.threads import in_threads
 
@@ -20,8 +20,8 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255, with_best
     """Compute the cross-entropy and the best class of each pixel.
 
     The losses equal those of ``F.cross_entropy(F.interpolate(logits, (H, W), mode='bilinear'),
-    label, reduction='none')``, computed in float32 or wider. They can be differentiated once, in
-    reverse or forward mode, and work inside ``torch.func``'s transforms.
+    label, reduction='none')``, computed in float32 or wider. Second derivatives,
+    ``torch.func``'s transforms and forward-mode differentiation make logits of the label's size.
 
     Args:
         logits (Tensor): Small logits, ``[B, N, h, w]``.
@@ -47,16 +47,47 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255, with_best
         >>> losses, best = pixel_losses(logits, torch.zeros(2, 60, 61).long())
         >>> losses.mean().backward()
     """
+    _check_inputs(logits, label)
+    label = compact_label(label, logits.size(1), ignore_index)
+    if is_transformed(logits):
+        return _at_full_size(logits, label, align_corners)
+    losses, _, best = _PixelLosses.apply(logits, label, align_corners, with_best)
+    return losses, best
+
+
+def _at_full_size(logits, label, align_corners):
+    """Return losses and best classes by operations of PyTorch, which it can transform."""
+    full = F.interpolate(
+        _finite_below(logits), label.shape[1:], mode='bilinear', align_corners=align_corners
+    )
+    losses = F.cross_entropy(full, label.long(), ignore_index=-1, reduction='none')
+    return losses, full.argmax(1).to(label.dtype)
+
+
+def _differentiable_gradient(grad, logits, label, align_corners):
+    """Return the gradient of the logits for ``create_graph``."""
+    losses = lambda logits: _at_full_size(logits, label, align_corners)[0]  # noqa: E731
+    return torch.func.vjp(losses, logits)[1](grad)[0]
+
+
+def _finite_below(logits):
+    """Return logits in float32 or wider, large negative numbers in the place of minus infinity.
+
+    Minus infinity times a weight of 0 would be NaN. Infinity and NaN stay, since gradient scaling
+    recognises a bad step by them.
+    """
+    logits = at_least_float32(logits)
+    return logits.clamp(min=torch.finfo(logits.dtype).min / 2)
+
+
+def _check_inputs(logits, label):
+    if label.is_floating_point() or label.dtype == torch.bool:
+        raise TypeError(f'label must be integers, got {label.dtype}')
     if logits.ndim != 4 or label.ndim != 3 or len(label) != len(logits):
         raise ValueError(
             'logits [B, N, h, w] and label [B, H, W] must have the same B, got '
             f'{list(logits.shape)} and {list(label.shape)}'
         )
-    # PyTorch's compiler accepts no forward-mode rule of a Function.
-    function = _PixelLosses if torch.compiler.is_compiling() else _PixelLossesWithTangents
-    label = compact_label(label, logits.size(1), ignore_index)
-    losses, _, best = function.apply(logits, label, align_corners, with_best)
-    return losses, best
 
 
 def compact_label(label, num_classes, ignore_index):
@@ -70,12 +101,7 @@ def compact_label(label, num_classes, ignore_index):
     Returns:
         Tensor: Classes, -1 for pixels without one, int16, or int64 if N or ``ignore_index`` is
         above 32767. A label that is one already is returned as it is.
-
-    Raises:
-        TypeError: ``label`` has no integer type.
     """
-    if label.is_floating_point() or label.dtype == torch.bool:
-        raise TypeError(f'label must be integers, got {label.dtype}')
     dtype = torch.int16 if max(num_classes, abs(ignore_index or 0)) < 2**15 else torch.int64
     return mask_ignored(label.to(dtype), None if ignore_index == -1 else ignore_index)
 
@@ -90,11 +116,14 @@ def upsampled_cross_entropy(
     with_accuracy=False,
     pixel_weight=None,
     reduction='mean',
+    loss_weight=1.0,
+    epsilon=EPSILON,
 ):
     """Compute MMSegmentation's ``CrossEntropyLoss`` of logits that are resized to the label's size.
 
     It does not wait for a device. Gradients reach ``logits``, ``class_weight`` and
-    ``pixel_weight``.
+    ``pixel_weight``. Where Triton's kernels serve the device, the mean or sum without
+    ``pixel_weight`` is computed by kernels alone: with its gradient, they are three.
 
     Args:
         logits (Tensor): Small logits, ``[B, N, h, w]``.
@@ -110,6 +139,8 @@ def upsampled_cross_entropy(
         pixel_weight (Tensor | None): Factor of each pixel's loss, ``[B, H, W]``. As in
             MMSegmentation, the divisor does not depend on it. Default: None.
         reduction (str): ``'mean'``, ``'sum'`` or ``'none'``. Default: ``'mean'``.
+        loss_weight (float): Factor of the result. Default: 1.0.
+        epsilon (float): Added to the divisor. Default: MMSegmentation's, 2**-23.
 
     Returns:
         tuple[Tensor, Tensor | None]: The loss, a scalar, or ``[B, H, W]`` for ``'none'``; and with
@@ -119,30 +150,52 @@ def upsampled_cross_entropy(
         TypeError: ``label`` has no integer type.
         ValueError: A shape, ``class_weight`` or ``reduction`` is wrong, or, on the CPU, a label is
             neither a class nor ``ignore_index``.
+        RuntimeError: On an accelerator, a label is neither; see ``check_labels``.
     """
-    check_labels(label, logits.size(1), ignore_index)
-    label = compact_label(label, logits.size(1), ignore_index)
-    losses, best = pixel_losses(logits, label, align_corners, -1, with_best=with_accuracy)
-    if class_weight is not None and len(class_weight) != logits.size(1):
-        raise ValueError(
-            f'class_weight must have a weight for each of {logits.size(1)} classes, '
-            f'got {len(class_weight)}'
+    _check_inputs(logits, label)
+    classes = logits.size(1)
+    if class_weight is not None:
+        if len(class_weight) != classes:
+            raise ValueError(
+                f'class_weight must have a weight for each of {classes} classes, '
+                f'got {len(class_weight)}'
+            )
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        class_weight = torch.as_tensor(class_weight, dtype=dtype, device=logits.device)
+    fused = pixel_weight is None and reduction in ('mean', 'sum')
+    if fused and _reducing_kernels(logits, class_weight) is not None:
+        divisor = None if avg_non_ignore or class_weight is not None else label.numel()
+        if reduction == 'sum':
+            divisor, epsilon = 1, 0.0
+        options = ignore_index, align_corners, divisor, epsilon, loss_weight
+        loss, share, valid = _ReducedLosses.apply(
+            logits, label.contiguous(), class_weight, *options
         )
-    loss = reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, reduction)
-    return loss, accuracy(best, label) if with_accuracy else None
+        torch._assert_async(valid, labels_message(classes, ignore_index))
+        return loss, share if with_accuracy else None
+    check_labels(label, classes, ignore_index)
+    label = compact_label(label, classes, ignore_index)
+    losses, best = pixel_losses(logits, label, align_corners, -1, with_best=with_accuracy)
+    loss = reduced_loss(
+        losses, label, class_weight, avg_non_ignore, pixel_weight, reduction, epsilon
+    )
+    return loss_weight * loss, accuracy(best, label) if with_accuracy else None
 
 
-def reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, reduction):
+def reduced_loss(
+    losses, label, class_weight, avg_non_ignore, pixel_weight, reduction, epsilon=EPSILON
+):
     """Weigh and reduce the losses of pixels as MMSegmentation's ``CrossEntropyLoss`` does.
 
     Args:
         losses (Tensor): Losses, 0 for pixels without a class, ``[B, H, W]``.
         label (Tensor): Classes, -1 for pixels without one, ``[B, H, W]``.
-        class_weight (Tensor | Sequence[float] | None): See :func:`upsampled_cross_entropy`, as for
-            the following arguments.
+        class_weight (Tensor | None): See :func:`upsampled_cross_entropy`, as for the following
+            arguments.
         avg_non_ignore (bool): Whether to divide by the number of labelled pixels.
         pixel_weight (Tensor | None): Factor of each pixel's loss, ``[B, H, W]``.
         reduction (str): ``'mean'``, ``'sum'`` or ``'none'``.
+        epsilon (float): Added to the divisor. Default: MMSegmentation's.
 
     Returns:
         Tensor: The loss, a scalar, or ``[B, H, W]`` for ``'none'``.
@@ -156,14 +209,13 @@ def reduced_loss(losses, label, class_weight, avg_non_ignore, pixel_weight, redu
     if avg_non_ignore:
         divisor = (label >= 0).sum()
     if class_weight is not None:
-        class_weight = torch.as_tensor(class_weight, dtype=losses.dtype, device=losses.device)
         weights = class_weight[label.clamp(min=0).long()] * (label >= 0)
         losses, divisor = losses * weights, weights.sum()
     if pixel_weight is not None:
         losses = losses * pixel_weight
     if reduction == 'none':
         return losses
-    return losses.sum() / (divisor + EPSILON) if reduction == 'mean' else losses.sum()
+    return losses.sum() / (divisor + epsilon) if reduction == 'mean' else losses.sum()
 
 
 def accuracy(best, label):
@@ -180,6 +232,46 @@ def accuracy(best, label):
     return (100 * (right + EPSILON) / (labelled + EPSILON))[None]
 
 
+def _reducing_kernels(logits, class_weight):
+    """Return the kernels, or None where PyTorch has to look into the loss."""
+    learned = class_weight is not None and class_weight.requires_grad
+    opaque = not (learned or torch.compiler.is_compiling() or is_transformed(logits))
+    return triton_kernels_for(logits) if opaque else None
+
+
+class _ReducedLosses(torch.autograd.Function):
+    """The loss, the accuracy, and whether all labels are valid; see ``reduced_losses``."""
+
+    @staticmethod
+    def forward(ctx, logits, label, class_weight, ignore_index, align_corners, *options):
+        ctx.ignore_index, ctx.align_corners = ignore_index, align_corners
+        # No label is the smallest integer.
+        ignore_index = -(2**63) if ignore_index is None else ignore_index
+        loss, share, valid, *kept = triton_kernels_for(logits).reduced_losses(
+            logits, label, class_weight, ignore_index, align_corners, *options
+        )
+        ctx.save_for_backward(logits, label, *kept, class_weight)
+        ctx.mark_non_differentiable(share, valid)
+        ctx.set_materialize_grads(False)  # which would take launches
+        return loss, share, valid
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        if grad is None:
+            return (None,) * 8
+        logits, label, normaliser, scale, class_weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            label = compact_label(label, logits.size(1), ctx.ignore_index)
+            grad = (grad * scale).expand(label.shape)
+            if class_weight is not None:
+                grad = grad * class_weight[label.clamp(min=0).long()]
+            return _differentiable_gradient(grad, logits, label, ctx.align_corners), *(None,) * 7
+        gradient = triton_kernels_for(logits).pixel_losses_backward(
+            grad, logits, label, normaliser, ctx.align_corners, scale, class_weight
+        )
+        return gradient, *(None,) * 7
+
+
 class _PixelLosses(torch.autograd.Function):
     """Losses, log-normalisers and best classes ``[B, H, W]``; the label is ``compact_label``'s.
 
@@ -187,82 +279,24 @@ class _PixelLosses(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(logits, label, align_corners, with_best):
-        return _forward(logits, label, align_corners, with_best)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        logits, label, ctx.align_corners, _ = inputs
-        _, normaliser, best = output
+    def forward(ctx, logits, label, align_corners, with_best):
+        losses, normaliser, best = _forward(logits, label, align_corners, with_best)
+        ctx.align_corners = align_corners
         ctx.save_for_backward(logits, label, normaliser)
-        ctx.save_for_forward(logits, label)
         ctx.mark_non_differentiable(normaliser, best)
         ctx.set_materialize_grads(False)  # which would make zeros of the label's size
+        return losses, normaliser, best
 
     @staticmethod
     def backward(ctx, grad, *_):
         if grad is None:
             return None, None, None, None
-        gradient = _PixelLossesBackward.apply(grad, *ctx.saved_tensors, ctx.align_corners)
+        logits, label, normaliser = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            gradient = _differentiable_gradient(grad, logits, label, ctx.align_corners)
+        else:
+            gradient = _backward(grad, logits, label, normaliser, ctx.align_corners)
         return gradient, None, None, None
-
-    @staticmethod
-    def vmap(info, in_dims, logits, label, align_corners, with_best):
-        # With best classes, since an empty tensor cannot be divided among the batch.
-        arguments = logits, label, align_corners, True
-        return _with_folded_batch(_PixelLosses, info, in_dims, *arguments)
-
-
-class _PixelLossesWithTangents(_PixelLosses):
-    """With a rule for forward-mode differentiation, which makes the tangent at full size."""
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        logits, label = ctx.saved_tensors
-        options = dict(size=label.shape[1:], mode='bilinear', align_corners=ctx.align_corners)
-        change = F.interpolate(at_least_float32(tangent), **options)  # [B, N, H, W]
-        full = F.interpolate(at_least_float32(logits), **options)
-        expected = (full.softmax(1) * change).sum(1)
-        right = change.gather(1, label.clamp(min=0).long()[:, None])[:, 0]
-        return (expected - right) * (label >= 0), None, None
-
-
-class _PixelLossesBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(grad, logits, label, normaliser, align_corners):
-        return _backward(grad, logits, label, normaliser, align_corners)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        pass
-
-    @staticmethod
-    def backward(ctx, _):
-        raise RuntimeError('the losses of pixels can be differentiated once, got a second time')
-
-    @staticmethod
-    def vmap(info, in_dims, *arguments):
-        return _with_folded_batch(_PixelLossesBackward, info, in_dims, *arguments)
-
-
-def _with_folded_batch(function, info, in_dims, *arguments):
-    """Apply a function to tensors ``[B, …]`` of which some have one more dimension, for ``vmap``.
-
-    That dimension becomes part of B.
-    """
-    folded = []
-    for argument, dim in zip(arguments, in_dims, strict=True):
-        if isinstance(argument, torch.Tensor):
-            if dim is None:
-                argument = argument.expand(info.batch_size, *argument.shape)
-            else:
-                argument = argument.movedim(dim, 0)
-            argument = argument.flatten(0, 1)
-        folded.append(argument)
-    outputs = function.apply(*folded)
-    if isinstance(outputs, tuple):
-        return tuple(each.unflatten(0, (info.batch_size, -1)) for each in outputs), (0, 0, 0)
-    return outputs.unflatten(0, (info.batch_size, -1)), 0
 
 
 @torch.library.custom_op('mmseg_ctx::pixel_losses', mutates_args=())
@@ -340,34 +374,28 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
         Tensor | None: The gradient ``[B, N, h, w]``.
     """
     batch, classes, height, width = logits.shape
-    like = at_least_float32(logits[:0])
+    pixels = _finite_below(logits).permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
+    like = pixels[:0]
     rows = Interpolation.identity(height, like).resize(size[0], align_corners)
     columns = Interpolation.identity(width, like).resize(size[1], align_corners)
     tile_rows, tile_columns = tile_size(max(batch, 1) * classes, *size, logits.device)
-    # Minus infinity times a weight of 0 would be NaN, so it becomes a large negative number.
-    # Infinity and NaN stay, since gradient scaling recognises a bad step by them.
-    smallest = torch.finfo(like.dtype).min / 2
-    # A copy: where nothing is resized, tiles are views of it, and visit writes to them.
-    pixels = at_least_float32(logits).clamp(min=smallest)
-    pixels = pixels.permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]
     lefts = range(0, size[1], tile_columns)
-    column_tiles = [(left, *_matrix_and_sources(columns, left, tile_columns)) for left in lefts]
+    column_tiles = [(left, *columns.tile(left, tile_columns)) for left in lefts]
 
     def visit_bands(tops):
-        sources = _matrix_and_sources(rows, tops[0], tops[-1] - tops[0] + tile_rows)[1]
+        sources = rows.tile(tops[0], tops[-1] - tops[0] + tile_rows)[1]
         gradient = torch.zeros_like(pixels[:, sources]) if with_gradient else None
         for top in tops:
-            matrix, source_rows = _matrix_and_sources(rows, top, tile_rows)
-            band = _mix_rows(matrix, pixels[:, source_rows])  # [B, R, w, N]
+            matrix, source_rows = rows.tile(top, tile_rows)
+            band = _mixed_rows(matrix, pixels[:, source_rows])  # [B, R, w, N]
             band_gradient = torch.zeros_like(band) if with_gradient else None
             for left, column_matrix, source_columns in column_tiles:
-                tile = _mix_columns(column_matrix, band[:, :, source_columns])  # [B, R, S, N]
+                tile = column_matrix @ band[:, :, source_columns]  # [B, R, S, N]
                 visit((..., slice(top, top + tile_rows), slice(left, left + tile_columns)), tile)
                 if with_gradient:
-                    mixed = _mix_columns(column_matrix, tile, transposed=True)
-                    band_gradient[:, :, source_columns].add_(mixed)
+                    band_gradient[:, :, source_columns].add_(column_matrix.mT @ tile)
             if with_gradient:
-                mixed = _mix_rows(matrix, band_gradient, transposed=True)
+                mixed = _mixed_rows(matrix.mT, band_gradient)
                 start = source_rows.start - sources.start
                 gradient[:, start : start + mixed.size(1)].add_(mixed)
         return sources, gradient
@@ -382,24 +410,6 @@ def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
     return gradient.permute(0, 3, 1, 2).to(logits.dtype, memory_format=torch.contiguous_format)
 
 
-def _matrix_and_sources(side, start, length):
-    """Return an interpolation's ``tile``, with None for the matrix where nothing is resized."""
-    if side.size == len(side.first):
-        return None, slice(start, start + length)
-    return side.tile(start, length)
-
-
-def _mix_rows(matrix, pixels, transposed=False):
-    """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by a matrix.
-
-    The transposed matrix takes the gradient of the result back to the pixels.
-    """
-    mixed = _mix_columns(matrix, pixels.flatten(2), transposed)
-    return mixed.unflatten(2, pixels.shape[2:])
-
-
-def _mix_columns(matrix, pixels, transposed=False):
-    """The same for the columns of ``pixels``."""
-    if matrix is None:
-        return pixels
-    return (matrix.mT if transposed else matrix) @ pixels
+def _mixed_rows(matrix, pixels):
+    """Multiply the rows of ``pixels`` ``[B, h, w, N]`` by a matrix."""
+    return (matrix @ pixels.flatten(2)).unflatten(2, pixels.shape[2:])

@@ -9,8 +9,8 @@ from mmengine.logging import print_log
 from torch.utils._pytree import register_pytree_node
 
 from mmseg_ctx.ops.interpolation import Interpolation
-from mmseg_ctx.ops.labels import check_labels, mask_ignored
-from mmseg_ctx.ops.pixel_losses import pixel_losses
+from mmseg_ctx.ops.labels import check_labels
+from mmseg_ctx.ops.pixel_losses import pixel_losses, upsampled_cross_entropy
 from mmseg_ctx.ops.precision import at_least_float32
 from mmseg_ctx.ops.resized_logits import ResizedLogits, predicted_labels
 
@@ -228,17 +228,9 @@ class ResizableLogits(_TensorLike):
         if not plain or target.dtype != torch.long or target.shape != expected:
             options = (weight, size_average, ignore_index, reduce, reduction, label_smoothing)
             return F.cross_entropy(self.full('cross_entropy'), target, *options)
-        check_labels(target, self.shape[1], ignore_index)
-        options = self.align_corners, ignore_index, False
-        losses, _ = pixel_losses(self.small, target, *options)
-        label = mask_ignored(target, ignore_index)
-        weights = (label >= 0).to(losses.dtype)
-        if weight is not None:
-            weights = weights * weight[label.clamp(min=0)]
-            losses = losses * weights
-        if reduction == 'none':
-            return losses
-        return losses.sum() / weights.sum() if reduction == 'mean' else losses.sum()
+        options = dict(reduction=reduction, epsilon=0.0)
+        arguments = weight, ignore_index, True, self.align_corners
+        return upsampled_cross_entropy(self.small, target, *arguments, **options)[0]
 
     def argmax(self, dim=None, keepdim=False):
         """``Tensor.argmax``, tile by tile over the classes."""
@@ -351,8 +343,7 @@ class WindowedLogits(_TensorLike):
         self.mean[:, :, rows, columns] += window.full() / count
 
     def detach(self):
-        """Return the object, whose windows have no gradients."""
-        return self
+        return self  # its windows have no gradients
 
     def full(self, operation=None):
         """Return the mean, ``[B, N, H, W]``."""
@@ -366,13 +357,12 @@ class WindowedLogits(_TensorLike):
         """Return the maps of each row of windows and of each column; see ``ResizedLogits``."""
         if self.mean is not None:
             return ResizableLogits(self.mean).sides()
-        placed = []
-        sides = self.windows[0].sides()
-        for (side,), begins, coverage, length in zip(
-            sides, self.starts, self.coverage, self.shape[2:], strict=True
-        ):
-            placed.append([side.place(start, length).scale(1 / coverage) for start in begins])
-        return tuple(placed)
+        return tuple(
+            [side.place(start, length).scale(1 / coverage) for start in begins]
+            for (side,), begins, coverage, length in zip(
+                self.windows[0].sides(), self.starts, self.coverage, self.shape[2:], strict=True
+            )
+        )
 
     def windows_of(self, index):
         """Return the small logits of an image as a grid of windows; see ``ResizedLogits``."""

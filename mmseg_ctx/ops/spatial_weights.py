@@ -3,10 +3,9 @@
 from functools import partial, reduce
 
 import torch
-from torch.autograd.forward_ad import unpack_dual
 
 from mmseg_ctx.ops.depthwise import check_kernels, dynamic_depthwise_conv2d
-from mmseg_ctx.ops.kernel_choice import triton_kernels_for
+from mmseg_ctx.ops.kernel_choice import is_transformed, triton_kernels_for
 from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
 
@@ -39,8 +38,7 @@ def spatially_varying_weights(x, kernels, dilations=(1, 2, 3)):
 
 def _has_kernels(x, kernels):
     """Return whether Triton's kernels are to be used, which PyTorch cannot look into."""
-    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    if transformed or any(unpack_dual(each).tangent is not None for each in (x, kernels)):
+    if torch.compiler.is_compiling() or is_transformed(x, kernels):
         return False
     plain = kernels.dtype == torch.float32
     return plain and triton_kernels_for(x, compare=_compare) is not None

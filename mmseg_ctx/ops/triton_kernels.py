@@ -9,27 +9,35 @@ This module imports Triton. :func:`mmseg_ctx.ops.kernel_choice.triton_kernels_fo
 module where Triton works. ``docs/gpu.md`` counts what the kernels read, write and compute.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 import triton
 import triton.language as tl
 
-# A program of the first and third kernel computes a tile of pixels, one a thread. Eight columns
-# of floats fill a sector of memory.
+WARP = 32
+# A thread of the first kernel has a column of up to so many pixels.
+MOST_PIXELS = 8
+REDUCED_AT_ONCE = 2048
+# A program of the second kernel is one warp. It has up to so many classes, and so many gaps between
+# cells times classes: eight a thread, which share what is read for each pixel.
+MOST_CLASSES, ONE_PROGRAM = 32, 256
+# It has up to so many rows of cells, since it computes the pixels above the first one for one row
+# alone. A GPU is full with so many programs.
+MOST_ROWS, FULL_GRID = 16, 2048
+# Labels: a program computes a tile of pixels, one a thread. Eight columns of floats fill a sector
+# of memory.
 TILE_ROWS, TILE_COLUMNS = 4, 32
-# A program of the second kernel is one warp. It computes up to so many classes, four a thread
-# that share what is read for each pixel, and of few classes several columns of cells.
-MOST_CLASSES, WARP = 128, 32
-# It computes up to so many rows of cells, since it computes the pixels above the first one for one
-# row alone. A GPU is full with so many programs.
-MOST_ROWS, FULL_GRID = 16, 8192
-# Labels: a thread keeps the offsets and weights of few logits; several threads share more.
+# A thread keeps the offsets and weights of few logits; several threads share more.
 FEW_TAPS, MOST_TAPS = 16, 64
 # Pixels of a map that a program computes at a time: CaC-Net's weights, and their gradients.
 WEIGHT_PIXELS, GRADIENT_PIXELS = 512, 128
 
 LOWEST = tl.constexpr(torch.finfo(torch.float32).min / 2)
 LARGEST = tl.constexpr(torch.finfo(torch.float32).max / 2)
+EPSILON = tl.constexpr(torch.finfo(torch.float32).eps)
+LOG2_E = tl.constexpr(math.log2(math.e))
 
 _SIZES = ('classes', 'height', 'width', 'label_height', 'label_width')
 _STRIDES = ('image_stride', 'class_stride', 'row_stride', 'column_stride')
@@ -68,6 +76,217 @@ def _remainder(target, source, step, offset, divisor):
 
 
 @triton.jit
+def _logit(source):
+    """Load logits, with a large negative number in the place of minus infinity.
+
+    Infinity times 0 would be NaN. NaN stays.
+    """
+    value = tl.load(source).to(tl.float32)
+    return tl.maximum(value, LOWEST, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _add_exponential(maximum, total, value):
+    """Add a value to the running sum of powers of 2, which is relative to the maximum."""
+    difference = value - maximum
+    smaller = tl.exp2(-tl.abs(difference))
+    total = tl.where(difference > 0, total * smaller + 1, total + smaller)
+    return tl.maximum(maximum, value), total
+
+
+@triton.jit(do_not_specialize=(*_PLAIN, 'ignore_index'))
+def _losses_kernel(
+    logits, label, class_weight, losses, log_normaliser, best, sums,
+    classes, height, width, label_height, label_width, ignore_index,
+    image_stride, class_stride, row_stride, column_stride,
+    row_step, row_offset, row_divisor, column_step, column_offset, column_divisor,
+    REDUCED: tl.constexpr, WEIGHTED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Compute losses, log-normalisers and best classes by an online softmax.
+
+    A program has the pixels between two rows of cells and in some columns, ``[R, C]`` at a time.
+    If ``REDUCED``, it adds up the losses times the class weights, these weights, the pixels with a
+    class, the right ones among them, and the wrong labels.
+    """
+    image, y = tl.program_id(2).to(tl.int64), tl.program_id(1)
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None]  # [1, C]
+    left, right, along = _sources(
+        tl.minimum(column, label_width - 1), column_step, column_offset, column_divisor, width
+    )
+    # Values are logarithms to the base 2.
+    of_left, of_right = (1 - along) * LOG2_E, along * LOG2_E
+    top = logits + image * image_stride + y.to(tl.int64) * row_stride
+    bottom = top + (tl.minimum(y + 1, height - 1) - y).to(tl.int64) * row_stride
+    left, right = left * column_stride, right * column_stride
+    first = _first_target(y, row_step, row_offset, row_divisor, label_height)
+    end = _first_target(y + 1, row_step, row_offset, row_divisor, label_height)
+    loss_sum = tl.zeros((COLUMNS,), tl.float32)
+    weight_sum, labelled, hits, wrong = loss_sum, loss_sum, loss_sum, loss_sum
+    for start in range(first, end, ROWS):
+        row = start + tl.arange(0, ROWS)[:, None]  # [R, 1]
+        inside = (row < end) & (column < label_width)
+        at = (image * label_height + row) * label_width + column
+        down = tl.maximum(_remainder(row, y, row_step, row_offset, row_divisor), 0)
+        down = down.to(tl.float32) / row_divisor
+        given = tl.load(label + at, inside, 0).to(tl.int64)
+        is_class = (given >= 0) & (given < classes) & (given != ignore_index)
+        target_class = tl.where(is_class, given, -1).to(tl.int32)
+        maximum = tl.full((ROWS, COLUMNS), -float('inf'), tl.float32)
+        total = tl.zeros((ROWS, COLUMNS), tl.float32)
+        target, best_class = total, tl.zeros((ROWS, COLUMNS), tl.int32)
+        plane = tl.cast(0, tl.int64)
+        for index in range(classes):
+            upper = _logit(top + plane + left) * of_left + _logit(top + plane + right) * of_right
+            lower = _logit(bottom + plane + left) * of_left
+            lower += _logit(bottom + plane + right) * of_right
+            value = upper * (1 - down) + lower * down
+            best_class = tl.where(value > maximum, index, best_class)
+            target = tl.where(target_class == index, value, target)
+            maximum, total = _add_exponential(maximum, total, value)
+            plane += class_stride
+        normaliser = (maximum + tl.log2(total)) / LOG2_E
+        loss = tl.where(is_class, normaliser - target / LOG2_E, 0.0)
+        # So the second kernel finds the pixels without a class.
+        tl.store(log_normaliser + at, tl.where(is_class, normaliser, float('inf')), inside)
+        if REDUCED:
+            is_class = is_class & inside
+            weight = tl.where(is_class, 1.0, 0.0)
+            labelled += tl.sum(weight, 0)
+            hits += tl.sum(tl.where(best_class == target_class, weight, 0.0), 0)
+            is_wrong = inside & (given != ignore_index) & (target_class < 0)
+            wrong += tl.sum(tl.where(is_wrong, 1.0, 0.0), 0)
+            if WEIGHTED:
+                weight = tl.load(class_weight + target_class, is_class, 0.0)
+            loss_sum += tl.sum(loss * weight, 0)
+            weight_sum += tl.sum(weight, 0)
+        else:
+            tl.store(losses + at, loss, inside)
+            tl.store(best + at, best_class, inside)
+    if REDUCED:
+        programs = tl.num_programs(0) * tl.num_programs(1) * tl.num_programs(2)
+        program = (tl.program_id(2) * tl.num_programs(1) + y) * tl.num_programs(0)
+        sums += program + tl.program_id(0)
+        tl.store(sums, tl.sum(loss_sum))
+        tl.store(sums + programs, tl.sum(weight_sum))
+        tl.store(sums + 2 * programs, tl.sum(labelled))
+        tl.store(sums + 3 * programs, tl.sum(hits))
+        tl.store(sums + 4 * programs, tl.sum(wrong))
+
+
+@triton.jit
+def _reduction_kernel(
+    sums, loss, accuracy, scale, valid, programs, divisor, epsilon, factor,
+    COUNTED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Add up the sums of the programs of the first kernel, and divide.
+
+    ``scale`` is what a pixel's loss times its class weight is multiplied by in the result. If
+    ``COUNTED``, the divisor is the sum of the weights.
+    """
+    loss_sum = tl.zeros((BLOCK,), tl.float32)
+    weight_sum, labelled, hits, wrong = loss_sum, loss_sum, loss_sum, loss_sum
+    for start in range(0, programs, BLOCK):
+        program = start + tl.arange(0, BLOCK)
+        inside = program < programs
+        loss_sum += tl.load(sums + program, inside, 0.0)
+        weight_sum += tl.load(sums + programs + program, inside, 0.0)
+        labelled += tl.load(sums + 2 * programs + program, inside, 0.0)
+        hits += tl.load(sums + 3 * programs + program, inside, 0.0)
+        wrong += tl.load(sums + 4 * programs + program, inside, 0.0)
+    if COUNTED:
+        divisor = tl.sum(weight_sum)
+    factor = factor / (divisor + epsilon)
+    tl.store(loss, tl.sum(loss_sum) * factor)
+    tl.store(scale, factor)
+    tl.store(accuracy, 100 * (tl.sum(hits) + EPSILON) / (tl.sum(labelled) + EPSILON))
+    tl.store(valid, tl.sum(wrong) == 0)
+
+
+@triton.jit(do_not_specialize=(*_PLAIN, 'grad_image', 'grad_row', 'grad_column', 'rows'))
+def _gradient_kernel(
+    grad, scale, class_weight, logits, label, log_normaliser, gradient,
+    classes, height, width, label_height, label_width,
+    image_stride, class_stride, row_stride, column_stride,
+    row_step, row_offset, row_divisor, column_step, column_offset, column_divisor,
+    grad_image, grad_row, grad_column, rows,
+    REDUCED: tl.constexpr, WEIGHTED: tl.constexpr, CLASSES: tl.constexpr, GAPS: tl.constexpr,
+):  # fmt: skip
+    """Sum, for some cells and classes ``[N, X]``, the gradients of the pixels that read them.
+
+    A thread has a gap between two neighbouring cells of a row. From top to bottom, it computes each
+    row of pixels once for the cells above and below, left and right of the gap. The cell of a gap
+    is its left one; what the gap on its left adds comes from another thread. So a program computes
+    one more gap than it has cells, at its left end, and one more row of gaps, above its first.
+    """
+    image = tl.program_id(2).to(tl.int64)
+    blocks = tl.cdiv(width, GAPS - 1)
+    x = tl.program_id(0) % blocks * (GAPS - 1) - 1 + tl.arange(0, GAPS)[None]  # [1, X]
+    index = tl.program_id(0) // blocks * CLASSES + tl.arange(0, CLASSES)[:, None]  # [N, 1]
+    valid = (index < classes) & (x < width)
+    start = _first_target(x, column_step, column_offset, column_divisor, label_width)
+    count = _first_target(x + 1, column_step, column_offset, column_divisor, label_width) - start
+    longest = tl.max(count)
+    rest = _remainder(start, x, column_step, column_offset, column_divisor)  # of the first pixel
+    row_scale, column_scale = 1.0 / row_divisor, 1.0 / column_divisor
+    column_scale = tl.where(x < width - 1, column_scale, 0.0)  # the last cell has all of its gap
+    left = (
+        logits + image * image_stride + tl.minimum(index, classes - 1).to(tl.int64) * class_stride
+    )
+    right = left + tl.maximum(tl.minimum(x + 1, width - 1), 0).to(tl.int64) * column_stride
+    left += tl.maximum(tl.minimum(x, width - 1), 0).to(tl.int64) * column_stride
+    first_row = tl.program_id(1) * rows
+    above = tl.maximum(first_row - 1, 0).to(tl.int64) * row_stride
+    top_left, top_right = _logit(left + above) * LOG2_E, _logit(right + above) * LOG2_E
+    factor = tl.load(grad) * tl.load(scale) if REDUCED else 1.0
+    below_all = tl.zeros((CLASSES, GAPS), tl.float32)  # what is added to the cells below
+    below_right = below_all
+    for y in range(first_row - 1, tl.minimum(first_row + rows, height)):
+        below = tl.minimum(y + 1, height - 1).to(tl.int64) * row_stride
+        low_left, low_right = _logit(left + below) * LOG2_E, _logit(right + below) * LOG2_E
+        total, total_right = below_all, below_right
+        below_all = tl.zeros((CLASSES, GAPS), tl.float32)
+        below_right = below_all
+        first = _first_target(y, row_step, row_offset, row_divisor, label_height)
+        end = _first_target(y + 1, row_step, row_offset, row_divisor, label_height)
+        for row in range(first, end):
+            down = tl.maximum(_remainder(row, y, row_step, row_offset, row_divisor), 0)
+            down = tl.where(y < height - 1, down.to(tl.float32) * row_scale, 0.0)
+            middle = top_left + (low_left - top_left) * down
+            change = top_right + (low_right - top_right) * down - middle
+            at = (image * label_height + row) * label_width + start
+            row_label, row_normaliser = label + at, log_normaliser + at
+            row_grad = grad + image * grad_image + tl.cast(row, tl.int64) * grad_row
+            row_all = tl.zeros((CLASSES, GAPS), tl.float32)
+            row_right = row_all
+            for distance in range(longest):
+                inside = distance < count  # [1, X]
+                share = tl.maximum(rest + distance * column_step, 0).to(tl.float32) * column_scale
+                normaliser = tl.load(row_normaliser + distance, inside, float('inf'))
+                target = tl.load(row_label + distance, inside, 0).to(tl.int32)
+                # Where it is infinite, there is no class.
+                weight = tl.where(normaliser == float('inf'), 0.0, factor)
+                if WEIGHTED:
+                    weight *= tl.load(class_weight + target, weight != 0, 0.0)
+                if not REDUCED:
+                    pixel = (start + distance).to(tl.int64) * grad_column
+                    weight *= tl.load(row_grad + pixel, inside, 0.0)
+                probability = tl.exp2(middle + change * share - normaliser * LOG2_E)
+                slope = weight * (probability - tl.where(index == target, 1.0, 0.0))
+                row_all += slope
+                row_right += share * slope
+            total += row_all * (1 - down)
+            below_all += row_all * down
+            total_right += row_right * (1 - down)
+            below_right += row_right * down
+        lane = tl.maximum(tl.arange(0, GAPS)[None] - 1, 0) + tl.zeros_like(index)
+        cell_sum = total - total_right + tl.gather(total_right, lane, 1)
+        cell = ((image * classes + index) * height + y) * width + x
+        owned = valid & (y >= first_row) & (tl.arange(0, GAPS)[None] > 0)
+        tl.store(gradient + cell, cell_sum, owned)
+        top_left, top_right = low_left, low_right
+
+
+@triton.jit
 def _pixels(label_height, label_width, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr):
     """Return rows and columns ``[P]`` of this program's pixels, and which are in the label."""
     pixel = tl.arange(0, TILE_ROWS * TILE_COLUMNS)
@@ -78,162 +297,10 @@ def _pixels(label_height, label_width, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl
 
 
 @triton.jit
-def _finite_below(value):
-    """Make minus infinity a large negative number, since infinity times 0 is NaN; keep NaN."""
-    value = value.to(tl.float32)
-    return tl.where(value < LOWEST, LOWEST, value)
-
-
-@triton.jit
-def _add_exponential(maximum, total, value):
-    """Add a value to the running sum of exponentials, which is relative to the maximum."""
-    difference = value - maximum
-    smaller = tl.exp(-tl.abs(difference))
-    total = tl.where(difference > 0, total * smaller + 1, total + smaller)
-    return tl.maximum(maximum, value), total
-
-
-@triton.jit(do_not_specialize=_PLAIN)
-def _losses_kernel(
-    logits, label, losses, log_normaliser, best,
-    classes, height, width, label_height, label_width,
-    image_stride, class_stride, row_stride, column_stride,
-    row_step, row_offset, row_divisor, column_step, column_offset, column_divisor,
-    TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """Compute each pixel's loss, log-normaliser and best class by an online softmax."""
-    image = tl.program_id(2).to(tl.int64)
-    row, column, inside = _pixels(label_height, label_width, TILE_ROWS, TILE_COLUMNS)
-    top, bottom, down = _sources(row, row_step, row_offset, row_divisor, height)
-    left, right, along = _sources(column, column_step, column_offset, column_divisor, width)
-    corner = tl.arange(0, 4)[:, None]  # the four neighbours, [4, P]
-    offset = tl.where(corner < 2, top[None], bottom[None]) * row_stride
-    offset += tl.where(corner % 2 == 0, left[None], right[None]) * column_stride
-    weight = tl.where(corner < 2, 1 - down[None], down[None])
-    weight *= tl.where(corner % 2 == 0, 1 - along[None], along[None])
-    source = logits + image * image_stride + offset
-    at = (image * label_height + row) * label_width + column  # [P]
-    target_class = tl.load(label + at).to(tl.int32)
-    maximum = tl.full((TILE_ROWS * TILE_COLUMNS,), -float('inf'), tl.float32)
-    total = tl.zeros_like(maximum)
-    target = tl.zeros_like(maximum)
-    best_class = tl.zeros_like(target_class)
-    for index in range(classes):
-        value = tl.sum(_finite_below(tl.load(source)) * weight, 0)  # [P]
-        best_class = tl.where(value > maximum, index, best_class)
-        target = tl.where(target_class == index, value, target)
-        maximum, total = _add_exponential(maximum, total, value)
-        source += class_stride
-    normaliser = maximum + tl.log(total)
-    tl.store(losses + at, tl.where(target_class >= 0, normaliser - target, 0.0), inside)
-    tl.store(log_normaliser + at, normaliser, inside)
-    tl.store(best + at, best_class, inside)
-
-
-@triton.jit
-def _row_gradient(
-    lower, upper, index, first, end, remainder, step, scale, of_lower: tl.constexpr, lonely,
-    grad, grad_stride, label, log_normaliser,
-):  # fmt: skip
-    """Return what a row of pixels adds to the gradient ``[X, N]`` of cells.
-
-    ``lower`` and ``upper`` are the logits left and right of the pixels ``first`` to ``end - 1``.
-    The gradient is of the left cell if ``of_lower``, otherwise of the right one. A ``lonely`` cell
-    is the last, and has the weights of both. ``remainder`` is the numerator of the first pixel's
-    share of the right cell.
-    """
-    total = tl.zeros_like(lower)
-    for distance in range(tl.max(end - first)):
-        pixel = first + distance  # [X, 1]
-        inside = pixel < end
-        share = tl.maximum(remainder + distance * step, 0).to(tl.float32) * scale
-        target_class = tl.load(label + pixel, inside, -1).to(tl.int32)
-        normaliser = tl.load(log_normaliser + pixel, inside, float('inf'))
-        weight = tl.load(grad + tl.cast(pixel, tl.int64) * grad_stride, inside, 0.0)
-        weight *= tl.where(lonely, 1.0, 1 - share) if of_lower else share
-        weight = tl.where(target_class >= 0, weight, 0.0)
-        probability = tl.exp(lower * (1 - share) + upper * share - normaliser)
-        total += weight * (probability - tl.where(index == target_class, 1.0, 0.0))
-    return total
-
-
-@triton.jit(
-    do_not_specialize=(*_PLAIN, 'grad_image', 'grad_row', 'grad_column', 'first_class', 'rows')
-)
-def _gradient_kernel(
-    grad, logits, label, log_normaliser, gradient,
-    classes, height, width, label_height, label_width,
-    image_stride, class_stride, row_stride, column_stride,
-    row_step, row_offset, row_divisor, column_step, column_offset, column_divisor,
-    grad_image, grad_row, grad_column, first_class, rows,
-    CELLS: tl.constexpr, CLASSES: tl.constexpr,
-):  # fmt: skip
-    """Sum, for some rows of cells and some classes, the gradients of the pixels that read them.
-
-    The pixels that read a cell lie between its neighbours. From top to bottom, each row of pixels
-    is computed once for the cells above and below it.
-    """
-    image = tl.program_id(2).to(tl.int64)
-    blocks = (width + CELLS - 1) // CELLS
-    x = tl.program_id(0) % blocks * CELLS + tl.arange(0, CELLS)[:, None]  # [X, 1]
-    index = first_class + tl.program_id(0) // blocks * CLASSES + tl.arange(0, CLASSES)[None, :]
-    valid = (index < classes) & (x < width)
-    before = _first_target(x - 1, column_step, column_offset, column_divisor, label_width)
-    here = _first_target(x, column_step, column_offset, column_divisor, label_width)
-    after = _first_target(x + 1, column_step, column_offset, column_divisor, label_width)
-    after = tl.where(x < width - 1, after, label_width)
-    # Of the first pixels between the cell and its left and right neighbour.
-    left_rest = _remainder(before, x - 1, column_step, column_offset, column_divisor)
-    right_rest = _remainder(here, x, column_step, column_offset, column_divisor)
-    row_scale, column_scale = 1.0 / row_divisor, 1.0 / column_divisor
-    cells = logits + image * image_stride + index.to(tl.int64) * class_stride  # [1, N]
-    at_left = tl.maximum(x - 1, 0).to(tl.int64) * column_stride  # [X, 1]
-    at_here = x.to(tl.int64) * column_stride
-    at_right = tl.minimum(x + 1, width - 1).to(tl.int64) * column_stride
-    first_row = tl.program_id(1) * rows
-    above = tl.maximum(first_row - 1, 0).to(tl.int64) * row_stride
-    top_left = _finite_below(tl.load(cells + (at_left + above), valid, 0.0))
-    top = _finite_below(tl.load(cells + (at_here + above), valid, 0.0))
-    top_right = _finite_below(tl.load(cells + (at_right + above), valid, 0.0))
-    from_above = tl.zeros((CELLS, CLASSES), tl.float32)
-    for y in range(first_row - 1, tl.minimum(first_row + rows, height)):
-        below = tl.minimum(y + 1, height - 1).to(tl.int64) * row_stride
-        low_left = _finite_below(tl.load(cells + (at_left + below), valid, 0.0))
-        low = _finite_below(tl.load(cells + (at_here + below), valid, 0.0))
-        low_right = _finite_below(tl.load(cells + (at_right + below), valid, 0.0))
-        first = _first_target(y, row_step, row_offset, row_divisor, label_height)
-        end = _first_target(y + 1, row_step, row_offset, row_divisor, label_height)
-        end = tl.where(y < height - 1, end, label_height)
-        total = from_above
-        from_above = tl.zeros_like(total)
-        for row in range(first, end):
-            rest = _remainder(row, y, row_step, row_offset, row_divisor)
-            share = tl.maximum(rest, 0).to(tl.float32) * row_scale
-            at = (image * label_height + row) * label_width
-            row_grad = grad + image * grad_image + tl.cast(row, tl.int64) * grad_row
-            middle = top * (1 - share) + low * share
-            row_sum = _row_gradient(
-                top_left * (1 - share) + low_left * share, middle, index, before, here, left_rest,
-                column_step, column_scale, False, False, row_grad, grad_column, label + at,
-                log_normaliser + at,
-            ) + _row_gradient(
-                middle, top_right * (1 - share) + low_right * share, index, here, after, right_rest,
-                column_step, column_scale, True, x == width - 1, row_grad, grad_column,
-                label + at, log_normaliser + at,
-            )  # fmt: skip
-            total += row_sum * tl.where(y < height - 1, 1 - share, 1.0)
-            from_above += row_sum * share
-        cell = ((image * classes + index) * height + y) * width + x
-        tl.store(gradient + cell, total, valid & (y >= first_row))
-        top_left, top, top_right = low_left, low, low_right
-
-
-@triton.jit
 def _finite(value):
     """Make infinities and NaN large finite numbers, NaN the largest, as labels need them."""
     value = value.to(tl.float32)
-    value = tl.where(value == value, value, LARGEST)
-    return tl.minimum(tl.maximum(value, -LARGEST), LARGEST)
+    return tl.maximum(tl.where(value < LARGEST, value, LARGEST), -LARGEST)
 
 
 @triton.jit
@@ -276,10 +343,10 @@ def _labels_kernel(
             maximum, total = best_score, tl.zeros_like(best_score)
             for index in range(classes):
                 value = tl.load(logits + tl.cast(index, tl.int64) * class_stride + offset)
-                value = tl.sum(_finite(value) * weight, 0)
+                value = tl.sum(_finite(value) * weight, 0) * LOG2_E
                 maximum, total = _add_exponential(maximum, total, value)
             normaliser = log_normaliser + tl.cast(one_pass, tl.int64) * height * width
-            tl.store(normaliser + at, maximum + tl.log(total), inside)
+            tl.store(normaliser + at, maximum + tl.log2(total), inside)
         tl.debug_barrier()  # the program reads what it wrote
     source = logits
     for index in range(classes):
@@ -296,7 +363,7 @@ def _labels_kernel(
                 value = tl.sigmoid(value) if ONE_PASS else tl.sigmoid(tl.sigmoid(value)) / passes
             elif not ONE_PASS:
                 normaliser = log_normaliser + tl.cast(one_pass, tl.int64) * height * width
-                value = tl.exp(value - tl.load(normaliser + at))
+                value = tl.exp2(value * LOG2_E - tl.load(normaliser + at))
             score += value
         best = tl.where(score > best_score, index, best)
         best_score = tl.maximum(best_score, score)
@@ -383,13 +450,6 @@ def _weights_gradient_kernel(
         tl.store(x_gradient + index * size + pixel, total, pixel < size)
 
 
-def warp_options(block):
-    """Return how Triton is to compile the second kernel for blocks of so many classes."""
-    # For whole blocks ptxas would spill on some GPUs, in order to fit more programs.
-    limit = dict(maxnreg=160) if block == MOST_CLASSES and not torch.version.hip else {}
-    return dict(num_warps=1, **limit)
-
-
 def _sides(logits, label, align_corners):
     """Return step, offset and divisor of the positions of rows and of columns."""
     sides = []
@@ -401,63 +461,112 @@ def _sides(logits, label, align_corners):
     return sides
 
 
+def _losses(logits, label, class_weight, ignore_index, align_corners, reduced):
+    """Launch the first kernel; return losses, log-normalisers, best classes and sums."""
+    height, width = label.shape[1:]
+    gaps = -(-height // logits.size(2))  # rows of pixels between two rows of cells
+    rows = min(triton.next_power_of_2(gaps), MOST_PIXELS)
+    grid = triton.cdiv(width, WARP), logits.size(2), len(label)
+    log_normaliser = logits.new_empty(label.shape, dtype=torch.float32)
+    losses = best = sums = log_normaliser
+    if reduced:
+        sums = log_normaliser.new_empty(5, math.prod(grid))
+    else:
+        losses, best = torch.empty_like(losses), torch.empty_like(label)
+    if label.numel():
+        with torch.cuda.device_of(logits):  # where Triton launches
+            _losses_kernel[grid](
+                logits, label, sums if class_weight is None else class_weight, losses,
+                log_normaliser, best, sums, *logits.shape[1:], height, width, ignore_index,
+                *logits.stride(), *_sides(logits, label, align_corners),
+                reduced, class_weight is not None, rows, WARP, num_warps=1,
+            )  # fmt: skip
+    return losses, log_normaliser, best, sums
+
+
 def pixel_losses(logits, label, align_corners):
     """Return each pixel's cross-entropy of resized logits, its log-normaliser and best class.
 
     Args:
         logits (Tensor): float16, bfloat16 or float32, ``[B, N, h, w]``.
-        label (Tensor): Classes, integers, ``[B, H, W]``; -1 where there is no label.
+        label (Tensor): Integers, contiguous, ``[B, H, W]``. What is no class counts as no label.
         align_corners (bool): ``align_corners`` of the resizing.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: Losses, float32, 0 where there is no label;
-        log-normalisers, float32; classes, in the type of ``label``, of several best ones the first.
-        Each ``[B, H, W]``.
+        log-normalisers, float32, infinite where there is no label; classes, in the type of
+        ``label``, of several best ones the first. Each ``[B, H, W]``.
     """
-    label = label.contiguous()
-    losses = torch.empty_like(label, dtype=torch.float32)
-    log_normaliser, best = torch.empty_like(losses), torch.empty_like(label)
-    batch, height, width = label.shape
-    grid = triton.cdiv(width, TILE_COLUMNS), triton.cdiv(height, TILE_ROWS), batch
-    if label.numel():
-        with torch.cuda.device_of(logits):  # where Triton launches
-            _losses_kernel[grid](
-                logits, label, losses, log_normaliser, best, *logits.shape[1:], height, width,
-                *logits.stride(), *_sides(logits, label, align_corners), TILE_ROWS, TILE_COLUMNS,
-            )  # fmt: skip
-    return losses, log_normaliser, best
+    return _losses(logits, label, None, -1, align_corners, reduced=False)[:3]
 
 
-def pixel_losses_backward(grad, logits, label, log_normaliser, align_corners):
+def reduced_losses(
+    logits, label, class_weight, ignore_index, align_corners, divisor, epsilon, factor
+):
+    """Return the sum of the pixels' cross-entropies, divided, and the share of right pixels.
+
+    Args:
+        logits (Tensor): As in :func:`pixel_losses`, ``[B, N, h, w]``.
+        label (Tensor): Classes or ``ignore_index``, integers, contiguous, ``[B, H, W]``.
+        class_weight (Tensor | None): Weights of the classes, float32, ``[N]``.
+        ignore_index (int): Label of pixels without a class.
+        align_corners (bool): ``align_corners`` of the resizing.
+        divisor (float | None): Divisor; None for the sum of the pixels' weights.
+        epsilon (float): Added to the divisor.
+        factor (float): Factor of the loss.
+
+    Returns:
+        tuple[Tensor, ...]: The loss, a scalar; the share in percent, ``[1]``; whether each label is
+        a class or ``ignore_index``, a scalar; and for the backward pass the log-normalisers
+        ``[B, H, W]`` and what each loss was multiplied by, a scalar.
+    """
+    _, log_normaliser, _, sums = _losses(
+        logits, label, class_weight, ignore_index, align_corners, reduced=True
+    )
+    loss, accuracy, scale = (sums.new_empty(shape) for shape in ((), 1, ()))
+    valid = sums.new_empty((), dtype=torch.bool)
+    with torch.cuda.device_of(logits):
+        _reduction_kernel[(1,)](
+            sums, loss, accuracy, scale, valid, sums.size(1), divisor or 0.0, epsilon, factor,
+            divisor is None, REDUCED_AT_ONCE, num_warps=8,
+        )  # fmt: skip
+    return loss, accuracy, valid, log_normaliser, scale
+
+
+def pixel_losses_backward(
+    grad, logits, label, log_normaliser, align_corners, scale=None, class_weight=None
+):
     """Return the gradient of the logits, gathered for each of their cells.
 
     Args:
-        grad (Tensor): Gradient of the losses, float32, ``[B, H, W]``.
+        grad (Tensor): Gradient of the losses, float32, ``[B, H, W]``; with ``scale``, of what
+            :func:`reduced_losses` returned, a scalar.
         logits (Tensor): As in :func:`pixel_losses`, ``[B, N, h, w]``.
-        label (Tensor): As in :func:`pixel_losses`, ``[B, H, W]``.
-        log_normaliser (Tensor): What :func:`pixel_losses` returned, ``[B, H, W]``.
+        label (Tensor): As in the forward pass, ``[B, H, W]``.
+        log_normaliser (Tensor): What the forward pass returned, ``[B, H, W]``.
         align_corners (bool): ``align_corners`` of the resizing.
+        scale (Tensor | None): What :func:`reduced_losses` returned. Default: None.
+        class_weight (Tensor | None): As in :func:`reduced_losses`. Default: None.
 
     Returns:
         Tensor: ``[B, N, h, w]``, in the type of ``logits``, contiguous.
     """
-    label, log_normaliser = label.contiguous(), log_normaliser.contiguous()
     gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
     batch, classes, height, width = logits.shape
-    whole = classes // MOST_CLASSES * MOST_CLASSES
-    # Whole blocks of classes, and a smaller block of the others.
-    for first, count in ((0, whole), (whole, classes - whole)):
-        block = min(triton.next_power_of_2(count), MOST_CLASSES)
-        cells = max(WARP // max(block, 1), 1)
-        programs = triton.cdiv(width, cells) * triton.cdiv(count, max(block, 1))
-        rows = min(MOST_ROWS, max(1, batch * height * programs // FULL_GRID))
-        if batch * height * programs:
-            with torch.cuda.device_of(logits):
-                _gradient_kernel[programs, triton.cdiv(height, rows), batch](
-                    grad, logits, label, log_normaliser, gradient, *logits.shape[1:],
-                    *label.shape[1:], *logits.stride(), *_sides(logits, label, align_corners),
-                    *grad.stride(), first, rows, cells, block, **warp_options(block),
-                )  # fmt: skip
+    block = min(triton.next_power_of_2(classes), MOST_CLASSES)
+    gaps = min(ONE_PROGRAM // block, WARP)
+    programs = triton.cdiv(width, gaps - 1) * triton.cdiv(classes, block)
+    rows = min(MOST_ROWS, max(1, batch * height * programs // FULL_GRID))
+    strides = grad.stride() if scale is None else (0, 0, 0)
+    if logits.numel():
+        with torch.cuda.device_of(logits):
+            _gradient_kernel[programs, triton.cdiv(height, rows), batch](
+                grad, grad if scale is None else scale,
+                grad if class_weight is None else class_weight,
+                logits, label, log_normaliser, gradient, *logits.shape[1:], *label.shape[1:],
+                *logits.stride(), *_sides(logits, label, align_corners), *strides, rows,
+                scale is not None, class_weight is not None, block, gaps, num_warps=1,
+            )  # fmt: skip
     return gradient
 
 

@@ -31,7 +31,7 @@ from mmseg_ctx.ops import (
     full_size,
     predicted_labels,
 )
-from mmseg_ctx.utils.arguments import PositiveInt, check_argument
+from mmseg_ctx.utils.arguments import check_argument
 from mmseg_ctx.utils.models import last_head
 
 
@@ -46,9 +46,8 @@ class MemoryEfficientSegmentor:
     same as in ``EncoderDecoder``, and returns ``seg_logits``, too. Default: False.
 
     Raises:
-        ArgumentTypeError: An entry of ``test_cfg`` has the wrong type.
-        ValueError: ``test_cfg.mode`` is neither ``'whole'`` nor ``'slide'``, or ``crop_size`` or
-            ``stride`` are not two positive integers.
+        ArgumentError: ``keep_logits`` is no bool.
+        TypeError: A class names the mixin after ``EncoderDecoder``.
 
     Example:
         >>> class MySegmentor(MemoryEfficientSegmentor, EncoderDecoder):
@@ -71,7 +70,7 @@ class MemoryEfficientSegmentor:
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.test_cfg = ConfigDict({'mode': 'whole', **(self.test_cfg or {})})
-        self._checked_test_cfg()
+        check_argument('test_cfg.keep_logits', self.test_cfg.get('keep_logits', False), bool)
         self._hook = _ResizableOutput()
         if 'postprocess_result' in self._steps_of_others:
             reason = f'{type(self).__name__} has a postprocess_result of its own'
@@ -88,27 +87,8 @@ class MemoryEfficientSegmentor:
         # K-Net's head has no threshold, since it has several classes.
         return getattr(last_head(self), 'threshold', None)
 
-    def _checked_test_cfg(self):
-        """Check ``test_cfg`` and return it."""
-        settings = self.test_cfg
-        check_argument('test_cfg.keep_logits', settings.get('keep_logits', False), bool)
-        mode = settings.get('mode', 'whole')
-        check_argument('test_cfg.mode', mode, Literal['whole', 'slide'])
-        for name in ('crop_size', 'stride') if mode == 'slide' else ():
-            sides = tuple[PositiveInt, PositiveInt]  # of rows and columns
-            check_argument(f'test_cfg.{name}', settings.get(name), sides)
-        return settings
-
     def loss(self, inputs, data_samples):
-        """Return the losses of a batch, as ``EncoderDecoder`` does.
-
-        Args:
-            inputs (Tensor): Preprocessed images, ``[B, C, H, W]``.
-            data_samples (list[SegDataSample]): Samples with labels, ``gt_sem_seg``.
-
-        Returns:
-            dict[str, Tensor]: The losses of all heads by name.
-        """
+        """Return what ``EncoderDecoder.loss`` does: the losses of all heads by name."""
         with self._hook.active():
             return super().loss(inputs, data_samples)
 
@@ -129,13 +109,11 @@ class MemoryEfficientSegmentor:
     def _auxiliary_head_forward_train(self, inputs, data_samples):
         if '_auxiliary_head_forward_train' in self._steps_of_others:
             return super()._auxiliary_head_forward_train(inputs, data_samples)
-        if not isinstance(self.auxiliary_head, nn.ModuleList):
-            losses = head_losses(self.auxiliary_head, inputs, data_samples, self.train_cfg)
-            return add_prefix(losses, 'aux')
+        several = isinstance(self.auxiliary_head, nn.ModuleList)
         losses = {}
-        for index, head in enumerate(self.auxiliary_head):
+        for index, head in enumerate(self.auxiliary_head if several else [self.auxiliary_head]):
             of_head = head_losses(head, inputs, data_samples, self.train_cfg)
-            losses.update(add_prefix(of_head, f'aux_{index}'))
+            losses.update(add_prefix(of_head, f'aux_{index}' if several else 'aux'))
         return losses
 
     def _forward(self, inputs, data_samples=None):
@@ -167,31 +145,18 @@ class MemoryEfficientSegmentor:
         if torch.compiler.is_compiling() and _is_exporting():
             return True
         own_result = 'postprocess_result' in self._steps_of_others
-        return own_result or self._checked_test_cfg().get('keep_logits', False)
+        return own_result or self.test_cfg.get('keep_logits', False)
 
     def predict_logits(self, inputs, data_samples):
-        """Predict, but leave the labels out, as test-time augmentation needs it.
-
-        Args:
-            inputs (Tensor): Preprocessed images, ``[B, C, H, W]``.
-            data_samples (list[SegDataSample]): See :meth:`predict`.
-
-        Returns:
-            list[SegDataSample]: ``data_samples``, whose ``seg_logits`` are ``LogitsOnDemand``.
-        """
+        """Return samples as :meth:`predict` does, without labels, for test-time augmentation."""
         with self._hook.active():
             seg_logits = self.inference(inputs, [each.metainfo for each in data_samples])
         return self._with_logits(seg_logits, data_samples)
 
     def slide_inference(self, inputs, batch_img_metas):
-        """Return the mean of the logits of overlapping windows, as ``EncoderDecoder`` does.
+        """Return the mean of the logits of overlapping windows, ``[B, N, H, W]``.
 
-        Args:
-            inputs (Tensor): Preprocessed images, ``[B, C, H, W]``.
-            batch_img_metas (list[dict]): Meta information of each image.
-
-        Returns:
-            Tensor | WindowedLogits: ``[B, N, H, W]``. Within ``predict`` they are not computed.
+        Within ``predict``, this is a ``WindowedLogits`` instead of a tensor.
 
         Raises:
             ValueError: Windows leave a gap.
@@ -216,15 +181,7 @@ class MemoryEfficientSegmentor:
         return logits
 
     def postprocess_result(self, seg_logits, data_samples=None):
-        """Return the labels of images from logits of the size of the network's input.
-
-        Args:
-            seg_logits (Tensor | ResizableLogits | WindowedLogits): ``[B, N, H, W]``.
-            data_samples (list[SegDataSample] | None): See :meth:`predict`.
-
-        Returns:
-            list[SegDataSample]: See :meth:`predict`.
-        """
+        """Return samples as :meth:`predict` does, for logits of the network's input's size."""
         if not self._hook.is_active:
             return super().postprocess_result(seg_logits, data_samples)
         return self._with_labels(self._with_logits(seg_logits, data_samples))
@@ -258,22 +215,12 @@ class MemoryEfficientSegmentor:
 
 @MODELS.register_module()
 class MemoryEfficientEncoderDecoder(MemoryEfficientSegmentor, EncoderDecoder):
-    """``EncoderDecoder`` without full-size logits; see :class:`MemoryEfficientSegmentor`.
-
-    Args:
-        *args: Arguments of ``EncoderDecoder``.
-        **kwargs: Arguments of ``EncoderDecoder``.
-    """
+    """``EncoderDecoder`` without full-size logits; see :class:`MemoryEfficientSegmentor`."""
 
 
 @MODELS.register_module()
 class MemoryEfficientCascadeEncoderDecoder(MemoryEfficientSegmentor, CascadeEncoderDecoder):
-    """``CascadeEncoderDecoder`` without full-size logits; see :class:`MemoryEfficientSegmentor`.
-
-    Args:
-        *args: Arguments of ``CascadeEncoderDecoder``.
-        **kwargs: Arguments of ``CascadeEncoderDecoder``.
-    """
+    """``CascadeEncoderDecoder`` without full-size logits; see :class:`MemoryEfficientSegmentor`."""
 
 
 class LogitsOnDemand:

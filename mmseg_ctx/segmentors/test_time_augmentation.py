@@ -50,14 +50,7 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
         return self.merge_preds(list(zip(*passes, strict=True)))
 
     def merge_preds(self, data_samples_list):
-        """Merge the passes of each image.
-
-        Args:
-            data_samples_list (list[list[SegDataSample]]): The passes of each image.
-
-        Returns:
-            list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
-        """
+        """Return a sample with labels for each image's list of samples, one for each pass."""
         passes = [sample.seg_logits for samples in data_samples_list for sample in samples]
         if not all(isinstance(each, LogitsOnDemand) for each in passes):  # keep_logits
             return super().merge_preds(data_samples_list)

@@ -37,8 +37,8 @@ class Rule(NamedTuple):
     holds: Callable
 
 
-class ArgumentTypeError(TypeError, AssertionError):
-    """An argument has the wrong type, which MMSegmentation reports by an AssertionError."""
+class ArgumentError(ValueError, TypeError, AssertionError):
+    """An argument is not accepted; MMSegmentation itself raises any of these three."""
 
 
 def at_least(minimum):
@@ -65,8 +65,8 @@ def validate_arguments(function):
         function (Callable): The function, with annotations as this module's docstring has them.
 
     Returns:
-        Callable: A function with the same signature. It raises an ArgumentTypeError or a
-        ValueError, as :func:`check_argument` does, before anything else happens.
+        Callable: A function with the same signature. It raises an :class:`ArgumentError` before
+        anything else happens.
 
     Raises:
         TypeError: An annotation is not understood.
@@ -91,32 +91,21 @@ def validate_arguments(function):
     @functools.wraps(function)
     def checked(*args, **kwargs):
         if not torch.compiler.is_compiling():
-            for name, value in _bound(signature, args, kwargs).items():
-                if name in accepted:
-                    check_argument(name, value, accepted[name])
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError:  # missing or unknown, of which the call itself says more
+                given = {}
+            for name in filter(given.__contains__, accepted):
+                check_argument(name, given[name], accepted[name])
         return function(*args, **kwargs)
 
     return checked
 
 
-def _bound(signature, args, kwargs):
-    try:
-        return signature.bind(*args, **kwargs).arguments
-    except TypeError:  # an argument is missing or unknown, of which the call itself says more
-        return {}
-
-
 def check_argument(name, value, annotation):
-    """Return ``value`` if an annotation accepts it.
-
-    Raises:
-        ArgumentTypeError: ``value`` has another type.
-        ValueError: ``value`` has the type, but is not accepted.
-    """
-    error = _error(value, annotation)
-    if error is not None:
-        error = ArgumentTypeError if error is TypeError else error
-        raise error(f'{name} must be {describe(annotation)}, got {value!r}')
+    """Return ``value`` if an annotation accepts it, or raise an :class:`ArgumentError`."""
+    if not _accepts(annotation, value):
+        raise ArgumentError(f'{name} must be {describe(annotation)}, got {value!r}')
     return value
 
 
@@ -141,34 +130,20 @@ def describe(annotation):
     return NAMES.get(annotation, f'a {annotation.__name__}')
 
 
-def _error(value, annotation):
-    """Return the error that a value deserves: TypeError, ValueError, or None if it is accepted."""
+def _accepts(annotation, value):
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return None if isinstance(value, Integral | str) and value in parts else ValueError
+        return isinstance(value, Integral | str) and value in parts
     if origin in (Union, types.UnionType):
-        return min((_error(value, part) for part in parts), key=_severity)
+        return any(_accepts(part, value) for part in parts)
     if origin is Annotated:
-        error = _error(value, parts[0])
-        return error or (None if all(rule.holds(value) for rule in parts[1:]) else ValueError)
+        return _accepts(parts[0], value) and all(rule.holds(value) for rule in parts[1:])
     if origin in (Sequence, tuple):
-        return _error_of_entries(value, origin, parts)
-    kind = {int: Integral, float: Real}.get(annotation, annotation)
-    if not isinstance(value, kind) or (kind in (Integral, Real) and isinstance(value, bool)):
-        return TypeError
-    return ValueError if kind is Real and not abs(value) < inf else None
-
-
-def _error_of_entries(values, origin, parts):
-    if not isinstance(values, list | tuple):
-        return TypeError
-    if origin is Sequence:
-        parts = parts * len(values)
-    if not values or len(values) != len(parts):
-        return ValueError
-    errors = [_error(value, part) for value, part in zip(values, parts, strict=True)]
-    return max(errors, key=_severity)
-
-
-def _severity(error):
-    return (None, ValueError, TypeError).index(error)
+        if not isinstance(value, list | tuple) or not value:
+            return False
+        parts = parts * len(value) if origin is Sequence else parts
+        return len(value) == len(parts) and all(map(_accepts, parts, value))
+    if annotation in (int, float):
+        kind = Integral if annotation is int else Real
+        return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < inf
+    return isinstance(value, annotation)

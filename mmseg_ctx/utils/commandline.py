@@ -22,14 +22,12 @@ from mmseg_ctx.utils.tables import FORMATS, render
 class ArgumentParser(argparse.ArgumentParser):
     """``argparse.ArgumentParser`` whose errors are one line, without the usage.
 
-    ``description`` and ``epilog`` keep their line breaks, so that an example can be copied. The
-    parsers of sub-commands, from ``add_subparsers``, do the same.
+    ``description`` and ``epilog`` keep their line breaks, so that an example can be copied.
     """
 
-    def __init__(self, *args, **kwargs):
-        kwargs.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
-        kwargs.setdefault('allow_abbrev', False)
-        super().__init__(*args, **kwargs)
+    def __init__(self, **kwargs):
+        kwargs['formatter_class'] = argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message):
         self.exit(2, f'error: {one_line(message)} (see {self.prog} --help)\n')
@@ -60,13 +58,9 @@ def integer(minimum):
     """Return an argparse type for integers >= ``minimum``."""
 
     def convert(text):
-        try:
-            value = int(text)
-        except ValueError:
-            value = minimum - 1
-        if value < minimum:
+        if not re.fullmatch(r'[+-]?\d+', text) or int(text) < minimum:
             raise argparse.ArgumentTypeError(f'must be an integer >= {minimum}, got {text!r}')
-        return value
+        return int(text)
 
     return convert
 
@@ -111,24 +105,15 @@ def add_table_options(parser):
 
 
 def write_tables(measure, arguments):
-    """Write the tables that ``measure`` returns as the options of ``add_table_options`` say.
+    """Write the tables that ``measure()`` returns as the options of ``add_table_options`` say.
 
     A file that cannot be written is refused before anything is measured.
-
-    Args:
-        measure (Callable[[], Sequence[Table]]): Called once.
-        arguments (argparse.Namespace): The tool's arguments.
     """
     if arguments.out is None:
         sys.stdout.write(render(measure(), arguments.format))
         return
     with writing(arguments.out, arguments.force) as temporary:
-        text = render(measure(), arguments.format)
-        try:
-            temporary.write_text(text)
-        except OSError:  # what was measured is not lost
-            sys.stdout.write(text)
-            raise
+        temporary.write_text(render(measure(), arguments.format))
 
 
 @contextmanager

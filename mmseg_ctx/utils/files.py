@@ -18,37 +18,27 @@ def check_writable(path, force=False, read=()):
 
     Raises:
         ValueError: ``path`` is one of ``read``.
-        FileNotFoundError: The folder does not exist.
         FileExistsError: ``path`` exists and ``force`` is False.
-        IsADirectoryError: ``path`` is a folder.
         OSError: ``path`` is no regular file, its folder cannot be written to, or the disk is full.
     """
-    path, target = Path(path), Path(os.path.realpath(path))
-    if path.is_dir():
-        raise IsADirectoryError(f'{path} is a folder; name a file')
+    path, target = Path(path), os.path.realpath(path)
     if path.exists() and not path.is_file():
-        raise OSError(f'{path} is not a regular file')
+        raise OSError(f'{path} is no regular file')
     if path.exists() and not force:
         raise FileExistsError(f'{path} exists; --force overwrites it')
-    if str(target) in map(os.path.realpath, read):
+    if target in map(os.path.realpath, read):
         raise ValueError(f'{path} is read and would be overwritten; name another place')
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f'{path} cannot be written: {target.parent} is not a folder')
-    _try_to_write(target, path)
+    _try_to_write(Path(target), path)
 
 
 def check_folder(folder):
     """Check, before any work, that files can be written into a folder, which need not exist.
 
     Raises:
-        NotADirectoryError: The folder, or one that would contain it, is a file.
         OSError: The folder cannot be made or written to, or the disk is full.
     """
-    folder = Path(folder)
     # A broken link counts as existing, since no folder can be made in its place.
-    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    if not nearest.is_dir():
-        raise NotADirectoryError(f'{folder} cannot be a folder: {nearest} is not a folder')
+    nearest = next(path for path in (Path(folder), *Path(folder).parents) if os.path.lexists(path))
     _try_to_write(nearest / 'file', folder)
 
 
@@ -92,27 +82,20 @@ def writing(path, force=False, read=()):
 @contextmanager
 def _temporary(path, asked_for):
     """Yield a file in a folder beside ``path``; an OSError about it names the file asked for."""
-    folder = None
+    folder = str(path.parent)
     try:
         # In a folder of its own, since a file that tempfile makes is closed to other users.
-        with TemporaryDirectory(prefix='.', dir=path.parent) as folder:
+        with TemporaryDirectory(prefix='.', dir=folder) as folder:
             yield Path(folder, path.name)
     except OSError as error:
         # An error of a full disk names no file.
-        named = folder and error.filename
-        if not error.errno or (named and not Path(str(named)).is_relative_to(folder)):
-            raise
-        raise OSError(error.errno, error.strerror, str(asked_for)) from error
+        if error.errno and str(error.filename or folder).startswith(folder):
+            raise OSError(error.errno, error.strerror, str(asked_for)) from error
+        raise
 
 
 def write_figure(figure, path, dpi):
-    """Write a Matplotlib figure in the format of the file's suffix.
-
-    Args:
-        figure (matplotlib.figure.Figure): The figure.
-        path (Path): The file. An existing one is replaced.
-        dpi (int): Pixels per inch.
-    """
+    """Write a Matplotlib figure, at ``dpi`` pixels per inch, in the format of the file's suffix."""
     # Encoded in memory first: Pillow does not notice a disk that fills up within a file.
     content = io.BytesIO()
     figure.savefig(content, dpi=dpi, format=path.suffix.removeprefix('.').lower())

@@ -22,28 +22,19 @@ INSTALL = (
 
 
 def require_mmseg():
-    """Import MMSegmentation 1.0 or newer.
-
-    Raises:
-        ImportError: MMSegmentation or one of its dependencies is missing, or it is older than 1.0.
-            The message has the commands that install it.
-    """
+    """Import MMSegmentation 1.0 or newer, or raise an ImportError with commands to install it."""
     try:
         import mmseg
 
         if int(mmseg.__version__.split('.')[0]) < 1:
             raise ImportError(f'found {mmseg.__version__}')
-        _import_quietly()
+        # The maintained fork prints that an optional package is missing, and warns of operations
+        # that this package does not use. Both would be part of a tool's output.
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            import mmseg.datasets
+            import mmseg.models
     except (ImportError, AssertionError) as error:  # An assertion is about MMCV's version.
         raise ImportError(
             f'mmseg_ctx needs MMSegmentation >= 1.0, which cannot be imported: {error}. {INSTALL}'
         ) from error
-
-
-def _import_quietly():
-    # The maintained fork prints that an optional package is missing, and warns about operations
-    # that this package does not use. Both would be part of a tool's output.
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        import mmseg.datasets
-        import mmseg.models  # noqa: F401

@@ -54,30 +54,25 @@ def render(tables, style):
     if style == 'json':
         content = [dict(title=each.title, rows=each.rows, facts=each.facts) for each in tables]
         return json.dumps(content, indent=1) + '\n'
-    lines = _markdown_lines if style == 'markdown' else _text_lines
-    return '\n'.join('\n'.join(lines(table)) + '\n' for table in tables)
+    return '\n'.join(_text(table, style == 'markdown') for table in tables)
 
 
-def _markdown_lines(table):
-    titles = [column.title for column in table.columns]
-    rows = [titles, ['---'] * len(titles), *_cells(table)]
-    lines = [f'| {" | ".join(cell.replace("|", "/") for cell in row)} |' for row in rows]
-    facts = ['', *(f'- {fact}' for fact in table.facts)] if table.facts else []
-    return [f'**{table.title}**', '', *lines, *facts]
-
-
-def _text_lines(table):
-    grid = PrettyTable([column.title for column in table.columns])
-    grid.add_rows(_cells(table))
-    grid.align = 'l'
-    return [table.title, grid.get_string(), *table.facts]
-
-
-def _cells(table):
-    return [
+def _text(table, markdown):
+    rows = [
         ['' if row.get(key) is None else show(row[key]) for key, _, show in table.columns]
         for row in table.rows
     ]
+    titles = [column.title for column in table.columns]
+    if markdown:
+        grid = [titles, ['---'] * len(titles), *rows]
+        lines = [f'| {" | ".join(cell.replace("|", "/") for cell in row)} |' for row in grid]
+        facts = ['', *(f'- {fact}' for fact in table.facts)] if table.facts else []
+        lines = [f'**{table.title}**', '', *lines, *facts]
+    else:
+        grid = PrettyTable(titles, align='l')
+        grid.add_rows(rows)
+        lines = [table.title, grid.get_string(), *table.facts]
+    return '\n'.join(lines) + '\n'
 
 
 def millions(value):

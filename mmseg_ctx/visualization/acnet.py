@@ -1,11 +1,8 @@
 """ACNet's context: where it uses global and where local context (the paper's Figure 4)."""
 
 from itertools import zip_longest
-from typing import NamedTuple
 
-from torch import Tensor
-
-from mmseg_ctx.visualization.panels import PixelTable, add_colour_bar, mark_pixel, show_map
+from mmseg_ctx.visualization.panels import Map, PixelAnswer
 
 TITLE = 'ACNet: global or local context, place by place'
 EXPLANATION = (
@@ -13,78 +10,47 @@ EXPLANATION = (
     'fuses the features of a finer stage.\n'
     'A block without a local gate reads no finer stage.'
 )
-HEIGHT = 5.0
-
-
-class Gates(NamedTuple):
-    """The gates of one block.
-
-    Attributes:
-        title (str): The block's number, 1 for the coarsest, and the features' size in the image's.
-        weight (Tensor): w of Eq. 2, the gate of the global context, ``[h, w]`` in (0, 1].
-        local (Tensor | None): 1 − w of Eq. 4 at the finer stage's size; None where a block has
-            global context alone.
-    """
-
-    title: str
-    weight: Tensor
-    local: Tensor | None
 
 
 def read_context(head, shown, prediction):
-    """Return the :class:`Gates` of each block, coarsest first."""
-    weights = [gate[0, 0].float().cpu() for gate in shown['gate']]
-    local = [gate[0, 0].float().cpu() for gate in shown.get('local_gate', [])]
-    blocks = []
-    for number, (weight, finer) in enumerate(zip_longest(weights, local), start=1):
-        stride = round(prediction.frame.padded_size[0] / weight.size(0))
-        blocks.append(Gates(f'block {number} at 1/{stride}', weight, finer))
-    return blocks
+    """Return the gates of each block, coarsest first: list[tuple].
+
+    These are a title with the block's stride, w of Eq. 2, ``[h, w]``, and 1 − w of Eq. 4 at the
+    finer stage's size, or None where a block has global context alone.
+    """
+    weights, local = (
+        [gate[0, 0].float().cpu() for gate in shown.get(name, [])]
+        for name in ('gate', 'local_gate')
+    )
+    strides = [round(prediction.frame.padded_size[0] / len(weight)) for weight in weights]
+    titles = [f'block {number} at 1/{stride}' for number, stride in enumerate(strides, start=1)]
+    return list(zip_longest(titles, weights, local))
 
 
-def draw(figure, blocks, prediction):
-    """Draw each global gate over the image, and below it the gate of the local context."""
-    grid = figure.subplots(2, len(blocks), squeeze=False)
-    for gates, (above, below) in zip(blocks, grid.T, strict=True):
-        _draw_gate(above, gates.weight, f'{gates.title}: global gate w', prediction)
-        if gates.local is None:
-            below.set_axis_off()
-        else:
-            _draw_gate(below, gates.local, f'{gates.title}: local gate 1 − w', prediction)
+def panels(blocks, prediction):
+    """Return each global gate over the image, and below it the gate of the local context."""
 
+    def gate(title, values):
+        return None if values is None else Map(title, values, prediction, limits=(0, 1))
 
-def _draw_gate(axes, values, title, prediction):
-    add_colour_bar(show_map(axes, values, title, prediction.frame, prediction.image, (0, 1)))
-
-
-def read_pixel(blocks, prediction, row, column):
-    """Return, for each block, its :class:`Gates`, w and 1 − w or None, at the pixel."""
     return [
-        (
-            gates,
-            *(
-                None if gate is None else gate[prediction.cell(row, column, gate.shape)].item()
-                for gate in (gates.weight, gates.local)
-            ),
-        )
-        for gates in blocks
+        [gate(f'{title}: global gate w', weight) for title, weight, _ in blocks],
+        [gate(f'{title}: local gate 1 − w', local) for title, _, local in blocks],
     ]
 
 
-def describe_pixel(here, prediction):
-    """Return the gates at the pixel."""
-    shares = ', '.join(f'{weight:.2f} in {gates.title}' for gates, weight, _ in here)
-    return PixelTable(
-        f'The gate w of the global context is {shares}.',
-        ('block', 'global gate w', 'local gate 1 − w'),
-        [[gates.title, weight, local] for gates, weight, local in here],
-    )
+def at_pixel(blocks, prediction, row, column):
+    """Return the gates at a pixel, and the map of each global gate."""
+    pixel = row, column
 
+    def at(gate):
+        return None if gate is None else gate[prediction.cell(*pixel, gate.shape)].item()
 
-def draw_pixel(figure, here, prediction, row, column):
-    """Draw the global gate of each block over the image, and mark the pixel."""
-    figure.set_figheight(1.8)
-    grid = figure.subplots(1, len(here), squeeze=False)[0]
-    for axes, (gates, weight, _) in zip(grid, here, strict=True):
-        _draw_gate(axes, gates.weight, f'{gates.title}\nw = {weight:.2f}', prediction)
-        mark_pixel(axes, *prediction.seen_pixel(row, column))
+    rows = [[title, at(weight), at(local)] for title, weight, local in blocks]
+    shares = ', '.join(f'{weight:.2f} in {title}' for title, weight, _ in rows)
+    maps = [
+        Map(f'{title}\nw = {here:.2f}', weight, prediction, limits=(0, 1), pixel=pixel)
+        for (title, weight, _), (_, here, _) in zip(blocks, rows, strict=True)
+    ]
+    columns = 'block', 'global gate w', 'local gate 1 − w'
+    return PixelAnswer(f'The gate w of the global context is {shares}.', columns, rows, [maps])

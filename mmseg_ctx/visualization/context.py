@@ -1,19 +1,16 @@
 """A sheet about one image: what a head's context looks like.
 
 The sheet of a head is the file here with the name of the head's own file in ``heads/``; a head
-without one gets ``plain.py``. A head in CAC has two. A sheet defines, for its part of the figure:
+without one gets ``plain.py``. A head in CAC has two. A sheet defines:
 
-- ``TITLE`` and ``EXPLANATION``, which stand above it, and ``HEIGHT``, in inches without them;
+- ``TITLE`` and ``EXPLANATION``, which stand above and below its panels;
 - ``read_context(head, shown, prediction)``: what the head computed, from what it showed of itself,
   see :func:`mmseg_ctx.utils.recording.recording`;
-- ``draw(figure, context, prediction)``, where ``context`` is the result of ``read_context``;
-
-and for a pixel of the original image, on the page of ``tools/explore.py``:
-
-- ``read_pixel(context, prediction, row, column)``: what the head computed there;
-- ``describe_pixel(here, prediction)``: a :class:`~mmseg_ctx.visualization.panels.PixelTable`, where
-  ``here`` is the result of ``read_pixel``;
-- ``draw_pixel(figure, here, prediction, row, column)``, which also sets the figure's height.
+- ``panels(context, prediction)``, where ``context`` is the result of ``read_context``: the panels
+  of the sheet, see :func:`mmseg_ctx.visualization.panels.draw_panels`;
+- ``at_pixel(context, prediction, row, column)``: a
+  :class:`~mmseg_ctx.visualization.panels.PixelAnswer` about a pixel of the original image, for the
+  page of ``tools/explore.py``.
 """
 
 from importlib import import_module
@@ -23,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.heads.cac import ContextAwareClassifier, ContextAwareClassifierHead
@@ -31,27 +27,15 @@ from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.utils.recording import recording
 from mmseg_ctx.visualization import cac, plain
-from mmseg_ctx.visualization.labels import class_entries
-from mmseg_ctx.visualization.panels import SMALL, show_label, show_picture
+from mmseg_ctx.visualization.panels import Labels, Picture, draw_sheet
 from mmseg_ctx.visualization.prediction import Prediction, predict
-
-WIDTH = 12.0
-TOP_HEIGHT = 3.2
-HEADER_HEIGHT = 0.6
-LEGEND_COLUMNS = 7
 
 
 class Context(NamedTuple):
-    """What a decode head computed for one image.
+    """What a decode head computed for one image."""
 
-    Attributes:
-        prediction (Prediction): The image and the prediction.
-        methods (list[tuple[module, object]]): For each context method in the head, its sheet and
-            the result of the sheet's ``read_context``.
-    """
-
-    prediction: Prediction
-    methods: list
+    prediction: Prediction  # the image and the prediction
+    methods: list  # for each context method in the head, its sheet and what read_context returns
 
 
 def find_methods(head):
@@ -120,24 +104,14 @@ def draw_context(segmentor, item, dataset_meta):
     """
     prediction, methods = read_context(segmentor, item, dataset_meta)
     methods = methods or [(plain, plain.read_context(last_head(segmentor), {}, prediction))]
-    labels = [prediction.predicted, prediction.label]
+    labels = {'ground truth': prediction.label, 'prediction': prediction.predicted}
+    top = [Picture('image', prediction.image)]
+    top += [Labels(*each, prediction.palette) for each in labels.items() if each[1] is not None]
+    parts = [('', '', [top])]
     for sheet, context in methods:
-        labels += sheet.label_maps(context) if sheet is cac else []
-    entries = class_entries(labels, prediction.classes, prediction.palette)
-    legend_height = 0.3 + 0.22 * -(-len(entries) // LEGEND_COLUMNS)
-    heights = [TOP_HEIGHT, *(sheet.HEIGHT + HEADER_HEIGHT for sheet, _ in methods), legend_height]
-    figure = Figure(figsize=(WIDTH, sum(heights)), layout='constrained')
-    figure.get_layout_engine().set(h_pad=0.07)
-    top, *parts, bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
-    _draw_top(top, prediction)
-    for part, (sheet, context) in zip(parts, methods, strict=True):
-        above, below = part.subfigures(2, 1, height_ratios=(HEADER_HEIGHT, sheet.HEIGHT))
-        above.text(0.5, 0.95, sheet.TITLE, ha='center', va='top', fontsize=12)
-        style = dict(ha='center', va='bottom', fontsize=SMALL, color='0.35')
-        above.text(0.5, 0.1, sheet.EXPLANATION, **style)
-        sheet.draw(below, context, prediction)
-    bottom.legend(handles=entries, loc='center', ncols=LEGEND_COLUMNS, fontsize=9, frameon=False)
-    return figure
+        parts.append((sheet.TITLE, sheet.EXPLANATION, sheet.panels(context, prediction)))
+    height, width = prediction.predicted.shape
+    return draw_sheet(parts, prediction.classes, prediction.palette, aspect=height / width)
 
 
 def to_picture(figure, dpi=100):
@@ -146,12 +120,3 @@ def to_picture(figure, dpi=100):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _draw_top(figure, prediction):
-    labels = {'ground truth': prediction.label, 'prediction': prediction.predicted}
-    labels = {title: label for title, label in labels.items() if label is not None}
-    first, *others = figure.subplots(1, 1 + len(labels))
-    show_picture(first, prediction.image, 'image')
-    for axes, (title, label) in zip(others, labels.items(), strict=True):
-        show_label(axes, label, prediction.palette, title)

@@ -4,17 +4,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mmseg_ctx.visualization.panels import NEUTRAL, PixelTable, add_colour_bar, show_bars, show_map
+from mmseg_ctx.visualization.panels import NEUTRAL, Bars, Map, PixelAnswer, in_rows
 
 TITLE = 'CTNet: expected classes, and what pixels attend to'
 EXPLANATION = (
     'The class probabilities are those of the whole image. In spatial context each pixel divides '
     'its attention among N vectors; its shares add up to 1.\n'
-    'A vector that stands for a class has the name of the class.'
+    'A vector that stands for a class has the name of the class. Without its loss, the class '
+    'probabilities are not trained, and not shown.'
 )
 BARS, MAPS = 12, 6
-HEIGHT = 4.6
-NO_CONTEXT = 'Nothing to show: without its loss the class\nprobabilities are not trained.'
 
 
 class ClassAttention(NamedTuple):
@@ -22,20 +21,14 @@ class ClassAttention(NamedTuple):
 
     The class probability loss trains entry n of ``probabilities`` to be the probability of class n.
     In the mode ``'tandem'``, vector n is made from that entry, so with the loss it stands for class
-    n and has its name. In all other cases the vectors stand for no classes.
-
-    Attributes:
-        probabilities (Tensor | None): P_p, ``[N]``; None where no loss trains it.
-        attention (Tensor | None): How much each pixel attends to each of the N vectors (Eq. 6),
-            ``[N, h, w]``; None in the mode ``'channel'``, which has no spatial context.
-        vectors (list[str]): The names of the vectors.
-        vectors_are_classes (bool): Whether vector n stands for class n.
+    n and has its name. In all other cases the vectors stand for no classes. In the mode
+    ``'channel'`` there is no attention.
     """
 
-    probabilities: Tensor | None
-    attention: Tensor | None
-    vectors: list
-    vectors_are_classes: bool
+    probabilities: Tensor | None  # P_p, [N]; None where no loss trains it
+    attention: Tensor | None  # to each of the N vectors (Eq. 6), [N, h, w]; None without any
+    vectors: list  # the names of the vectors
+    vectors_are_classes: bool  # whether vector n stands for class n
 
 
 def read_context(head, shown, prediction):
@@ -46,112 +39,70 @@ def read_context(head, shown, prediction):
     if 'attention' not in shown:
         return ClassAttention(probabilities, None, [], False)
     attention = shown['attention'][0][0].cpu()
-    if supervised and head.mode == 'tandem':
+    are_classes = supervised and head.mode == 'tandem'
+    names = [f'vector {index}' for index in range(len(attention))]
+    if are_classes:
         names = list(prediction.classes[: len(attention)])
-        return ClassAttention(probabilities, attention, names, True)
-    vectors = [f'vector {index}' for index in range(len(attention))]
-    return ClassAttention(probabilities, attention, vectors, False)
+    return ClassAttention(probabilities, attention, names, are_classes)
 
 
-def draw(figure, context, prediction):
-    """Draw the class probabilities, and the attention to some vectors.
+def panels(context, prediction):
+    """Return the class probabilities, and the attention to some vectors.
 
     Where the vectors stand for classes, these are the most probable classes; otherwise, the vectors
     that get most attention.
     """
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 2), wspace=0.02)
+    bars, maps = [_probabilities(context, prediction)], []
     if context.attention is not None:
         mean = prediction.frame.inside(context.attention).mean(dim=(1, 2))  # [N]
         scores = context.probabilities if context.vectors_are_classes else mean
-        _draw_attention(right, _largest(scores, MAPS), context, prediction)
-    if context.probabilities is not None:
-        _draw_probabilities(left.subplots(), context.probabilities, prediction)
-    elif context.attention is not None:
-        _draw_shares(
-            left.subplots(), context, mean, prediction, 'mean attention', 'share of attention'
-        )
-    else:
-        left.text(0.5, 0.5, NO_CONTEXT, ha='center', va='center')
+        if bars == [None]:
+            bars = [_shares(context, mean, prediction, 'mean attention')]
+        for index in scores.argsort(descending=True)[:MAPS].tolist():
+            values, title = context.attention[index], f'attention: {context.vectors[index]}'
+            limits = 0, prediction.frame.inside(values).max().item()
+            maps.append(Map(title, values, prediction, limits=limits))
+    return [bars + row for row in in_rows(maps, -(-len(maps) // 2))] if maps else [bars]
 
 
-def _largest(scores, count):
-    return scores.argsort(descending=True)[:count].tolist()
-
-
-def _draw_probabilities(axes, probabilities, prediction):
-    order = _largest(probabilities, BARS)
+def _probabilities(context, prediction):
+    if context.probabilities is None:
+        return None
+    order = context.probabilities.argsort(descending=True)[:BARS].tolist()
     present = set() if prediction.label is None else set(prediction.label.ravel().tolist())
-    show_bars(
-        axes,
-        [f'{prediction.classes[index]}{" ●" if index in present else ""}' for index in order],
-        probabilities[order].tolist(),
-        [prediction.colour(index) for index in order],
+    return Bars(
         'class probabilities',
+        [f'{prediction.classes[index]}{" ●" if index in present else ""}' for index in order],
+        context.probabilities[order].tolist(),
+        [prediction.colour(index) for index in order],
         'probability' + ('\n(● in the ground truth)' if present else ''),
     )
 
 
-def _draw_shares(axes, context, shares, prediction, title, unit):
-    """Draw the shares of attention ``[N]`` of the vectors that get most."""
-    order = _largest(shares, BARS)
+def _shares(context, shares, prediction, title):
+    """Return the shares of attention ``[N]`` of the vectors that get most."""
+    order = shares.argsort(descending=True)[:BARS].tolist()
     names = [context.vectors[index] for index in order]
     colours = [prediction.colour(i) if context.vectors_are_classes else NEUTRAL for i in order]
-    show_bars(axes, names, shares[order].tolist(), colours, title, unit)
+    return Bars(title, names, shares[order].tolist(), colours, 'share of attention')
 
 
-def _draw_attention(figure, order, context, prediction):
-    grid = figure.subplots(2, -(-len(order) // 2), squeeze=False)
-    for axes in grid.ravel()[len(order) :]:
-        axes.set_axis_off()
-    for axes, index in zip(grid.ravel(), order, strict=False):
-        shares = context.attention[index]
-        limits = 0, prediction.frame.inside(shares).max().item()
-        title = f'share of attention: {context.vectors[index]}'
-        add_colour_bar(show_map(axes, shares, title, prediction.frame, prediction.image, limits))
-
-
-def read_pixel(context, prediction, row, column):
-    """Return the :class:`ClassAttention`, and the pixel's shares of attention, ``[N]`` or None."""
-    if context.attention is None:
-        return context, None
-    cell = prediction.cell(row, column, context.attention.shape[1:])
-    return context, context.attention[(..., *cell)]
-
-
-def describe_pixel(here, prediction):
-    """Return the pixel's attention to each vector, and the probability of each class."""
-    context, attention = here
-    shares = dict(
-        zip(context.vectors, [] if attention is None else attention.tolist(), strict=True)
-    )
-    probabilities = {}
+def at_pixel(context, prediction, row, column):
+    """Return a pixel's attention to each vector beside the probability of each class."""
+    mosaic, shares, probabilities = [], {}, {}
+    sentence = 'This head has no spatial context: all pixels share the class probabilities.'
+    if context.attention is not None:
+        cell = prediction.cell(row, column, context.attention.shape[1:])
+        here = context.attention[(..., *cell)]
+        shares = dict(zip(context.vectors, here.tolist(), strict=True))
+        most = here.argmax().item()
+        sentence = f'This pixel attends most to {context.vectors[most]}: {here[most]:.1%}.'
+        mosaic.append(_shares(context, here, prediction, 'attention of this pixel'))
     if context.probabilities is not None:
         # There may be names of more classes.
         probabilities = dict(zip(prediction.classes, context.probabilities.tolist(), strict=False))
+        mosaic.append(_probabilities(context, prediction))
     rows = [[name, shares.get(name), probabilities.get(name)] for name in shares | probabilities]
     rows.sort(key=lambda row: -max(row[1] or 0, row[2] or 0))
-    sentence = 'This head has no spatial context: all pixels share the class probabilities.'
-    if attention is not None:
-        most = attention.argmax().item()
-        sentence = f'This pixel attends most to {context.vectors[most]}: {attention[most]:.1%}.'
-    return PixelTable(
-        sentence, ('class or vector', 'attention here', 'probability in the image'), rows
-    )
-
-
-def draw_pixel(figure, here, prediction, row, column):
-    """Draw the shares of attention beside the class probabilities."""
-    figure.set_figheight(3.0)
-    context, attention = here
-    if attention is None and context.probabilities is None:
-        figure.text(0.5, 0.5, NO_CONTEXT, ha='center', va='center')
-        return
-    left, right = figure.subplots(1, 2)
-    if attention is None:
-        left.set_axis_off()
-    else:
-        _draw_shares(left, context, attention, prediction, 'attention of this pixel', 'share')
-    if context.probabilities is None:
-        right.set_axis_off()
-    else:
-        _draw_probabilities(right, context.probabilities, prediction)
+    columns = 'class or vector', 'attention here', 'probability in the image'
+    return PixelAnswer(sentence, columns, rows, [mosaic])

@@ -1,197 +1,246 @@
-"""The panels of a sheet: each function draws one picture into Matplotlib axes."""
+"""The panels of a figure, and their layout: each panel draws one picture into Matplotlib axes."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 from torch import Tensor
 
-from mmseg_ctx.visualization.labels import colour_entry, colour_label
+from mmseg_ctx.ops.labels import IGNORED
+from mmseg_ctx.visualization.prediction import Prediction
 
-PIXEL_WIDTH = 4.8
-"""Width in inches of the drawing about one pixel: half a wide page, or a phone's screen."""
 SMALL = 8
 """Font size in points on colour bars and axes. Titles are one point larger."""
-SEQUENTIAL, DIVERGING = 'viridis', 'RdBu_r'
 NEUTRAL = '#9aa7b5'
 """Colour of bars that do not stand for a class."""
+IGNORED_COLOUR = (255, 255, 255)
+LEGEND_COLUMNS = 7
 
 
-class PixelTable(NamedTuple):
-    """What a method computed at one pixel, as text and numbers.
+class PixelAnswer(NamedTuple):
+    """What a method computed at one pixel: a sentence, a table and panels."""
 
-    Attributes:
-        sentence (str): The main result in one sentence.
-        columns (Sequence[str]): Names of the columns.
-        rows (list[list]): Strings and numbers, or None where there is no value.
-    """
-
-    sentence: str
-    columns: tuple
-    rows: list
+    sentence: str  # the main result
+    columns: Sequence  # the names of the table's columns
+    rows: list  # lists of strings and numbers, or None where there is no value
+    mosaic: list  # panels, see draw_panels
 
 
-def show_picture(axes, picture, title):
-    """Show an RGB picture, uint8 ``[H, W, 3]``."""
-    axes.imshow(picture, interpolation='nearest')
-    _finish(axes, title)
+@dataclass(eq=False)
+class Picture:
+    """An RGB picture, uint8 ``[H, W, 3]``."""
+
+    title: str
+    picture: np.ndarray
+
+    def draw(self, axes):
+        """Draw the picture into ``matplotlib.axes.Axes``."""
+        axes.imshow(self.picture, interpolation='nearest')
+        _finish(axes, self.title)
 
 
-def show_label(axes, label, palette, title):
-    """Show a label map, integers ``[H, W]``, in its classes' colours."""
-    show_picture(axes, colour_label(label, palette), title)
+@dataclass(eq=False)
+class Labels:
+    """A label map, integers ``[H, W]``, in its classes' colours."""
+
+    title: str
+    label: np.ndarray
+    palette: Sequence
+
+    def draw(self, axes):
+        """Draw the label map into ``matplotlib.axes.Axes``."""
+        Picture(self.title, colour_label(self.label, self.palette)).draw(axes)
 
 
-def show_map(axes, values, title, frame=None, image=None, limits=None, cmap=SEQUENTIAL):
-    """Show a map of numbers ``[h, w]``, over a grey image if one is given.
+@dataclass(eq=False)
+class Map:
+    """A map of numbers, by default over the grey image, whose padding is cut off."""
+
+    title: str
+    values: Tensor | np.ndarray  # [h, w]
+    prediction: Prediction | None = None  # the image; None for a map that covers the whole axes
+    over_image: bool = True  # whether to show the image below the map
+    limits: tuple | None = None  # of the colours; None for the least and greatest visible value
+    pixel: tuple | None = None  # row and column of the original image, to mark
+    side: str = ''  # words at the left
+    bar: bool = True  # whether to draw a colour bar
+
+    def draw(self, axes):
+        """Draw the map into ``matplotlib.axes.Axes``."""
+        values, over_image = np.asarray(self.values), self.over_image and self.prediction
+        visible, size, padded = values, values.shape, values.shape
+        if self.prediction:
+            size, padded = self.prediction.frame
+            visible = self.prediction.frame.inside(values)
+        if over_image:
+            # From mid-grey to white: a darker image would change the colours of the map above it.
+            axes.imshow(self.prediction.image.mean(axis=2), cmap='gray', vmin=-255, vmax=255)
+        low, high = self.limits or (visible.min(), visible.max())
+        shown = axes.imshow(
+            values,
+            vmin=low,
+            vmax=high,
+            extent=(-0.5, padded[1] - 0.5, padded[0] - 0.5, -0.5),
+            alpha=0.75 if over_image else 1,
+            interpolation='bilinear' if over_image else 'nearest',
+        )
+        axes.set(xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5))
+        if self.pixel:
+            pixel = self.prediction.seen_pixel(*self.pixel) if self.prediction else self.pixel
+            for colour, width in (('black', 3.2), ('white', 1.4)):
+                axes.plot(*pixel[::-1], '+', color=colour, markersize=12, markeredgewidth=width)
+        _finish(axes, self.title, self.side, shown if self.bar else None)
+
+
+@dataclass(eq=False)
+class Kernel:
+    """A kernel ``[k, k]``: positive weights are red, negative ones blue, up to ``limit``."""
+
+    title: str
+    weights: Tensor
+    limit: float
+    side: str = ''
+    bar: bool = True
+
+    def draw(self, axes):
+        """Draw the kernel into ``matplotlib.axes.Axes``."""
+        limit = max(self.limit, 1e-12)
+        shown = axes.imshow(self.weights, cmap='RdBu_r', vmin=-limit, vmax=limit)
+        _finish(axes, self.title, self.side, shown if self.bar else None)
+
+
+@dataclass(eq=False)
+class Bars:
+    """Numbers as horizontal bars, from top to bottom, each with a name and a colour."""
+
+    title: str
+    names: Sequence
+    values: Sequence
+    colours: Sequence = field(default=NEUTRAL)
+    unit: str = ''
+
+    def draw(self, axes):
+        """Draw the bars into ``matplotlib.axes.Axes``."""
+        places = range(len(self.names))
+        axes.barh(places, self.values, color=self.colours, edgecolor='grey', linewidth=0.5)
+        axes.set_yticks(places, self.names, parse_math=False)
+        axes.tick_params(labelsize=SMALL)
+        axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.set_xlabel(self.unit, fontsize=SMALL)
+        axes.spines[['top', 'right']].set_visible(False)
+        axes.set_title(self.title, fontsize=SMALL + 1)
+
+
+def _finish(axes, title, side='', shown=None):
+    # The name of a class may have dollar signs, and is no formula.
+    axes.set_title(title, fontsize=SMALL + 1, parse_math=False)
+    axes.set_ylabel(side, fontsize=SMALL)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if shown is not None:
+        place = axes.inset_axes((1.04, 0, 0.06, 1))
+        bar = axes.figure.colorbar(shown, cax=place, format=FormatStrFormatter('%.2g'))
+        bar.locator = MaxNLocator(3)
+        bar.solids.set_alpha(1)
+        place.tick_params(labelsize=SMALL)
+
+
+def in_rows(panels, columns):
+    """Return panels as rows of a mosaic, the last one filled up with empty places."""
+    columns = min(columns, len(panels))
+    panels = [*panels, *[None] * (-len(panels) % columns)]
+    return [panels[start : start + columns] for start in range(0, len(panels), columns)]
+
+
+def draw_panels(figure, mosaic):
+    """Draw panels into a figure.
 
     Args:
-        axes (matplotlib.axes.Axes): The axes to draw in.
-        values (Tensor | np.ndarray): The numbers.
-        title (str): Title of the axes.
-        frame (Frame | None): Where the map lies over the padded image; the padding is cut off. None
-            shows the whole map, one pixel for each cell. Default: None.
-        image (np.ndarray | None): RGB image, uint8 ``[H, W, 3]``, to show below the map; it needs
-            ``frame``. Default: None.
-        limits (tuple[float] | None): Values of the first and the last colour; None for the smallest
-            and the largest visible value. Default: None.
-        cmap (str): Name of a Matplotlib colour map. Default: ``'viridis'``.
+        figure (matplotlib.figure.FigureBase): The figure.
+        mosaic (list[list]): Rows of panels, all of one length, with None for an empty place. A
+            panel in several places beside each other fills them all.
+    """
+    for panel, axes in figure.subplot_mosaic(mosaic, empty_sentinel=None).items():
+        panel.draw(axes)
+
+
+def mosaic_height(mosaic, width, aspect):
+    """Return the height in inches of a mosaic whose pictures are ``aspect`` as high as wide."""
+    if any(isinstance(panel, Bars) for row in mosaic for panel in row):
+        aspect = max(aspect, 1)
+    return len(mosaic) * (width / len(mosaic[0]) * aspect + 0.3)
+
+
+def draw_sheet(parts, classes, palette, width=12.0, aspect=1.0):
+    """Draw mosaics of panels below each other, and below them a legend of the classes in them.
+
+    Args:
+        parts (Sequence[tuple[str, str, list]]): For each mosaic, the title above and an explanation
+            below it, either of which may be empty, and the mosaic, see :func:`draw_panels`.
+        classes (Sequence[str]): Name of each class.
+        palette (Sequence[Sequence[int]]): RGB in 0..255 of each class.
+        width (float): Width in inches. Default: 12.0.
+        aspect (float): Height of the images divided by their width. Default: 1.0.
 
     Returns:
-        matplotlib.image.AxesImage: The image, for :func:`add_colour_bar`.
+        matplotlib.figure.Figure: The sheet.
     """
-    values = _array(values)
-    (height, width), (bottom, right) = frame or (values.shape, values.shape)
-    if image is not None:
-        # From mid-grey to white: a darker image would change the colours of the map above it.
-        axes.imshow(image.mean(axis=2), cmap='gray', vmin=-255, vmax=255)
-    visible = values if frame is None else frame.inside(values)
-    low, high = limits or (visible.min(), visible.max())
-    shown = axes.imshow(
-        values,
-        cmap=cmap,
-        vmin=low,
-        vmax=high,
-        extent=(-0.5, right - 0.5, bottom - 0.5, -0.5),
-        alpha=1 if image is None else 0.75,
-        interpolation='nearest' if image is None else 'bilinear',
-    )
-    axes.set_xlim(-0.5, width - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)
-    _finish(axes, title)
-    return shown
+    panels = [panel for *_, mosaic in parts for row in mosaic for panel in row]
+    found = classes_in([panel.label for panel in panels if isinstance(panel, Labels)])
+    columns = min(LEGEND_COLUMNS, max(1, int(width / 1.6)))
+    heights = [
+        mosaic_height(mosaic, width, aspect) + 0.8 * bool(title) for title, _, mosaic in parts
+    ]
+    legend = 0.3 + 0.22 * -(-len(found) // columns)
+    figure = Figure((width, sum(heights) + legend), layout='constrained')
+    figures = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, (title, explanation, mosaic) in zip(figures, parts, strict=True):
+        if title:
+            part.suptitle(title, fontsize=12)
+            part.supxlabel(explanation, fontsize=SMALL, color='0.35')
+        draw_panels(part, mosaic)
+    entries = []
+    for index in found:
+        colour = np.divide(palette[index] if index < len(palette) else IGNORED_COLOUR, 255)
+        # Matplotlib would read what stands between two bare dollar signs as a formula.
+        name = class_name(index, classes).replace('$', r'\$')
+        entries.append(Patch(facecolor=colour, edgecolor='grey', linewidth=0.5, label=name))
+    place = 'outside lower center'
+    figure.legend(handles=entries, loc=place, ncols=columns, fontsize=9, frameon=False)
+    return figure
 
 
-def mark_pixel(axes, row, column):
-    """Mark a pixel by a white cross with a black edge, in axes whose coordinates are pixels."""
-    for colour, width in (('black', 3.2), ('white', 1.4)):
-        axes.plot(column, row, marker='+', color=colour, markersize=12, markeredgewidth=width)
+def colour_label(label, palette):
+    """Return a label map as a picture in the classes' colours, white where it is ignored.
 
+    Args:
+        label (np.ndarray): Integers ``[H, W]``.
+        palette (Sequence[Sequence[int]]): RGB in 0..255 of each class.
 
-def show_kernels(axes, kernels, title, columns=4, limit=None):
-    """Show kernels ``[n, k, k]`` side by side; return the image, for :func:`add_colour_bar`.
-
-    Zero is white; ``limit`` is the value of the last colour, by default the largest magnitude.
+    Returns:
+        np.ndarray: uint8 ``[H, W, 3]``.
     """
-    kernels = _array(kernels)
-    count, side, _ = kernels.shape
-    gap = max(1, side // 3)
-    rows, columns = -(-count // columns), min(columns, count)
-    sheet = np.full((rows * (side + gap) - gap, columns * (side + gap) - gap), np.nan)
-    for index, kernel in enumerate(kernels):
-        top, left = (position * (side + gap) for position in divmod(index, columns))
-        sheet[top : top + side, left : left + side] = kernel
-    limit = limit or max(np.abs(kernels).max(), 1e-12)
-    shown = axes.imshow(sheet, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation='nearest')
-    _finish(axes, title)
-    return shown
+    colours = np.full((IGNORED + 1, 3), IGNORED_COLOUR, np.uint8)
+    colours[: len(palette)] = palette
+    return colours[label]
 
 
-def show_bars(axes, names, values, colours, title, unit):
-    """Show numbers as horizontal bars, from top to bottom, each with a name and a colour."""
-    places = np.arange(len(names))
-    axes.barh(places, values, color=colours, edgecolor='grey', linewidth=0.5)
-    axes.set_yticks(places, names, parse_math=False)
-    axes.tick_params(labelsize=SMALL)
-    axes.invert_yaxis()
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.set_xlabel(unit, fontsize=SMALL)
-    for side in ('top', 'right'):
-        axes.spines[side].set_visible(False)
-    axes.set_title(title, fontsize=SMALL + 1)
+def classes_in(labels):
+    """Return the values in label maps, each once and in ascending order: list[int]."""
+    found = [np.unique(label) for label in labels if label is not None]
+    return np.unique(np.concatenate(found)).tolist() if found else []
 
 
-# How a pixel's class may change between two predictions; the last two need a ground truth.
-CHANGES = {
-    'same class': '#eeeeee',
-    'another class': '#9e79b8',
-    'better': '#1a9850',
-    'worse': '#d73027',
-}
-
-
-def show_changes(axes, before, after, label, title):
-    """Show where two predictions ``[H, W]`` differ and how large a share, below the title.
-
-    If there is a ground truth ``label``, it shows which of the two is right.
-    """
-    differ = before != after
-    kinds = differ.astype(int)
-    text = f'{differ.mean():.1%} differ'
-    if label is not None:
-        better, worse = differ & (after == label), differ & (before == label)
-        kinds = kinds + better + 2 * worse
-        text = f'{better.mean():.1%} better, {worse.mean():.1%} worse'
-    colours = ListedColormap(list(CHANGES.values()))
-    axes.imshow(kinds, cmap=colours, vmin=0, vmax=len(CHANGES) - 1, interpolation='nearest')
-    _finish(axes, f'{title}\n{text}')
-
-
-def changes_legend(with_label):
-    """Return the entries of a legend for :func:`show_changes`."""
-    shown = list(CHANGES.items())[: None if with_label else 2]
-    return [colour_entry(name, colour) for name, colour in shown]
-
-
-def add_colour_bar(shown, label=None):
-    """Add a colour bar to the right of a picture from :func:`show_map` or :func:`show_kernels`."""
-    axes = shown.axes
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    # The width is a share of the longer side; the bar of a tall picture would be too thin.
-    side = max(1, abs(top - bottom) / (right - left))
-    place = axes.inset_axes((1 + 0.04 * side, 0, 0.06 * side, 1))
-    bar = axes.figure.colorbar(shown, cax=place)
-    bar.solids.set_alpha(1)
-    bar.ax.tick_params(labelsize=SMALL)
-    # The bar of a flat picture has room for few numbers.
-    bar.locator = MaxNLocator(4 if abs(top - bottom) > 0.6 * (right - left) else 2)
-    bar.formatter = FormatStrFormatter('%.2g')
-    bar.update_ticks()
-    if label:
-        bar.set_label(label, fontsize=SMALL)
+def class_name(index, classes):
+    """Return the name of a class, or ``'ignored'`` for a value above the last class."""
+    return classes[index] if index < len(classes) else 'ignored'
 
 
 def most_varied(maps, count):
     """Return ``count`` channels of maps ``[C, h, w]`` that vary most over the pixels: list[int]."""
     return maps.flatten(1).std(dim=1).argsort(descending=True)[:count].tolist()
-
-
-def relative(maps, frame):
-    """Return maps ``[C, h, w]``, each divided by its own largest magnitude in the image."""
-    return maps / frame.inside(maps).abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-
-
-def _array(values):
-    return (
-        values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    )
-
-
-def _finish(axes, title):
-    # The name of a class may have dollar signs, and is no formula.
-    axes.set_title(title, fontsize=SMALL + 1, parse_math=False)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)

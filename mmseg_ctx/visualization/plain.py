@@ -1,6 +1,6 @@
 """The context of a head without a sheet of its own: how sure it is, and the maps that it shows."""
 
-from mmseg_ctx.visualization.panels import PixelTable, add_colour_bar, mark_pixel, show_map
+from mmseg_ctx.visualization.panels import Map, PixelAnswer, in_rows
 from mmseg_ctx.visualization.prediction import most_probable
 
 TITLE = 'Confidence, and what the head shows of itself'
@@ -8,13 +8,13 @@ EXPLANATION = (
     'Confidence is the probability of the predicted class. A map of several channels is drawn as '
     'their mean.'
 )
-HEIGHT, COLUMNS = 4.6, 4
+CONFIDENCE, MAPS, COLUMNS = 'confidence', 8, 4
 
 
 def read_context(head, shown, prediction):
     """Return the confidence ``[H, W]`` and the mean of each map ``[h, w]``, by title."""
     _, confidence = most_probable(prediction.logits, count=1)  # [1, H, W]
-    maps = dict(confidence=confidence[0])
+    maps = {CONFIDENCE: confidence[0]}
     for name, tensors in shown.items():
         for index, tensor in enumerate(tensors, start=1):
             if tensor.dim() == 4:
@@ -23,47 +23,21 @@ def read_context(head, shown, prediction):
     return maps
 
 
-def draw(figure, maps, prediction):
-    """Draw the confidence and the first maps over the image."""
-    _draw_maps(figure, dict(list(maps.items())[: 2 * COLUMNS]), prediction)
+def panels(maps, prediction, pixel=None):
+    """Return the confidence and the first maps over the image."""
+    confidence, *others = list(maps.items())[:MAPS]
+    # The confidence is of the original image, which is not padded.
+    drawn = [Map(*confidence, limits=(0, 1), pixel=pixel)]
+    drawn += [Map(*each, prediction, pixel=pixel) for each in others]
+    return in_rows(drawn, COLUMNS)
 
 
-def _draw_maps(figure, maps, prediction):
-    columns = min(len(maps), COLUMNS)
-    grid = figure.subplots(-(-len(maps) // columns), columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, (title, values) in zip(grid, maps.items(), strict=False):
-        axes.set_axis_on()
-        if title == 'confidence':  # of the original image, which is not padded
-            add_colour_bar(show_map(axes, values, title, limits=(0, 1)))
-        else:
-            add_colour_bar(show_map(axes, values, title, prediction.frame, prediction.image))
-    return grid
-
-
-def read_pixel(maps, prediction, row, column):
-    """Return each map and its value at the pixel, by title."""
-    return {
-        title: (values, values[prediction.cell(row, column, values.shape)].item())
-        if title != 'confidence'
-        else (values, values[row, column].item())
-        for title, values in maps.items()
-    }
-
-
-def describe_pixel(here, prediction):
-    """Return the values at the pixel."""
-    values = [[title, value] for title, (_, value) in here.items()]
-    sentence = f'The probability of the predicted class is {values[0][1]:.2f}.'
-    return PixelTable(sentence, ('map', 'value here'), values)
-
-
-def draw_pixel(figure, here, prediction, row, column):
-    """Draw the maps, and mark the pixel."""
-    figure.set_figheight(1.8 * -(-min(len(here), 2 * COLUMNS) // COLUMNS))
-    maps = {title: values for title, (values, _) in list(here.items())[: 2 * COLUMNS]}
-    first, *others = _draw_maps(figure, maps, prediction)
-    mark_pixel(first, row, column)
-    for axes in others[: len(maps) - 1]:
-        mark_pixel(axes, *prediction.seen_pixel(row, column))
+def at_pixel(maps, prediction, row, column):
+    """Return the values of the maps at a pixel."""
+    rows = []
+    for title, values in maps.items():
+        cell = prediction.cell(row, column, values.shape)
+        rows.append([title, values[(row, column) if title == CONFIDENCE else cell].item()])
+    sentence = f'The probability of the predicted class is {rows[0][1]:.2f}.'
+    mosaic = panels(maps, prediction, (row, column))
+    return PixelAnswer(sentence, ('map', 'value here'), rows, mosaic)

@@ -1,7 +1,6 @@
 """Planning, running and reporting of a study, with runs of a few iterations at most."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from mmseg_ctx.analysis import study
 from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.analysis.study import (
     Row,
-    Run,
     Suite,
     do_run,
     execute,
@@ -62,7 +60,8 @@ def test_every_row_of_a_suite_is_a_model_of_its_own(name):
     suite, trained = SUITES[name], []
     for row in suite.rows:
         config = run_config(row, seed=0)
-        settings = (config.train_dataloader.dataset, config.train_cfg.max_iters, row.start_from)
+        settings = (config.train_dataloader.dataset, config.train_cfg.max_iters)
+        settings += (config.load_from,)
         trained.append(f'{config.model} {settings}')
         build(config.model.decode_head)
         if name != 'dmnet-voc12':
@@ -72,14 +71,10 @@ def test_every_row_of_a_suite_is_a_model_of_its_own(name):
             assert config.train_dataloader.dataset.data_prefix.img_path == 'train'
             assert config.test_dataloader.dataset.data_prefix.img_path == 'val'
     assert len(set(trained)) == len(trained)
+    if name != 'dmnet-voc12':
+        quick = [row.config for row in suite.quick[1:]]
+        assert quick == [each.studies[name] for each in METHODS.values()]
     assert not {row.name for row in suite.rows} & set(groups(suite.rows))  # ``--rows`` takes both
-
-
-def test_the_quick_study_has_a_row_for_each_method():
-    for name in ('camvid', 'context-scenes'):
-        rows = SUITES[name].quick
-        assert [row.shows for row in rows[1:]] == [each.label for each in METHODS.values()]
-        assert [row.config for row in rows[1:]] == [each.studies[name] for each in METHODS.values()]
 
 
 def test_dmnets_ablations_have_the_papers_figures():
@@ -111,26 +106,24 @@ def test_the_schedule_is_stretched():
 def test_a_plan_goes_seed_by_seed_and_writes_the_config(tmp_path):
     rows = [Row('b', FCN, seeds=(0, 1)), Row('a', FCN, seeds=(0,))]
     runs = plan(rows, tmp_path)
-    assert [(run.name, run.seed) for run in runs] == [('b', 0), ('a', 0), ('b', 1)]
-    assert [(run.name, run.seed) for run in plan(rows, tmp_path, seeds=[1])] == [('b', 1), ('a', 1)]
-    written = Config.fromfile(runs[0].folder / 'settings.py')
+    folder = tmp_path / 'runs'
+    assert runs == [folder / 'b/seed0', folder / 'a/seed0', folder / 'b/seed1']
+    assert plan(rows, tmp_path, seeds=[1]) == [folder / 'b/seed1', folder / 'a/seed1']
+    written = Config.fromfile(runs[0] / 'settings.py')
     assert written.to_dict() == run_config(rows[0], 0).to_dict()
 
 
 def test_runs_of_other_settings_are_refused_and_forced(tmp_path):
-    rows = [Row('fcn', FCN), Row('cac-fcn', CAC_FCN, start_from='fcn')]
-    runs = plan(rows, tmp_path, seeds=[0])
-    assert runs[1].start == runs[0]
-    results = [run.folder / 'result.json' for run in runs]
-    for path in results:
-        path.write_text('{}')
-    assert plan(rows, tmp_path, seeds=[0]) == runs
-    rows[0] = Row('fcn', FCN, {'model.decode_head.channels': 8})
+    (run,) = plan([Row('fcn', FCN)], tmp_path, seeds=[0])
+    result = run / 'result.json'
+    result.write_text('{}')
+    assert plan([Row('fcn', FCN)], tmp_path, seeds=[0]) == [run]
+    other = [Row('fcn', FCN, {'model.decode_head.channels': 8})]
     with pytest.raises(ValueError, match=r'other settings.*--force'):
-        plan(rows, tmp_path, seeds=[0])
-    assert all(path.exists() for path in results)
-    plan(rows, tmp_path, seeds=[0], force=True)
-    assert not any(path.exists() for path in results)  # the second starts from the first
+        plan(other, tmp_path, seeds=[0])
+    assert result.exists()
+    plan(other, tmp_path, seeds=[0], force=True)
+    assert not result.exists()
 
 
 @HOOKS.register_module(force=True)
@@ -166,53 +159,42 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path):
 
 def test_two_stages_with_curves(tmp_path):
     frozen = {**TINY, 'optim_wrapper.optimizer.lr': 0.0}
-    rows = [
-        Row('fcn', FCN, TINY, iterations=3, validate_every=2),
-        Row('fcn-again', FCN, frozen, iterations=1, validate_every=1, start_from='fcn'),
-    ]
-    runs = plan(rows, tmp_path, seeds=[0])
-    for run in runs:
-        do_run(run.folder)
-    first, second = finished_results(tmp_path)
-    assert [point['iteration'] for point in first['curve']] == [2, 3]
-    assert first['curve'][-1]['mIoU'] == first['metrics']['model']['mIoU']
+    (first,) = plan([Row('fcn', FCN, TINY, iterations=3, validate_every=2)], tmp_path, seeds=[0])
+    do_run(first)
+    frozen['load_from'] = str(first / 'work_dir/iter_3.pth')
+    (second,) = plan([Row('later', FCN, frozen, iterations=1)], tmp_path, seeds=[0])
+    do_run(second)
     before, after = (
-        load_checkpoint(run.folder / f'work_dir/iter_{length}.pth')[0]
-        for run, length in zip(runs, (3, 1), strict=True)
+        load_checkpoint(path)[0] for path in (frozen['load_from'], second / 'work_dir/iter_1.pth')
     )
     for name in ('decode_head.conv_seg.weight', 'backbone.conv1.weight'):
         assert torch.equal(before[name], after[name])
-    assert [point['iteration'] for point in second['curve']] == [1]
+    result, _ = finished_results(tmp_path)
+    assert [point['iteration'] for point in result['curve']] == [2, 3]
+    assert result['curve'][-1]['mIoU'] == result['metrics']['model']['mIoU']
 
 
-def test_runs_wait_for_their_start_and_do_not_lose_each_other(tmp_path, monkeypatch):
-    runs = {name: Run(name, 0, tmp_path / name) for name in ('head', 'broken', 'done')}
-    runs['two'] = Run('two', 0, tmp_path / 'two', start=runs['head'])
-    runs['none'] = Run('none', 0, tmp_path / 'none', start=runs['broken'])
-    for run in runs.values():
-        run.folder.mkdir()
+def test_runs_that_fail_do_not_lose_the_others(tmp_path, monkeypatch):
+    runs = [tmp_path / name for name in ('head', 'broken', 'done')]
+    for folder in runs:
+        folder.mkdir()
     (tmp_path / 'done/result.json').write_text('{}')
     ended = []
 
     def call(command, stdout, stderr, env):
-        folder = Path(command[-1])
         assert env['CUDA_VISIBLE_DEVICES'] == ''
-        if folder.name == 'head':
-            time.sleep(0.2)
-        ended.append(folder.name)
-        if folder.name == 'broken':
-            stdout.write('Traceback\nValueError: no such head\n\n')
-            return 1
-        return 0
+        ended.append(Path(command[-1]).name)
+        if ended[-1] != 'broken':
+            return 0
+        stdout.write('Traceback\nValueError: no such head\n\n')
+        return 1
 
     monkeypatch.setattr(study.subprocess, 'call', call)
-    errors = {run.name: error for run, error in execute(runs.values(), jobs=4)}
-    assert ended.index('head') < ended.index('two')
-    assert sorted(ended) == ['broken', 'head', 'two']
-    assert errors['head'] is errors['two'] is errors['done'] is None
+    errors = {folder.name: error for folder, error in execute(runs, jobs=4)}
+    assert sorted(ended) == ['broken', 'head']
+    assert errors['head'] is errors['done'] is None
     assert errors['broken'].startswith('exit status 1')
     assert errors['broken'].endswith('log.txt: ValueError: no such head')
-    assert errors['none'] == 'the run that it starts from failed'
 
 
 def _result(folder, metrics, **entries):
@@ -221,8 +203,7 @@ def _result(folder, metrics, **entries):
     (folder / 'result.json').write_text(json.dumps(result))
 
 
-@pytest.fixture
-def finished():
+def test_the_table_has_mean_and_deviation():
     models = [dict(aAcc=90.0, mIoU=50.0, mIoU_far=20.0), dict(aAcc=92.0, mIoU=54.0, mIoU_far=24.0)]
     classifiers = {name: dict(mIoU=60.0) for name in ('prior', 'refined', 'oracle')}
     results = [
@@ -230,20 +211,17 @@ def finished():
         dict(row='fcn', seed=1, parameters=1_000_000, metrics=dict(model=models[1])),
         dict(row='cac-fcn', seed=1, parameters=2_000_000, metrics=classifiers),
     ]
-    return summarize(results, dict(fcn='baseline', later='nothing'))
+    summary = summarize(results, dict(fcn='baseline', later='nothing'))
 
+    def lines(known):
+        table = study_table('Streets', metric_titles(summary, known), summary)
+        return render([table], 'markdown').splitlines()
 
-def _shown(draw, summary, known={}):
-    return draw('Streets', metric_titles(summary, known), summary)
-
-
-def test_the_table_has_mean_and_deviation(finished):
-    lines = render([_shown(study_table, finished)], 'markdown').splitlines()
-    assert lines[2] == '| row | shows | mIoU | mIoU far | parameters [M] | seeds |'
-    assert lines[4] == '| fcn | baseline | 52.0 ± 2.8 | 22.0 ± 2.8 | 1.00 | 2 |'
-    assert lines[5] == '| cac-fcn, prior |  | 60.0 |  | 2.00 | 1 |'
-    own = render([_shown(study_table, finished, {'mIoU_far': 'far', 'aAcc': 'pixels'})], 'markdown')
-    assert '| fcn | baseline | 22.0 ± 2.8 | 91.0 ± 1.4 | 1.00 | 2 |' in own
+    assert lines({})[2] == '| row | shows | mIoU | mIoU far | parameters [M] | seeds |'
+    assert lines({})[4] == '| fcn | baseline | 52.0 ± 2.8 | 22.0 ± 2.8 | 1.00 | 2 |'
+    assert lines({})[5] == '| cac-fcn, prior |  | 60.0 |  | 2.00 | 1 |'
+    own = lines({'mIoU_far': 'far', 'aAcc': 'pixels'})
+    assert own[4] == '| fcn | baseline | 22.0 ± 2.8 | 91.0 ± 1.4 | 1.00 | 2 |'
 
 
 def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
@@ -261,7 +239,7 @@ def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
     again = tmp_path / 'again'
     again.mkdir()
     write_report(SCENES, [], read_results(tmp_path / 'study.json'), again)
-    assert len(list(again.iterdir())) == 4
+    assert len(list(again.iterdir())) == 3
     for path in again.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 
@@ -272,8 +250,8 @@ defaults: {config: fcn.py, validate_every: 10, seeds: [4], overrides: {c: 2}}
 quick: {rows: [head], iterations: 5}
 rows:
 - {name: head, group: base}
-- {name: two, start_from: head, seeds: [5, 6], overrides: {a.b: 1}}
-- {name: three, start_from: two, by_default: false}
+- {name: two, seeds: [5, 6], overrides: {a.b: 1}}
+- {name: three, by_default: false}
 """
 
 
@@ -283,12 +261,12 @@ def test_a_suite_is_read_from_a_file(tmp_path):
     suite = read_suite(str(path))
     common = dict(config='fcn.py', overrides=dict(c=2), validate_every=10, seeds=[4])
     head = Row('head', group='base', **common)
-    two = Row('two', start_from='head', **common | dict(overrides={'c': 2, 'a.b': 1}, seeds=[5, 6]))
-    three = Row('three', start_from='two', by_default=False, **common)
+    two = Row('two', **common | dict(overrides={'c': 2, 'a.b': 1}, seeds=[5, 6]))
+    three = Row('three', by_default=False, **common)
     quick = (head._replace(iterations=5, seeds=(0,)),)
     assert suite == Suite('Streets', (head, two, three), quick, 'work_dirs/study-streets')
     assert select(suite.rows, []) == [head, two]
     assert select(suite.rows, ['base']) == [head]
-    assert select(suite.rows, ['three']) == [head, two, three]
+    assert select(suite.rows, ['three']) == [three]
     with pytest.raises(ValueError, match="rows must be among head, two, three, base, got 'fuor'"):
         select(suite.rows, ['base', 'fuor'])

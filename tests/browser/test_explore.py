@@ -9,7 +9,7 @@ from selenium.webdriver import ActionChains, Keys
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization.explore.explorer import Explorer
-from mmseg_ctx.visualization.explore.server import serving
+from mmseg_ctx.visualization.explore.page import serving
 from tests.helpers import free_port
 from tests.models import write_model
 
@@ -45,12 +45,10 @@ def visit(browser, tmp_path):
 
 
 def choose_test_image(browser, index):
-    """Type the number of an image beside the slider, and press the button."""
+    """Type the number of an image beside the slider."""
     number = browser.find('input[type=number][aria-label*="Image of the test data"]')[0]
     number.send_keys(Keys.CONTROL, 'a')
     number.send_keys(str(index), Keys.TAB)
-    (button,) = (each for each in browser.find('button') if each.text == 'Show this image')
-    button.click()
     browser.wait(lambda: browser.text('#caption').startswith(f'test image {index},'))
 
 
@@ -94,8 +92,8 @@ def check_numbers(browser, inspection, row, column):
         assert abs(int(percent) - 100 * probability) <= 0.51
     for method, context in inspection.methods:
         name = method.__name__.rsplit('.', 1)[-1]
-        here = method.read_pixel(context, inspection.prediction, row, column)
-        sentence, columns, rows = method.describe_pixel(here, inspection.prediction)
+        answer = method.at_pixel(context, inspection.prediction, row, column)
+        sentence, columns, rows, _ = answer
         browser.wait(lambda name=name, text=sentence: browser.text(f'#{name}-sentence') == text)
         lines = [each.text for each in browser.find(f'#{name}-table tr')]
         assert lines[0] == ' '.join(columns)

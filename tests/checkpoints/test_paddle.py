@@ -22,7 +22,7 @@ def write(tmp_path):
     return write
 
 
-@pytest.mark.parametrize('content', paddle_pickles(), ids=[2, 3, 4, 5, 'NumPy 1', 'NumPy 2'])
+@pytest.mark.parametrize('content', paddle_pickles(), ids=[2, 3, 4, 'NumPy 1', 'NumPy 2'])
 def test_reads_what_paddle_writes(content, write):
     loaded = load_pdparams(write(content))
     assert list(loaded) == list(ARRAYS)
@@ -72,10 +72,10 @@ def test_refuses_everything_else_by_name_and_does_not_run_it(name, protocol, wri
     ('content', 'reason'),
     [
         # As written by hand: names with dots, and those of Python 2.
-        (b"c__builtin__\neval\n(S'1'\ntR.", '__builtin__.eval'),
+        (b'c__builtin__\neval\n)R.', '__builtin__.eval'),
         (b'\x80\x04\x8c\x05numpy\x8c\x0bos.system.a\x93.', 'numpy.os.system.a'),
         (b'cnumpy\nndarray.tofile\n.', 'numpy.ndarray.tofile'),
-        (b'ccollections\nOrderedDict\n](X\x01\x00\x00\x00aK\x01\x86e\x85R.', 'takes 0 positional'),
+        (b'ccollections\nOrderedDict\n](X\x01\x00\x00\x00aK\x01\x86e\x85R.', 'takes 1 positional'),
         # BUILD sets the attributes of what is on the stack.
         (b'c_codecs\nencode\n}X\x0c\x00\x00\x00__defaults__Nsb.', 'it sets attributes of a '),
         (pickle.dumps(ARRAYS, 2).replace(b'X\x06\x00\x00\x00latin1', b'X\x06\x00\x00\x00rot_13'),
@@ -110,7 +110,7 @@ DOUBLED = b'K\x01\x85q\x00' + b''.join(b'h%ch%c\x86q%c' % (i, i, i + 1) for i in
         (b'](' + 1_000_001 * b'}' + b'e', 'more than 1,000,000 operations'),
         # Places and lengths without anything behind them.
         (b'Nr\xff\xff\xff\xff', 'but a NoneType'),
-        (b'\x96\xff\xff\xff\xff\xff\x00\x00\x00', 'EOFError'),
+        (b'\x96\xff\xff\xff\xff\xff\x00\x00\x00', 'expected .* bytes'),
         (DEEP_KEY, 'keys are no names'),
     ],
 )

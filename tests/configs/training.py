@@ -33,9 +33,9 @@ BACKBONES = {
 RUNS = itertools.count()
 # Where a config's name says another data set than the layout's.
 LAYOUTS = {
-    'cityscapestrainval': 'cityscapes',
+    'cityscapestrainval': 'cityscapes_trainval',
     'voc12aug': 'pascal_voc12_aug',
-    'voc12trainval': 'pascal_voc12_aug',
+    'voc12trainval': 'pascal_voc12_trainval',
 }
 HEADS = {
     **{each.head: each.tests.get('in_configs', dict(channels=16)) for each in METHODS.values()},

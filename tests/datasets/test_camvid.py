@@ -5,7 +5,6 @@ import pytest
 import torch
 from mmengine import Config
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import DATASETS
@@ -99,14 +98,3 @@ def test_a_folder_without_images(camvid):
         path.unlink()
     with pytest.raises(ValueError, match=r'data/camvid/train has no images \(\*\.png\)'):
         build()
-
-
-def test_fewer_images_than_camvid_has_are_a_warning(camvid, caplog):
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    try:
-        build('val')
-    finally:
-        logger.removeHandler(caplog.handler)
-    warnings = {record.message for record in caplog.records if record.levelname == 'WARNING'}
-    assert warnings == {"data/camvid/val has 3 of CamVid's 101 images"}

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.hooks import EvaluatedClassifierHook
+from tests.heads.models import total
 from tests.helpers import ROOT, assert_relative, data_samples
 
 RUNS = itertools.count()
@@ -44,19 +45,10 @@ def wrap(head=FCN, **arguments):
     return MODELS.build(dict(type='ContextAwareClassifierHead', head=head, **arguments))
 
 
-def total(losses):
-    return sum(value for name, value in losses.items() if 'loss' in name)
-
-
-def make_batch(ignored):
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 8, 6, 7, generator=generator)
-    label = torch.randint(0, 5, (2, 24, 28), generator=generator)
-    label[0, :, :14] = 2  # other classes, and other shares of them, on each process
+def make_batch():
+    label = torch.randint(0, 5, (2, 24, 28))
     label[1, :3] = 255
-    if ignored:
-        label[1] = 255
-    return x, label
+    return torch.randn(2, 8, 6, 7, requires_grad=True), label
 
 
 SCENES = 'configs/cac/cac-fcn_r18-small_1xb16-600_context-scenes-128x128.py'
@@ -66,7 +58,7 @@ class TestEvaluatedClassifier:
     """Evaluating with another classifier, through MMEngine's own loops."""
 
     @staticmethod
-    def runner(folder, path=SCENES, hook=None, augmented=None):
+    def runner(folder, path=SCENES, hook=None):
         """Return a runner of two scenes, its model with fixed random weights."""
         config = Config.fromfile(ROOT / path)
         for loader in (config.test_dataloader, config.val_dataloader):
@@ -75,9 +67,6 @@ class TestEvaluatedClassifier:
         config.default_hooks.pop('visualization')
         if hook:
             config.default_hooks.classifier = hook
-        if augmented:
-            config.test_dataloader.dataset.pipeline = augmented(config.tta_pipeline)
-            config.model = dict(config.tta_model, module=config.model)
         config.update(work_dir=str(folder), experiment_name=f'run{next(RUNS)}')
         runner = Runner.from_cfg(config)
         torch.manual_seed(0)
@@ -150,21 +139,16 @@ class TestEvaluatedClassifier:
         torch.testing.assert_close(actual, F.interpolate(expected, (32, 32), mode='bilinear'))
 
 
-class TestCost:
-    """The sizes that the paper's models have on ADE20K; times are the benchmark's."""
+def test_memory_of_a_step():
+    fcn = dict(FCN, in_channels=64, channels=64, num_convs=0, num_classes=50)
+    x = torch.randn(2, 64, 32, 32, requires_grad=True)
+    samples = data_samples(torch.randint(0, 50, (2, 256, 256)))
 
-    B, d, N = 2, 512, 150
+    def step(head):
+        return lambda: total(head.loss([x], samples, ConfigDict())).backward()
 
-    def test_whole_step(self):
-        fcn = dict(FCN, in_channels=64, channels=64, num_convs=0, num_classes=50)
-        x = torch.randn(2, 64, 32, 32, requires_grad=True)
-        samples = data_samples(torch.randint(0, 50, (2, 256, 256)))
-
-        def step(head):
-            return lambda: total(head.loss([x], samples, ConfigDict())).backward()
-
-        wrapped, plain = (peak_memory(step(head)) for head in (wrap(fcn), MODELS.build(fcn)))
-        assert wrapped <= 1.3 * plain
+    wrapped, plain = (peak_memory(step(head)) for head in (wrap(fcn), MODELS.build(fcn)))
+    assert wrapped <= 1.3 * plain
 
 
 class Step(torch.nn.Module):
@@ -178,31 +162,26 @@ class Step(torch.nn.Module):
         return total(self.head.loss([x], data_samples(label), ConfigDict()))
 
 
-class TestActivationCheckpointing:
-    @pytest.mark.parametrize('reentrant', [False, True])
-    @pytest.mark.parametrize('place', ['head', 'head.convs', 'head.conv_seg', 'head.head'])
-    def test_trains_as_without_or_is_refused(self, place, reentrant):
-        x, label = make_batch(ignored=False)
-        x.requires_grad_()
-        model = Step(wrap())
-        expected = torch.autograd.grad(model(x, label), list(model.parameters()))
+@pytest.mark.parametrize('reentrant', [False, True, None])
+@pytest.mark.parametrize('place', ['head', 'head.convs', 'head.conv_seg', 'head.head'])
+def test_activation_checkpointing_trains_as_without_or_is_refused(place, reentrant):
+    """Of a user, or, with None, MMEngine's."""
+    x, label = make_batch()
+    model = Step(wrap())
+    expected = torch.autograd.grad(model(x, label), list(model.parameters()))
+    if reentrant is None:
+        turn_on_activation_checkpointing(model, [place])
+    else:
         module = operator.attrgetter(place)(model)
         forward = module.forward
         module.forward = lambda *args: checkpoint(forward, *args, use_reentrant=reentrant)
-        if reentrant and place in ('head.conv_seg', 'head.head'):
-            with pytest.raises(RuntimeError, match=r'without gradients.*use_reentrant=False'):
-                model(x, label)
-        else:
-            model(x, label).backward()
-            actual = [parameter.grad for parameter in model.parameters()]
-            torch.testing.assert_close(actual, list(expected))
-
-    def test_of_mmengine(self):
-        model = Step(wrap())
-        turn_on_activation_checkpointing(model, ['head'])
-        x, label = make_batch(ignored=False)
-        model(x.requires_grad_(), label).backward()
-        assert all(parameter.grad is not None for parameter in model.parameters())
+    if reentrant is not False and place in ('head.conv_seg', 'head.head'):
+        with pytest.raises(RuntimeError, match=r'without gradients.*use_reentrant=False'):
+            model(x, label)
+    else:
+        model(x, label).backward()
+        actual = [parameter.grad for parameter in model.parameters()]
+        torch.testing.assert_close(actual, list(expected))
 
 
 def test_threads_do_not_meet():
@@ -244,7 +223,7 @@ def test_replicas_of_data_parallelism():
             setattr(replica, name, child and replicas[modules.index(child)])
         for name, parameter in module._parameters.items():
             setattr(replica, name, None if parameter is None else 1 * parameter)
-    x, label = make_batch(ignored=False)
+    x, label = make_batch()
     loss = replicas[0](x, label)
     torch.testing.assert_close(loss, model(x, label))
     loss.backward()
@@ -265,6 +244,6 @@ class ParameterHead(FCNHead):
 
 @pytest.mark.parametrize('ratio', [-1, 0, 0.3])
 def test_any_dropout_that_mmsegmentation_accepts(ratio):
-    head = wrap(dict(FCN, dropout_ratio=ratio))
+    head, (x, label) = wrap(dict(FCN, dropout_ratio=ratio)), make_batch()
     assert (head.conv_seg.dropout is None) == (ratio <= 0)
-    assert 'loss_kl' in head.loss([make_batch(False)[0]], data_samples(make_batch(False)[1]), {})
+    assert 'loss_kl' in head.loss([x], data_samples(label), {})

@@ -1,23 +1,14 @@
-"""The commands of CAC's README that evaluate the oracle and the prior."""
-
-import argparse
-import re
+"""Tests that predict with the prior or the oracle of a context-aware classifier."""
 
 import torch
-from mmengine import Config, DictAction
+from mmengine import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from tests.helpers import ROOT
 
-
-def commands():
-    """Return the config's name and, by the classifier, the options of the README's tests."""
-    text = (ROOT / 'configs/cac/README.md').read_text()
-    section = text.split('## Evaluating the prior and the oracle')[1].replace('\\\n', '')
-    name = re.search(r'^NAME=(.+)$', section, re.MULTILINE).group(1)
-    tests = re.findall(r'^mim test (.+?) +# (\w+)$', section, re.MULTILINE)
-    return name, {classifier: command.split('--cfg-options')[1:] for command, classifier in tests}
+CONFIG = ROOT / 'configs/cac/cac-fcn_r18-small_1xb16-600_context-scenes-128x128.py'
+HOOK = 'default_hooks.classifier'
 
 
 class Keep(Hook):
@@ -27,21 +18,17 @@ class Keep(Hook):
         self.predictions = torch.stack([sample.pred_sem_seg.data for sample in outputs])
 
 
-def predict(name, options, folder):
-    config = Config.fromfile(ROOT / f'configs/cac/{name}.py')
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    for text in options:
-        settings = parser.parse_args(['--cfg-options', *text.split()]).cfg_options
-        config.merge_from_dict(settings)
+def predict(folder, **classifier):
+    config = Config.fromfile(CONFIG)
     config.merge_from_dict(
         {
             'work_dir': str(folder),
-            'experiment_name': f'{folder.name}{len(str(options))}',
+            'experiment_name': f'{folder.name} classifier',
             'test_dataloader.num_workers': 0,
             'test_dataloader.persistent_workers': False,
             'test_dataloader.dataset.num_images': 2,
             'test_dataloader.dataset.image_size': 64,
+            **{f'{HOOK}.{name}': value for name, value in classifier.items()},
         }
     )
     runner = Runner.from_cfg(config)
@@ -50,12 +37,12 @@ def predict(name, options, folder):
     return kept.predictions
 
 
-def test_the_commands_of_the_readme(tmp_path):
-    name, options = commands()
-    assert list(options) == ['refined', 'oracle', 'prior']
+def test_each_classifier_predicts_something_else(tmp_path):
     # The seed of the config gives each the same model.
-    predictions = {key: predict(name, options[key], tmp_path / key) for key in options}
-    assert not torch.equal(predictions['refined'], predictions['prior'])
-    assert not torch.equal(predictions['refined'], predictions['oracle'])
-    assert not torch.equal(predictions['prior'], predictions['oracle'])
-    assert torch.equal(predictions['refined'], predict(name, [], tmp_path / 'again'))
+    refined = predict(tmp_path / 'refined')
+    oracle = predict(tmp_path / 'oracle', type='EvaluatedClassifierHook')
+    prior = predict(tmp_path / 'prior', type='EvaluatedClassifierHook', classifier='prior')
+    assert not torch.equal(refined, prior)
+    assert not torch.equal(refined, oracle)
+    assert not torch.equal(prior, oracle)
+    assert torch.equal(refined, predict(tmp_path / 'again'))

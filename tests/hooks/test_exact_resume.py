@@ -85,12 +85,17 @@ class Losses(Hook):
             raise KeyboardInterrupt
 
 
-STEPS = [dict(type='RenderContextScene'), dict(type='DrawNumbers'), dict(type='PackSegInputs')]
+STEPS = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='DrawNumbers'),
+    dict(type='PackSegInputs'),
+]
 SCENES = dict(type='ContextScenesDataset', num_images=7, image_size=32, pipeline=STEPS)
 MOSAIC = dict(
     type='MultiImageMixDataset',
-    dataset=dict(SCENES, pipeline=STEPS[:2]),
-    pipeline=[dict(type='RandomMosaic', prob=0.7, img_scale=(32, 32)), *STEPS[1:]],
+    dataset=dict(SCENES, pipeline=STEPS[:3]),
+    pipeline=[dict(type='RandomMosaic', prob=0.7, img_scale=(32, 32)), *STEPS[2:]],
 )
 BY_ITERATION = dict(type='IterBasedTrainLoop', max_iters=11, val_interval=100)
 BY_EPOCH = dict(type='EpochBasedTrainLoop', max_epochs=3)

@@ -22,11 +22,20 @@ triton = pytest.importorskip('triton')
 
 RECORDED = DATA / 'kernels.tsv'
 OF_WEIGHTS = dict(SIZE=3, DILATIONS=(1, 2, 3))
+OF_LOSSES = dict(ROWS=8, COLUMNS=32, WEIGHTED=False)
 VARIANTS = {
-    'losses': ('_losses_kernel', dict(TILE_ROWS=4, TILE_COLUMNS=32)),
-    'gradient, 128 classes': ('_gradient_kernel', dict(CELLS=1, CLASSES=128)),
-    'gradient, 32 classes': ('_gradient_kernel', dict(CELLS=1, CLASSES=32)),
-    'gradient, 2 classes': ('_gradient_kernel', dict(CELLS=16, CLASSES=2)),
+    'losses': ('_losses_kernel', OF_LOSSES | dict(REDUCED=True)),
+    'losses of pixels': ('_losses_kernel', OF_LOSSES | dict(REDUCED=False)),
+    'reduction': ('_reduction_kernel', dict(COUNTED=True, BLOCK=2048)),
+    'gradient': ('_gradient_kernel', dict(REDUCED=True, WEIGHTED=True, CLASSES=32, GAPS=8)),
+    'gradient, 2 classes': (
+        '_gradient_kernel',
+        dict(REDUCED=True, WEIGHTED=True, CLASSES=2, GAPS=32),
+    ),
+    'gradient of pixels': (
+        '_gradient_kernel',
+        dict(REDUCED=False, WEIGHTED=False, CLASSES=32, GAPS=8),
+    ),
     'labels': ('_labels_kernel', dict(ONE_PASS=True, ROW_TAPS=2, COLUMN_TAPS=2)),
     'labels, resized twice': ('_labels_kernel', dict(ONE_PASS=True, ROW_TAPS=4, COLUMN_TAPS=4)),
     'labels of passes': ('_labels_kernel', dict(ONE_PASS=False, ROW_TAPS=4, COLUMN_TAPS=4)),
@@ -68,8 +77,10 @@ def test_kernels_equal_pytorch_in_many_cases():
 def signature(kernel, dtype, constants):
     """Return the type of each argument of a kernel."""
     pointers = dict.fromkeys(['row_index', 'column_index'], '*i64')
-    pointers |= dict.fromkeys(['label', 'best'], '*i64' if 'ONE_PASS' in constants else '*i16')
-    pointers |= dict.fromkeys(['losses', 'log_normaliser', 'grad'], '*fp32')
+    pointers |= dict.fromkeys(['label', 'best'], '*i64')
+    of_losses = ['losses', 'log_normaliser', 'grad', 'class_weight', 'sums', 'scale', 'loss']
+    pointers |= dict.fromkeys([*of_losses, 'accuracy'], '*fp32') | dict(valid='*i1')
+    pointers |= dict.fromkeys(['divisor', 'epsilon', 'factor'], 'fp32')
     pointers |= dict.fromkeys(['row_weights', 'column_weights', 'kernels', 'slopes'], '*fp32')
     pointers |= dict.fromkeys(['kernel_gradient'], '*fp32') | dict(threshold='fp32')
     read = ['logits', 'gradient', 'x', 'weights', 'x_gradient']
@@ -98,8 +109,8 @@ def usage(variant, capability, dtype):
     source = ASTSource(
         fn=kernel, signature=signature(kernel, dtype, constants), constexprs=constants
     )
-    block = constants.get('CLASSES')
-    options = triton_kernels.warp_options(block) if block else {}
+    warps = {'_losses_kernel': 1, '_gradient_kernel': 1, '_reduction_kernel': 8}
+    options = dict(num_warps=warps.get(name, 4))
     compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
     tools = knobs.nvidia.ptxas_blackwell if capability >= 100 else knobs.nvidia.ptxas
     target = re.search(r'\.target (\w+)', compiled.asm['ptx'])[1]

@@ -5,6 +5,7 @@
 
 import os
 import sys
+from contextlib import ExitStack, nullcontext
 from unittest import mock
 
 import hypothesis.strategies as st
@@ -13,9 +14,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
+from mmseg.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 
+from mmseg_ctx.losses.head_losses import losses_by_feat
 from mmseg_ctx.ops import (
     Interpolation,
     ResizedLogits,
@@ -27,6 +30,7 @@ from mmseg_ctx.ops import (
     triton_kernels,
     upsampled_cross_entropy,
 )
+from tests.helpers import data_samples
 
 MODULE = sys.modules[pixel_losses.__module__]  # the package has a function of its name
 WEIGHTS = sys.modules[spatially_varying_weights.__module__]
@@ -83,7 +87,8 @@ def test_losses_and_gradients(
     losses, normaliser, best = triton_kernels.pixel_losses(logits, label, align_corners)
     expected = torch.ops.mmseg_ctx.pixel_losses(logits.float(), label, align_corners)
     close = dict(rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close((losses, normaliser), expected[:2], **close)
+    torch.testing.assert_close(losses, expected[0], **close)
+    torch.testing.assert_close(normaliser, expected[1].masked_fill(label < 0, torch.inf), **close)
     full = F.interpolate(
         logits.float().clamp(min=-1e30), target, mode='bilinear', align_corners=align_corners
     )
@@ -92,11 +97,82 @@ def test_losses_and_gradients(
     assert value != 'tie' or size[1] == 1 or (best != size[1] - 1).all()
     backward = grad, logits, label, normaliser, align_corners
     gradient = triton_kernels.pixel_losses_backward(*backward)
-    reference = torch.ops.mmseg_ctx.pixel_losses_backward(grad, logits.float(), *backward[2:])
+    reference = torch.ops.mmseg_ctx.pixel_losses_backward(
+        grad, logits.float(), label, expected[1], align_corners
+    )
     assert gradient.dtype == dtype
     tolerance = max(torch.finfo(dtype).eps, 1e-5)
     torch.testing.assert_close(gradient.float(), reference, rtol=tolerance, atol=tolerance)
     assert torch.equal(gradient, triton_kernels.pixel_losses_backward(*backward))
+
+
+def kernels_everywhere():
+    """Return a context manager in which losses and labels use the kernels."""
+    use = dict(return_value=triton_kernels)
+    stack = ExitStack()
+    stack.enter_context(mock.patch.object(MODULE, 'triton_kernels_for', **use))
+    stack.enter_context(mock.patch.object(resized_logits, 'triton_kernels_for', **use))
+    return stack
+
+
+@drawn
+@given(
+    size=st.tuples(st.integers(1, 2), st.sampled_from([1, 2, 5, 19, 33]), SIDE, SIDE),
+    target=st.tuples(st.integers(1, 13), st.integers(1, 13)),
+    align_corners=st.booleans(),
+    dtype=st.sampled_from(DTYPES),
+    integer=st.sampled_from([torch.uint8, torch.int16, torch.int32, torch.int64]),
+    ignore_index=st.sampled_from([255, 0, -100, None]),
+    weighted=st.booleans(),
+    avg_non_ignore=st.booleans(),
+    reduction=st.sampled_from(['mean', 'sum']),
+    seed=st.integers(0, 99),
+)
+def test_reduced_losses_and_their_gradient(
+    size, target, align_corners, dtype, integer, ignore_index, weighted, avg_non_ignore,
+    reduction, seed,
+):  # fmt: skip
+    torch.manual_seed(seed)
+    logits = (3 * torch.randn(size)).to(dtype)
+    label = torch.randint(size[1], (size[0], *target), dtype=integer)
+    if ignore_index is not None and torch.iinfo(integer).min <= ignore_index:
+        label[..., ::3] = ignore_index
+    weight = torch.rand(size[1]) if weighted else None
+    options = dict(reduction=reduction, with_accuracy=True, loss_weight=0.4)
+    arguments = weight, ignore_index, avg_non_ignore, align_corners
+    results = []
+    for copy, context in ((logits.float(), nullcontext()), (logits, kernels_everywhere())):
+        copy = copy.clone().requires_grad_()
+        with context:
+            loss, share = upsampled_cross_entropy(copy, label, *arguments, **options)
+            (3 * loss).backward()
+        results.append((loss, share, copy.grad.float()))
+    assert copy.grad.dtype == dtype
+    torch.testing.assert_close(results[1][:2], results[0][:2], rtol=1e-5, atol=1e-5)
+    tolerance = max(torch.finfo(dtype).eps, 1e-5)
+    torch.testing.assert_close(results[1][2], results[0][2], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize('weight', [None, torch.tensor([1.0, 2.0, 0.5])])
+def test_second_derivative_of_a_reduced_loss(weight):
+    logits, label = torch.randn(1, 3, 4, 5), torch.randint(0, 3, (1, 9, 7))
+    label[:, 2] = 255
+    results = []
+    for context in (nullcontext(), kernels_everywhere()):
+        leaf = logits.clone().requires_grad_()
+        with context:
+            loss, _ = upsampled_cross_entropy(leaf, label, weight, avg_non_ignore=True)
+            (gradient,) = torch.autograd.grad(loss.square(), leaf, create_graph=True)
+            results.append(torch.autograd.grad(gradient.square().sum(), leaf)[0])
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize('wrong', [5, -1, 2**32])
+def test_a_wrong_label_is_reported_without_waiting(wrong):
+    label = torch.zeros(1, 9, 11, dtype=torch.long)
+    label[0, 8, 10] = wrong
+    with kernels_everywhere(), pytest.raises(RuntimeError, match=r'in \[0, 5\).* index 255'):
+        upsampled_cross_entropy(torch.randn(1, 5, 3, 4), label)
 
 
 @pytest.mark.parametrize('value', [torch.inf, torch.nan])
@@ -319,36 +395,27 @@ class Launches(TorchDispatchMode):
         return self.triton + len(self.torch)
 
 
-@pytest.fixture
-def _kernels_everywhere():
-    use = dict(return_value=triton_kernels)
-    with (
-        mock.patch.object(MODULE, 'triton_kernels_for', **use),
-        mock.patch.object(resized_logits, 'triton_kernels_for', **use),
-        # What an operation does inside is hidden from a dispatch mode.
-        mock.patch.object(MODULE, '_forward', MODULE._forward._init_fn),
-        mock.patch.object(MODULE, '_backward', MODULE._backward._init_fn),
-    ):
-        yield
+@pytest.mark.parametrize(
+    ('classes', 'options'),
+    [(150, {}), (19, dict(avg_non_ignore=True)), (2, dict(class_weight=[1.0, 2.0]))],
+)
+def test_few_launches_in_the_loss_of_a_training_step(classes, options):
+    criterion = dict(type='CrossEntropyLoss', loss_weight=0.4, **options)
+    sizes = dict(in_channels=4, channels=4, num_classes=classes)
+    head = MODELS.build(dict(type='FCNHead', loss_decode=criterion, **sizes))
+    logits = torch.randn(2, classes, 2, 2, requires_grad=True)
+    samples = data_samples(torch.randint(0, classes, (2, 4, 4)))
+    with kernels_everywhere():
+        if 'class_weight' in options:
+            losses_by_feat(head, logits, samples)  # copies the weights to the device
+        with Launches() as launches:
+            losses_by_feat(head, logits, samples)['loss_ce'].backward()
+    # The losses, their reduction, and the gradient; a batch of the labels, the assertion about
+    # them, and the gradient's start.
+    assert launches.triton == 3
+    assert len(launches.torch) == 3, launches.torch
 
 
-@pytest.mark.usefixtures('_kernels_everywhere')
-@pytest.mark.parametrize('classes', [19, 150])  # the second has a rest of its last block
-def test_few_launches_in_a_training_step(classes):
-    logits = torch.randn(1, classes, 2, 2, requires_grad=True)
-    label = torch.randint(0, classes, (1, 4, 4))
-    grad = torch.ones(()).expand(label.shape)
-    compact = MODULE.compact_label(label, classes, 255)
-    with Launches() as launches:
-        MODULE._PixelLosses.apply(logits, compact, False, True)[0].backward(grad)
-    assert launches.triton == launches.count == (2 if classes == 19 else 3), launches.torch
-    logits.grad = None
-    with Launches() as launches:  # with the check of the labels and the mean
-        upsampled_cross_entropy(logits, label)[0].backward()
-    assert launches.count == launches.triton + 14, launches.torch
-
-
-@pytest.mark.usefixtures('_kernels_everywhere')
 def test_few_launches_in_a_prediction():
     logits = [torch.randn(3, 2, 2), torch.randn(3, 3, 2)]
     sides = [
@@ -356,11 +423,11 @@ def test_few_launches_in_a_prediction():
         for each in logits
     ]
     passes = [ResizedLogits([[x]], *both) for x, both in zip(logits, sides, strict=True)]
-    with Launches() as launches:
+    with kernels_everywhere(), Launches() as launches:
         resized_logits.predicted_labels(passes[0])
     assert launches.triton == 1
     assert launches.count <= 9, launches.torch  # with the tables of rows and columns
-    with Launches() as launches:
+    with kernels_everywhere(), Launches() as launches:
         averaged_labels(passes)
     assert launches.triton == 1
 
@@ -420,22 +487,19 @@ class Traffic:
 
 def test_traffic_is_what_the_page_about_gpus_counts():
     classes = 19
-    logits, label = torch.randn(1, classes, 2, 4), torch.randint(0, classes, (1, 8, 32))
-    label_pixels = label.numel()
+    logits, label = torch.randn(1, classes, 4, 8), torch.randint(0, classes, (1, 32, 64))
+    options = label, None, 255, False, None, 0.0, 1.0
     with Traffic() as forward:
-        losses, normaliser, _ = triton_kernels.pixel_losses(logits, label, False)
-    # A pixel: four logits for each class, the label in; loss, log-normaliser and class out.
-    assert forward.requests == label_pixels * (4 * classes + 1 + 3)
-    floor = logits.nbytes + label_pixels * (8 + 4 + 4 + 8)
-    assert floor <= forward.bytes <= floor + 32 * 8
+        _, _, _, normaliser, scale = triton_kernels.reduced_losses(logits, *options)
+    # The small logits and the label in, the log-normaliser out; five sums of each program.
+    floor = logits.nbytes + label.numel() * (8 + 4)
+    assert floor <= forward.bytes <= floor + 2 * 5 * 4 * 8 + 32 * 8
     with Traffic() as backward:
-        triton_kernels.pixel_losses_backward(losses, logits, label, normaliser, False)
-    floor = 2 * logits.nbytes + label_pixels * (8 + 4 + 4)
+        triton_kernels.pixel_losses_backward(
+            torch.ones(()), logits, label, normaliser, False, scale
+        )
+    floor = 2 * logits.nbytes + label.numel() * (8 + 4)
     assert floor <= backward.bytes <= floor + 32 * 8
-    # A cell: the pixels of two cells by two, each loss's gradient, log-normaliser and label; and
-    # the nine logits around it, for each class.
-    interior = 3 * (2 * 4) * (2 * 8) + 9 * classes + classes
-    assert backward.requests <= logits[0, 0].numel() * interior
 
 
 def test_the_comparison_at_the_first_use_passes():

@@ -82,7 +82,8 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
 
 
 def test_a_missing_gradio_is_named_with_the_extra_that_installs_it(model, capsys, monkeypatch):
-    monkeypatch.setattr('mmseg_ctx.visualization.explore.server.find_spec', lambda _: None)
+    monkeypatch.delitem(sys.modules, 'mmseg_ctx.visualization.explore.page', raising=False)
+    monkeypatch.setitem(sys.modules, 'gradio', None)
     assert run_tool(*model, '--port', free_port()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "pip install 'mmseg-ctx[explore]'" in line

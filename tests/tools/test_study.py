@@ -25,7 +25,7 @@ def test_study(tmp_path, capsys):
     assert 'broken, seed 0: exit status 1' in printed.err
     assert 'NoSuchHead' in printed.err.replace('\n', '')
     assert 'fine' in printed.out
-    assert {path.name for path in out.iterdir()} == {'runs', 'study.json', 'study.md', 'study.png'}
+    assert {path.name for path in out.iterdir()} == {'runs', 'study.json', 'study.md'}
     result = out / 'runs/fine/seed0/result.json'
     written = result.stat().st_mtime_ns
     assert exit_status(main, '--configs', fine, *options) == 0
@@ -40,14 +40,14 @@ def test_the_report_is_written_from_results_and_over_no_other_file(tmp_path, cap
     path.write_text(json.dumps([dict(runs=[run])]))
     assert exit_status(main, '--from', path, '--out', out) == 0
     assert 'the baseline of all' in capsys.readouterr().out
-    assert {'study.md', 'study.json', 'study.png'} == {each.name for each in out.iterdir()}
+    assert {'study.md', 'study.json'} == {each.name for each in out.iterdir()}
     (out / 'runs').mkdir()  # a study, whose report stays
     assert exit_status(main, '--from', path, '--out', out) == 2
     assert '--force' in capsys.readouterr().err
-    (tmp_path / 'study.png').write_text('mine')
+    (tmp_path / 'study.json').write_text('mine')
     assert exit_status(main, '--configs', 'missing.py', '--out', tmp_path) == 2
-    assert f'{tmp_path}/study.png exists' in capsys.readouterr().err
-    assert (tmp_path / 'study.png').read_text() == 'mine'
+    assert f'{tmp_path}/study.json exists' in capsys.readouterr().err
+    assert (tmp_path / 'study.json').read_text() == 'mine'
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
     cases = [
         ((*out,), 'IMAGE'),
         (('absent.jpg', *out), 'absent.jpg is neither a file nor test:N'),
-        ((config, *out), 'config.py is not an image'),
+        ((config, *out), 'config.py cannot be read: '),
         (('test:3', *out), "must be test:0 to test:2, got 'test:3'"),
         ((image, '--labels', label, label, *out), 'of the 1 images, got 2'),
         ((image, twin, *out), 'images must differ in their names'),

@@ -54,23 +54,16 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('path', 'reason'),
-    [
-        ('{0}', '{0} is a folder'),
-        ('/proc/table.md', '/proc/table.md: '),
-        ('{0}/file/table.md', '{0}/file/table.md cannot be written: '),
-        ('{0}/link.md', '{0}/link.md cannot be written: {0}/none is not a folder'),
-        ('{0}/{1}.txt', '{0}/{1}.txt: File name too long'),
-    ],
+    'path', ['{0}', '/proc/table.md', '{0}/file/table.md', '{0}/link.md', f'{{0}}/{"n" * 252}.txt']
 )
-def test_what_cannot_be_written_is_refused_at_once(path, reason, tmp_path):
+def test_what_cannot_be_written_is_refused_at_once(path, tmp_path):
     (tmp_path / 'file').write_text('')
     (tmp_path / 'link.md').symlink_to(tmp_path / 'none' / 'table.md')
-    path, reason = (text.format(tmp_path, 'n' * 252) for text in (path, reason))
+    path = path.format(tmp_path)
     for force in (False, True):
         with pytest.raises(OSError, match=r'.') as error, writing(path, force):
             pytest.fail('worked')
-        assert one_line(error.value).startswith(reason)
+        assert one_line(error.value).startswith(path)
 
 
 def test_a_full_disk_is_noticed_at_once(tmp_path):

@@ -22,7 +22,7 @@ from mmseg_ctx.visualization.explore.explorer import (
     Inspection,
     find_images,
 )
-from mmseg_ctx.visualization.explore.server import serving
+from mmseg_ctx.visualization.explore.page import CSS, legend, serving
 from mmseg_ctx.visualization.prediction import Frame, Prediction
 from tests.helpers import free_port
 from tests.models import build_segmentor, write_model
@@ -77,7 +77,7 @@ def check(inspection, image, label=None):
         name = CLASSES[expected.indices[0]]
         assert text.startswith(f'Column {column}, row {row}: predicted {name}')
         labelled = label is not None and [*CLASSES, 'ignored'][min(label[row, column], 14)]
-        assert (f'labelled {labelled};' in text) == (label is not None)
+        assert (f'; labelled {labelled};' in text) == (label is not None)
     # Each quarter of the image as an image of its own.
     height, width = (-(-size // 2) for size in image.shape[:2])
     quarters = np.zeros(image.shape[:2], int)
@@ -121,7 +121,7 @@ def test_it_opens_on_a_pixel_that_needs_the_whole_image():
     assert inspection_of(predicted, alone, probabilities).telling_pixel() == (6, 2)
 
 
-@pytest.mark.parametrize('size', [(1, 1), (3, 200), (301, 5)])
+@pytest.mark.parametrize('size', [(1, 1), (301, 5)])
 def test_an_image_of_any_size(size, explorer, tmp_path):
     image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / 'odd.png')
@@ -131,8 +131,7 @@ def test_an_image_of_any_size(size, explorer, tmp_path):
     assert 0 <= row < size[0]
     assert 0 <= column < size[1]
     for method, context in inspection.methods:
-        here = method.read_pixel(context, inspection.prediction, size[0] - 1, size[1] - 1)
-        assert method.describe_pixel(here, inspection.prediction).rows
+        assert method.at_pixel(context, inspection.prediction, size[0] - 1, size[1] - 1).rows
 
 
 def test_one_forward_pass_an_image_and_its_quarters_and_none_a_pixel(make_explorer):
@@ -141,7 +140,7 @@ def test_one_forward_pass_an_image_and_its_quarters_and_none_a_pixel(make_explor
     inspection = explorer.test_image(0)
     assert len(passes) == 5
     (method, context), prediction = inspection.methods[0], inspection.prediction
-    method.describe_pixel(method.read_pixel(context, prediction, 3, 3), prediction)
+    method.at_pixel(context, prediction, 3, 3)
     assert len(passes) == 5
 
 
@@ -153,7 +152,7 @@ def test_test_data_that_is_not_here(wrapped, make_explorer, picture):
         data_root='absent',
         data_prefix=dict(img_path='images'),
         pipeline=[
-            dict(type='mmseg.LoadImageFromFile'),
+            dict(type='mmcv.LoadImageFromFile'),
             dict(type='mmseg.Resize', scale=(128, 32), keep_ratio=True),
             dict(type='mmseg.LoadAnnotations', reduce_zero_label=True),
             dict(type='mmseg.PackSegInputs'),
@@ -219,8 +218,7 @@ def check_answer(answer, address, inspection, row, column):
     assert len(panels) == 3 * len(inspection.methods)
     for index, (method, context) in enumerate(inspection.methods):
         sentence, figure, table = panels[3 * index : 3 * index + 3]
-        here = method.read_pixel(context, inspection.prediction, row, column)
-        expected = method.describe_pixel(here, inspection.prediction)
+        expected = method.at_pixel(context, inspection.prediction, row, column)
         assert sentence == expected.sentence
         assert figure['plot'].startswith('data:image/png;base64,')
         assert table.count('<tr') == len(expected.rows) + 1
@@ -236,26 +234,23 @@ def test_the_page_shows_what_the_model_says(page, client, explorer, picture):
         'file': (handle_file(path), explorer.file(path)),
     }
     for name, (value, inspection) in sources.items():
-        caption, legend, covers, *answer = client.predict(
-            value, 'prediction', 0.5, api_name=f'/{name}'
-        )
+        caption, names, *answer = client.predict(value, 'prediction', api_name=f'/{name}')
         height, width = inspection.prediction.predicted.shape
         assert caption == f'{inspection.name}, {width}×{height} pixels'
-        assert CLASSES[inspection.prediction.predicted[0, 0]] in legend
+        assert CLASSES[inspection.prediction.predicted[0, 0]] in names
         check_answer(answer, page[0], inspection, *inspection.telling_pixel())
-        assert len(covers['choices']) == (4 if name != 'file' else 2)  # it has no ground truth
         # A place outside the image means the nearest pixel.
         for column, row in ((7, 31), (10**6, -1)):
-            answer = client.predict(column, row, 'nothing', 0.5, api_name='/pixel')
+            answer = client.predict(column, row, 'errors', api_name='/pixel')
             row, column = max(row, 0), min(column, width - 1)
             check_answer(answer, page[0], inspection, row, column)
 
 
 def test_a_click_outside_the_picture_means_the_nearest_pixel(page, client, capfd):
-    client.predict(0, 'prediction', 0.5, api_name='/test_image')
+    client.predict(0, 'prediction', api_name='/test_image')
     functions = {each['api_name']: each['id'] for each in client.config['dependencies']}
     body = dict(
-        data=[None, 'prediction', 0.5],
+        data=[None, 'prediction'],
         event_data=dict(index=[-40, 10**9], value=None),
         fn_index=functions['show_clicked'],
         session_hash=client.session_hash,
@@ -273,18 +268,23 @@ def test_wrong_requests_are_one_message_and_the_page_lives_on(client, tmp_path, 
     (tmp_path / 'text.png').write_text('<svg onload="alert(1)"/>')
     Image.new('RGB', (300, 300)).save(tmp_path / 'cut.png')
     (tmp_path / 'cut.png').write_bytes((tmp_path / 'cut.png').read_bytes()[:60])
-    view = 'prediction', 0.5
     cases = [
-        (('/pixel', 1, 1, *view), 'choose an image first'),
-        (('/file', handle_file(tmp_path / 'text.png'), *view), 'text.png cannot be read as an im'),
-        (('/file', handle_file(tmp_path / 'cut.png'), *view), 'cut.png cannot be read as an im'),
+        (('/pixel', 1, 1, 'prediction'), 'choose an image first'),
+        (
+            ('/file', handle_file(tmp_path / 'text.png'), 'prediction'),
+            'text.png cannot be read as an im',
+        ),
+        (
+            ('/file', handle_file(tmp_path / 'cut.png'), 'prediction'),
+            'cut.png cannot be read as an im',
+        ),
     ]
     for (name, *values), message in cases:
         with pytest.raises(AppError) as caught:
             client.predict(*values, api_name=name)
         assert message in str(caught.value)
         assert '\n' not in str(caught.value)
-    client.predict(0, *view, api_name='/test_image')
+    client.predict(0, 'prediction', api_name='/test_image')
     assert 'Traceback' not in capfd.readouterr().err
 
 
@@ -306,8 +306,6 @@ def test_the_folder_of_pictures_and_uploads_goes_with_the_page(make_explorer):
 
 
 def test_the_legend_escapes_names_and_tells_ignored_pixels_from_black_ones(explorer):
-    from mmseg_ctx.visualization.explore.page import CSS, legend
-
     prediction = explorer.test_image(0).prediction
     names = ('<script>alert(1)</script>', *CLASSES[1:])
     html = legend(prediction._replace(classes=names, predicted=np.zeros((40, 64), int)))

@@ -1,10 +1,11 @@
 dataset_type = 'ContextScenesDataset'
+# The scenes are drawn where they are read, as if they were files.
 train_pipeline = [
-    dict(type='RenderContextScene'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
-# Tests read the scenes as they would read files, so that a model also takes files.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),

@@ -7,14 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mmseg_ctx.utils.errors import value_errors
-from mmseg_ctx.utils.images import read_image
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.visualization.context import find_methods, read_context
-from mmseg_ctx.visualization.files import build_transform, test_dataset
-from mmseg_ctx.visualization.labels import class_name
+from mmseg_ctx.visualization.files import item_readers, test_dataset
+from mmseg_ctx.visualization.panels import class_name
 from mmseg_ctx.visualization.prediction import Prediction, most_probable, predict
 
 MAX_SIDE = 1024
@@ -23,24 +22,14 @@ SUFFIXES = ('.bmp', '.jpg', '.jpeg', '.png', '.tif', '.tiff', '.webp')
 
 
 class Inspection(NamedTuple):
-    """One image and everything that the page can show about it.
+    """One image and everything that the page can show about it."""
 
-    Attributes:
-        name (str): The image's name on the page.
-        prediction (Prediction): The image and what the model predicts for it, without the logits.
-        methods (list[tuple[module, object]]): See :class:`mmseg_ctx.visualization.context.Context`.
-        probable (np.ndarray): The most probable classes of each pixel, most probable first,
-            ``[k, H, W]``.
-        probabilities (np.ndarray): Their probabilities, ``[k, H, W]``.
-        alone (np.ndarray | None): The classes ``[H, W]`` that the model predicts where it sees a
-            quarter of the image at a time; None for a model that takes no smaller image.
-    """
-
-    name: str
-    prediction: Prediction
-    methods: list
-    probable: np.ndarray
-    probabilities: np.ndarray
+    name: str  # the image's name on the page
+    prediction: Prediction  # without the logits
+    methods: list  # as in mmseg_ctx.visualization.context.Context
+    probable: np.ndarray  # the most probable classes of each pixel, first the best, [k, H, W]
+    probabilities: np.ndarray  # their probabilities, [k, H, W]
+    # Classes [H, W] predicted from a quarter of the image at a time; None if the model refuses it.
     alone: np.ndarray | None
 
     def probable_at(self, row, column):
@@ -50,16 +39,17 @@ class Inspection(NamedTuple):
 
     def describe(self, row, column):
         """Return in words what the model predicts at a pixel, and what is right."""
-
-        def name(label):
-            return class_name(label[row, column], self.prediction.classes)
-
-        text = f'Column {column}, row {row}: predicted {name(self.prediction.predicted)}'
-        if self.prediction.label is not None:
-            text += f', labelled {name(self.prediction.label)}'
-        if self.alone is not None:
-            text += f'; predicted from this quarter of the image alone: {name(self.alone)}'
-        return text
+        said = {
+            'predicted': self.prediction.predicted,
+            'labelled': self.prediction.label,
+            'predicted from this quarter of the image alone:': self.alone,
+        }
+        parts = [
+            f'{words} {class_name(label[row, column], self.prediction.classes)}'
+            for words, label in said.items()
+            if label is not None
+        ]
+        return f'Column {column}, row {row}: {"; ".join(parts)}'
 
     def telling_pixel(self):
         """Return row and column of a pixel that shows what context is for.
@@ -98,7 +88,7 @@ class Explorer:
 
     def __init__(self, segmentor):
         self._segmentor = segmentor
-        self._transform = build_transform(test_dataset(segmentor.cfg).pipeline, array=True)
+        test_dataset(segmentor.cfg)
         head = last_head(segmentor)
         self.methods, self.head_name = find_methods(head), type(head).__name__
         self._dataset, self.test_problem = (), None
@@ -119,17 +109,11 @@ class Explorer:
         """Return the :class:`Inspection` of an image file."""
         name = Path(path).name
         with value_errors(f'{name} cannot be read as an image'):
-            image = ImageOps.exif_transpose(read_image(path))
-            if image.mode.startswith('I'):  # Pillow would cut 16 bits off, not scale them.
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            width, height = image.size
-            if max(width, height) > MAX_SIDE:
-                image.thumbnail((MAX_SIDE, MAX_SIDE))
-                name = f'{name} (made smaller from {width}×{height})'
-            array = np.asarray(image.convert('RGB'))[..., ::-1].copy()  # BGR, as OpenCV reads
-        with value_errors(f'{name} cannot be prepared for the model'):
-            item = self._transform(dict(img=array, seg_fields=[]))
-        return self._inspect(item, name)
+            width, height = Image.open(path).size
+            (read,) = item_readers(self._segmentor.cfg, [str(path)], max_side=MAX_SIDE)
+            item = read()
+        smaller = f' (made smaller from {width}×{height})' * (max(width, height) > MAX_SIDE)
+        return self._inspect(item, name + smaller)
 
     def _inspect(self, item, name):
         segmentor = self._segmentor
@@ -138,7 +122,7 @@ class Explorer:
         probable = most_probable(prediction.logits)
         alone = None
         with suppress(Exception):  # Some models have a smallest size, or a fixed one.
-            alone = predict_quarters(segmentor, item, prediction.predicted.shape)
+            alone = _predict_quarters(segmentor, item, prediction.predicted.shape)
         return Inspection(name, prediction._replace(logits=None), methods, *probable, alone)
 
 
@@ -159,14 +143,8 @@ def find_images(folder):
     return paths
 
 
-def predict_quarters(segmentor, item, size):
-    """Return the classes ``[H, W]`` that a segmentor predicts from quarters of an image alone.
-
-    Args:
-        segmentor (BaseSegmentor): In evaluation mode.
-        item (dict): An item of a test data set.
-        size (tuple[int, int]): H and W.
-    """
+def _predict_quarters(segmentor, item, size):
+    """Return the classes ``[H, W]`` that a segmentor predicts from quarters of an image alone."""
 
     def classes(quarter):
         shape = tuple(quarter.shape[1:])

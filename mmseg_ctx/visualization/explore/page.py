@@ -1,7 +1,14 @@
-"""The page: its Gradio components, and the functions that answer their events."""
+"""The page: its Gradio components, the functions that answer their events, and its server."""
 
 import functools
+import os
+import signal
+import socket
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
 from html import escape
+from unittest import mock
 
 import gradio as gr
 import numpy as np
@@ -12,12 +19,19 @@ from PIL import Image, ImageDraw
 from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.errors import one_line
 from mmseg_ctx.visualization.explore.explorer import SUFFIXES
-from mmseg_ctx.visualization.labels import class_name, classes_in, colour_label
-from mmseg_ctx.visualization.panels import PIXEL_WIDTH
+from mmseg_ctx.visualization.panels import (
+    class_name,
+    classes_in,
+    colour_label,
+    draw_panels,
+    mosaic_height,
+)
 
-PREDICTION, TRUTH, ERRORS, NOTHING = 'prediction', 'ground truth', 'errors', 'nothing'
+COVERS = PREDICTION, TRUTH, ERRORS, NOTHING = 'prediction', 'ground truth', 'errors', 'nothing'
 WRONG = (215, 48, 39)
 SMALLEST_SIDE = 512
+PIXEL_WIDTH = 4.8
+"""Width in inches of the drawing about one pixel: half a wide page, or a phone's screen."""
 CSS = """
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; }
 .entry { display: inline-flex; align-items: center; gap: 5px; overflow-wrap: anywhere; }
@@ -74,7 +88,15 @@ class Page:
             with gr.Row():
                 with gr.Column(scale=5, min_width=340, elem_id='image-side'):
                     sources = list(self._build_sources(images))
-                    self._build_view()
+                    self.caption = gr.HTML(padding=False, elem_id='caption')
+                    options = dict(interactive=False, show_label=False, buttons=[])
+                    self.picture = gr.Image(format='png', elem_id='picture', **options)
+                    self.legend = gr.HTML(padding=False)
+                    label = 'Over the image (errors are red)'
+                    self.cover = gr.Radio(COVERS, value=PREDICTION, label=label)
+                    with gr.Row():
+                        self.column = gr.Number(label='Column, from 0', precision=0, min_width=100)
+                        self.row = gr.Number(label='Row, from 0', precision=0, min_width=100)
                 with gr.Column(scale=6, min_width=340):
                     self._build_answer()
             self._connect(sources)
@@ -87,8 +109,7 @@ class Page:
                 with gr.Tab('Test data'):
                     last = max(explorer.test_count - 1, 1)
                     index = gr.Slider(0, last, 0, step=1, label='Image of the test data')
-                    button = gr.Button('Show this image')
-                yield explorer.test_image, index, [index.release, button.click, self.blocks.load]
+                yield explorer.test_image, index, [index.change, self.blocks.load]
             if images:
                 with gr.Tab('Folder'):
                     paths = [str(path) for path in images]
@@ -99,21 +120,6 @@ class Page:
             yield explorer.file, upload, [upload.upload]
         if explorer.test_problem:
             gr.HTML(escape(explorer.test_problem))
-
-    def _build_view(self):
-        self.caption = gr.HTML(padding=False, elem_id='caption')
-        options = dict(interactive=False, show_label=False, buttons=[])
-        self.picture = gr.Image(format='png', elem_id='picture', **options)
-        self.legend = gr.HTML(padding=False)
-        with gr.Row():
-            label = 'Over the image (errors are red)'
-            covers = [PREDICTION, TRUTH, ERRORS, NOTHING]
-            self.cover = gr.Radio(covers, value=PREDICTION, label=label, min_width=200)
-            self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label='Opacity', min_width=160)
-        with gr.Row():
-            self.column = gr.Number(label='Column, from 0', precision=0, min_width=100)
-            self.row = gr.Number(label='Row, from 0', precision=0, min_width=100)
-            self.go = gr.Button('Show this pixel', min_width=120)
 
     def _build_answer(self):
         self.place = gr.HTML(padding=False, elem_id='place')
@@ -131,14 +137,13 @@ class Page:
             gr.HTML(f'There is no context to show of {escape(self.explorer.head_name)}.')
 
     def _connect(self, sources):
-        view = [self.cover, self.opacity]
         pixel = [self.picture, self.column, self.row, self.place, self.probable, *self.panels]
         for inspect, source, events in sources:
             gr.on(
                 events,
                 self._shows(inspect),
-                [source, *view],
-                [self.inspection, self.caption, self.legend, self.cover, *pixel],
+                [source, self.cover],
+                [self.inspection, self.caption, self.legend, *pixel],
                 api_name=inspect.__name__,
                 concurrency_id='model',
                 concurrency_limit=1,
@@ -147,63 +152,57 @@ class Page:
                 trigger_mode='always_last',
             )
         quick = dict(show_progress='hidden', trigger_mode='always_last')
-        clicked = [self.inspection, *view]
+        clicked = [self.inspection, self.cover]
         self.picture.select(self.show_clicked, clicked, pixel, api_visibility='private', **quick)
-        events = [self.go.click, self.column.submit, self.row.submit]
-        events += [self.cover.input, self.opacity.release]
-        place = [self.inspection, self.column, self.row, *view]
+        events = [self.column.submit, self.row.submit, self.cover.input]
+        place = [self.inspection, self.column, self.row, self.cover]
         gr.on(events, self.show_pixel, place, pixel, api_name='pixel', **quick)
 
     def _shows(self, inspect):
         """Return a function that shows the image that ``inspect`` reads."""
 
         @one_message
-        def show(value, cover, opacity):
+        def show(value, cover):
             inspection = inspect(value)
-            prediction = inspection.prediction
-            covers = [PREDICTION, NOTHING]
-            if prediction.label is not None:
-                covers[1:1] = [TRUTH, ERRORS]
-            cover = cover if cover in covers else PREDICTION
-            height, width = prediction.predicted.shape
+            height, width = inspection.prediction.predicted.shape
             return [
                 inspection,
                 f'{escape(inspection.name)}, {width}×{height} pixels',
-                legend(prediction),
-                gr.Radio(covers, value=cover),
-                *self._answer(inspection, *inspection.telling_pixel(), cover, opacity),
+                legend(inspection.prediction),
+                *self._answer(inspection, *inspection.telling_pixel(), cover),
             ]
 
         return show
 
-    def show_clicked(self, inspection, cover, opacity, event: gr.SelectData):
+    def show_clicked(self, inspection, cover, event: gr.SelectData):
         """Show the results at the pixel that was clicked."""
         factor = magnification(inspection.prediction)
         column, row = (int(place) // factor for place in event.index)
-        return self.show_pixel(inspection, column, row, cover, opacity)
+        return self.show_pixel(inspection, column, row, cover)
 
     @one_message
-    def show_pixel(self, inspection, column, row, cover, opacity):
+    def show_pixel(self, inspection, column, row, cover):
         """Show the results at a pixel; for a place outside the image, at the nearest pixel."""
         if inspection is None:
             raise ValueError('choose an image first')
         last_row, last_column = (size - 1 for size in inspection.prediction.predicted.shape)
         row, column = min(max(row or 0, 0), last_row), min(max(column or 0, 0), last_column)
-        return self._answer(inspection, row, column, cover, opacity)
+        return self._answer(inspection, row, column, cover)
 
-    def _answer(self, inspection, row, column, cover, opacity):
+    def _answer(self, inspection, row, column, cover):
         prediction = inspection.prediction
-        picture = draw_picture(prediction, row, column, cover, opacity)
+        picture = draw_picture(prediction, row, column, cover)
         text = f'<h3>{escape(inspection.describe(row, column))}</h3>'
         answer = [picture, column, row, text, inspection.probable_at(row, column)]
+        aspect = prediction.predicted.shape[0] / prediction.predicted.shape[1]
         for method, context in inspection.methods:
-            here = method.read_pixel(context, prediction, row, column)
-            figure = Figure((PIXEL_WIDTH, 1), dpi=150, layout='constrained')
-            method.draw_pixel(figure, here, prediction, row, column)
-            sentence, columns, rows = method.describe_pixel(here, prediction)
-            table = pd.DataFrame(rows, columns=columns, dtype=object)
+            here = method.at_pixel(context, prediction, row, column)
+            size = PIXEL_WIDTH, mosaic_height(here.mosaic, PIXEL_WIDTH, aspect)
+            figure = Figure(size, dpi=150, layout='constrained')
+            draw_panels(figure, here.mosaic)
+            table = pd.DataFrame(here.rows, columns=here.columns, dtype=object)
             numbers = dict(float_format='{:.4f}'.format, na_rep='', index=False, border=0)
-            answer += [escape(sentence), figure, table.to_html(**numbers)]
+            answer += [escape(here.sentence), figure, table.to_html(**numbers)]
         return answer
 
 
@@ -212,22 +211,20 @@ def magnification(prediction):
     return max(1, -(-SMALLEST_SIDE // max(prediction.predicted.shape)))
 
 
-def draw_picture(prediction, row, column, cover, opacity):
-    """Return the image, enlarged, with a label map over it and a cross around a pixel."""
-    image = Image.fromarray(cover_image(prediction, cover, opacity))
+def draw_picture(prediction, row, column, cover):
+    """Return the image, enlarged, with a label map over it and a ring around a pixel."""
+    image = Image.fromarray(cover_image(prediction, cover))
     factor = magnification(prediction)
     image = image.resize((factor * image.width, factor * image.height), Image.Resampling.NEAREST)
-    draw = ImageDraw.Draw(image)
-    x, y = ((place + 0.5) * factor for place in (column, row))
-    near, far = factor / 2 + 4, factor / 2 + 4 + max(image.size) / 40
-    for colour, width in (('black', 5), ('white', 2)):
-        for right, down in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-            ends = [(x + length * right, y + length * down) for length in (near, far)]
-            draw.line(ends, colour, width)
+    x, y = (factor * (place + 0.5) for place in (column, row))
+    for colour, width in (('black', 4), ('white', 2)):
+        radius = factor / 2 + max(image.size) / 60 + width / 2
+        box = x - radius, y - radius, x + radius, y + radius
+        ImageDraw.Draw(image).ellipse(box, outline=colour, width=width)
     return image
 
 
-def cover_image(prediction, cover, opacity):
+def cover_image(prediction, cover):
     """Return the image ``[H, W, 3]``, of the original size, with a label map over it.
 
     Where ``cover`` is ``'errors'``, the pixels whose prediction differs from the label are red.
@@ -235,20 +232,20 @@ def cover_image(prediction, cover, opacity):
     predicted, label = prediction.predicted, prediction.label
     image = Image.fromarray(np.ascontiguousarray(prediction.image)).resize(predicted.shape[::-1])
     image = np.asarray(image)
-    if cover == NOTHING:
+    shown = {PREDICTION: predicted, NOTHING: None}.get(cover, label)
+    if shown is None:
         return image
-    shown = predicted if cover == PREDICTION else label
     colours, covered = colour_label(shown, prediction.palette), shown != IGNORED
     if cover == ERRORS:
         colours, covered = np.uint8(WRONG), covered & (predicted != label)
-    mixed = (1 - opacity) * image + opacity * colours
-    return np.where(covered[..., None], (mixed + 0.5).astype(np.uint8), image)
+    mixed = (0.5 * image + 0.5 * colours + 0.5).astype(np.uint8)
+    return np.where(covered[..., None], mixed, image)
 
 
 def legend(prediction):
     """Return the classes of prediction and label as HTML, each with a patch of its colour."""
     entries = []
-    for index in classes_in([prediction.predicted, prediction.label]).tolist():
+    for index in classes_in([prediction.predicted, prediction.label]):
         patch = '<span class="patch ignored"></span>'
         if index < len(prediction.classes):
             colour = '#{:02x}{:02x}{:02x}'.format(*prediction.palette[index])
@@ -257,3 +254,55 @@ def legend(prediction):
         name = escape(class_name(index, prediction.classes))
         entries.append(f'<span class="entry">{patch}{name}</span>')
     return f'<div class="legend">{"".join(entries)}</div>'
+
+
+def require_free(host, port):
+    """Raise an OSError if no server can listen at an address."""
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        text = f'no server can listen at {host}:{port} ({error})'
+        raise OSError(f'{text}; --port and --host name another place') from error
+
+
+@contextmanager
+def serving(explorer, model_name, images=(), host='127.0.0.1', port=7860):
+    """Serve the page about a model while the context lasts, and yield its address.
+
+    Args:
+        explorer (Explorer): See :class:`Page`.
+        model_name (str): See :class:`Page`.
+        images (Sequence[Path]): See :class:`Page`. Default: none.
+        host (str): Address to listen at. Default: ``'127.0.0.1'``, which only this machine reaches.
+        port (int): Port to listen at. Default: 7860.
+    """
+    with tempfile.TemporaryDirectory(prefix='mmseg-ctx-') as folder, ExitStack() as stack:
+        # Gradio asks the page whether it is there. A proxy would not find this machine's address.
+        stack.enter_context(mock.patch.dict(os.environ, GRADIO_TEMP_DIR=folder, no_proxy='*'))
+        blocks = Page(explorer, model_name, images).blocks
+        stack.callback(blocks.close, verbose=False)
+        _, address, _ = blocks.launch(
+            server_name=f'[{host}]' if ':' in host else host,
+            server_port=port,
+            max_file_size='20mb',
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,
+            footer_links=[],
+            css=CSS,
+        )
+        yield address
+
+
+def serve(explorer, model_name, images, host, port):
+    """Serve the page until the process gets SIGINT or SIGTERM; see :func:`serving`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with serving(explorer, model_name, images, host, port) as address:
+            if host not in ('127.0.0.1', 'localhost', '::1'):
+                print('warning: everyone who reaches this address sees the images', file=sys.stderr)
+            print(f'{model_name}: {address}', flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        print('the page is closed')

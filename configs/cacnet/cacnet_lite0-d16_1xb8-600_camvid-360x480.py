@@ -1,7 +1,7 @@
-# CaC-Net on CamVid at half size, for one core of a CPU. Not from a paper.
+# CaC-Net on CamVid at full size, for one GPU or an hour of a CPU. Not from a paper.
 _base_ = [
     '../_base_/models/cacnet_lite0-d16.py',
-    '../_base_/datasets/camvid_160x208.py',
+    '../_base_/datasets/camvid.py',
     '../_base_/schedules/schedule_camvid.py',
     '../_base_/default_runtime.py',
 ]

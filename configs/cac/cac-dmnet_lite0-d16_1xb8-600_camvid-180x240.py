@@ -1,5 +1,5 @@
 # CAC around DMNet on CamVid at half size, for one core of a CPU. Not from a paper.
-_base_ = '../dmnet/dmnet_lite0-d16_1xb8-1200_camvid-160x208.py'
+_base_ = '../dmnet/dmnet_lite0-d16_1xb8-600_camvid-180x240.py'
 model = dict(
     decode_head=dict(
         _delete_=True, type='ContextAwareClassifierHead', head=_base_.model.decode_head

@@ -1,8 +1,8 @@
-# DMNet on CamVid at full size, for one GPU or a night of a CPU. Not from a paper.
+# DMNet on CamVid at full size, for one GPU or an hour of a CPU. Not from a paper.
 _base_ = [
     '../_base_/models/dmnet_lite0-d16.py',
     '../_base_/datasets/camvid.py',
-    '../_base_/schedules/schedule_camvid_6k.py',
+    '../_base_/schedules/schedule_camvid.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(data_preprocessor=dict(size=_base_.crop_size))

@@ -1,7 +1,0 @@
-# CAC around FCN on CamVid at full size, for one GPU or a night of a CPU. Not from a paper.
-_base_ = '../fcn/fcn_lite0-d16_1xb8-6k_camvid-360x480.py'
-model = dict(
-    decode_head=dict(
-        _delete_=True, type='ContextAwareClassifierHead', head=_base_.model.decode_head
-    )
-)

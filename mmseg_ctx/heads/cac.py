@@ -201,7 +201,7 @@ class ContextAwareClassifier(nn.Conv2d):
             return cosine_logits(features, self.weight.flatten(1)[None], self.temperature)
 
     def refined_logits(self, features, prior):
-        """Return p_p for features f ``[B, d, h, w]`` and p, both ``[B, N, h, w]`` (Eqs. 4 to 6)."""
+        """Return p_p for f ``[B, d, h, w]`` and p; p and p_p are ``[B, N, h, w]`` (Eqs. 4 to 6)."""
         probabilities = at_least_float32(prior).softmax(dim=1)  # σ(p), [B, N, h, w]
         prototypes = class_prototypes(features, probabilities)  # C_p, [B, N, d]
         return self._context_logits(features, prototypes, self.estimate_projector)

@@ -51,17 +51,6 @@ def test_features_equal_the_recorded_ones(weights, recorded, output_stride):
 
 
 @needs_record
-@torch.no_grad()
-def test_the_wheels_own_classifier_on_the_features(weights, recorded):
-    (feature,) = loaded(weights, output_stride=32, out_indices=(4,))(image(recorded))
-    names = ('running_mean', 'running_var', 'weight', 'bias')
-    norm = [weights[f'_bn1.{name}'] for name in names]
-    head = F.relu6(F.batch_norm(F.conv2d(feature, weights['_conv_head.weight']), *norm, eps=1e-3))
-    logits = F.linear(head.mean((2, 3)), weights['_fc.weight'], weights['_fc.bias'])[0]
-    assert np.abs(logits.numpy() - recorded['class_logits']).max() < 1e-4
-
-
-@needs_record
 @pytest.mark.parametrize('prefix', ['', 'backbone.'])
 @pytest.mark.parametrize('out_indices', [(1, 2), LEVELS])
 def test_timms_names_load_as_the_wheels_do(weights, recorded, prefix, out_indices):

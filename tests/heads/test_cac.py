@@ -392,13 +392,6 @@ class TestRefuses:
         with pytest.raises(TypeError, match=r"no argument 'num_classes'.*head.head.num_classes"):
             wrap(num_classes=4)
 
-    @pytest.mark.parametrize('wrong', [CLASSES, -1, 254])
-    def test_labels_that_are_no_class(self, wrong):
-        label = labels()
-        label[1, 20, 20] = wrong
-        with pytest.raises(ValueError, match=rf'\[0, 5\) or the ignore index 255, got {wrong}$'):
-            losses_of(wrap(), features(12), label)
-
 
 def test_conv_seg_is_what_counts():
     head = wrap(dict(FCN, type='UsersBypassHead'))

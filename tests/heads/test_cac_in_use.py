@@ -1,6 +1,6 @@
 """The context-aware classifier in use: processes, test loops, memory and cost."""
 
-import itertools
+import copy
 import operator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace as Namespace
@@ -8,10 +8,8 @@ from types import SimpleNamespace as Namespace
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine import Config
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
@@ -20,10 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.hooks import EvaluatedClassifierHook
+from tests import models
 from tests.heads.models import total
-from tests.helpers import ROOT, assert_relative, data_samples
+from tests.helpers import assert_relative, data_samples
+from tests.models import build_segmentor
 
-RUNS = itertools.count()
 FCN = dict(
     type='FCNHead',
     in_channels=8,
@@ -51,77 +50,47 @@ def make_batch():
     return torch.randn(2, 8, 6, 7, requires_grad=True), label
 
 
-SCENES = 'configs/cac/cac-fcn_r18-small_1xb16-600_context-scenes-128x128.py'
-
-
 class TestEvaluatedClassifier:
-    """Evaluating with another classifier, through MMEngine's own loops."""
-
-    @staticmethod
-    def runner(folder, path=SCENES, hook=None):
-        """Return a runner of two scenes, its model with fixed random weights."""
-        config = Config.fromfile(ROOT / path)
-        for loader in (config.test_dataloader, config.val_dataloader):
-            loader.update(batch_size=2, num_workers=0, persistent_workers=False)
-            loader.dataset.num_images = 2
-        config.default_hooks.pop('visualization')
-        if hook:
-            config.default_hooks.classifier = hook
-        config.update(work_dir=str(folder), experiment_name=f'run{next(RUNS)}')
-        runner = Runner.from_cfg(config)
-        torch.manual_seed(0)
-        for parameter in runner.model.parameters():
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.2)
-        return runner
-
-    def evaluate(self, loop, *arguments):
-        """Return the metrics, and of each image the classifier's features and the result."""
-        runner = self.runner(*arguments)
-        model, features, results = runner.model, [], []
-        model.test_cfg.keep_logits = True
-        model.decode_head.conv_seg.register_forward_pre_hook(
-            lambda _, inputs: features.extend(inputs[0])
-        )
-        predict = model.predict
-        model.predict = lambda *inputs: [results.append(each) or each for each in predict(*inputs)]
-        return getattr(runner, loop)(), model.decode_head, list(zip(features, results, strict=True))
-
     @staticmethod
     def oracle_by_equations(head, f, label):
-        """Eqs. 1 to 3 of one image, at the label's size."""
+        """Eqs. 1 to 3 of one image."""
         C = head.conv_seg.weight.flatten(1)
-        small = F.interpolate(label[None].float(), f.shape[1:])[0, 0]
+        small = F.interpolate(label[None, None].float(), f.shape[1:])[0, 0]
         classes = [f[:, small == k] for k in range(head.num_classes)]
         C_y = [each.mean(1) if each.shape[1] else C[k] for k, each in enumerate(classes)]
         A = head.oracle_projector(torch.cat([torch.stack(C_y), C], dim=1))
-        p_y = 15 * torch.einsum('nd,dhw->nhw', F.normalize(A, dim=1), F.normalize(f, dim=0))
-        return F.interpolate(p_y[None], label.shape[1:], mode='bilinear')[0]
+        return 15 * torch.einsum('nd,dhw->nhw', F.normalize(A, dim=1), F.normalize(f, dim=0))
 
-    def test_one_switch(self, tmp_path):
-        oracle_hook = dict(type='EvaluatedClassifierHook')
-        prior_hook = dict(type='EvaluatedClassifierHook', classifier='prior')
-        refined, _, before = self.evaluate('test', tmp_path)
-        oracle, head, images = self.evaluate('test', tmp_path, SCENES, oracle_hook)
-        prior, _, others = self.evaluate('val', tmp_path, SCENES, prior_hook)
-        assert set(refined) == set(oracle) == set(prior)
-        assert refined['mIoU'] != oracle['mIoU'] != prior['mIoU']
-        for (f, result), (_, other), (_, plain) in zip(images, others, before, strict=True):
-            assert 'evaluated_classifier' not in plain.metainfo
-            p_y = self.oracle_by_equations(head, f, result.gt_sem_seg.data)
-            assert_relative(result.seg_logits.data, p_y.detach(), 1e-4)
-            p = F.conv2d(f[None], head.conv_seg.weight, head.conv_seg.bias)
-            p = F.interpolate(p, p_y.shape[1:], mode='bilinear')[0]
-            assert_relative(other.seg_logits.data, p.detach(), 1e-4)
+    @torch.no_grad()
+    def test_equals_the_equations(self):
+        model = build_segmentor(dict(type='ContextAwareClassifierHead', head=models.FCN))
+        head, runner, seen = model.decode_head, Namespace(model=model), []
+        head.conv_seg.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        label = torch.randint(14, (2, 40, 64))
+        batch = dict(inputs=list(255 * torch.rand(2, 3, 40, 64)), data_samples=data_samples(label))
 
-    def test_needs_a_wrapped_head_and_labels(self, tmp_path):
-        hook = EvaluatedClassifierHook()
+        def predict():
+            results = model.test_step(copy.deepcopy(batch))
+            return torch.stack([result.seg_logits.data for result in results])
+
+        refined = predict()
+        (f,) = seen
+        oracles = [self.oracle_by_equations(head, *each) for each in zip(f, label, strict=True)]
+        prior = F.conv2d(f, head.conv_seg.weight, head.conv_seg.bias)
+        for classifier, logits in (('prior', prior), ('oracle', torch.stack(oracles))):
+            hook = EvaluatedClassifierHook(classifier)
+            hook.before_test_iter(runner, 0, batch)
+            assert_relative(predict(), F.interpolate(logits, (40, 64), mode='bilinear'), 1e-4)
+            hook.after_test_iter(runner, 0)
+            assert torch.equal(predict(), refined)
+
+    def test_needs_a_wrapped_head_and_labels(self):
+        hook, batch = EvaluatedClassifierHook(), dict(data_samples=[SegDataSample()])
         with pytest.raises(ValueError, match='needs labels, got images without gt_sem_seg'):
-            hook.before_test_iter(Namespace(model=wrap()), 0, dict(data_samples=[SegDataSample()]))
-        path = 'configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
-        runner = self.runner(tmp_path, path, dict(type='EvaluatedClassifierHook'))
+            hook.before_test_iter(Namespace(model=wrap()), 0, batch)
+        plain = Namespace(model=MODELS.build(FCN))
         with pytest.raises(TypeError, match='needs a model with a ContextAwareClassifierHead'):
-            runner.test()
+            EvaluatedClassifierHook('prior').before_test_iter(plain, 0, batch)
         with pytest.raises(ValueError, match=r"classifier must be one of .*got 'refined'"):
             EvaluatedClassifierHook('refined')
 

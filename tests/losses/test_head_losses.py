@@ -124,11 +124,12 @@ def test_a_step_does_not_wait_for_the_device(name):
     assert not uploads.found
 
 
-def test_labels_that_are_no_class():
+@pytest.mark.parametrize('wrong', [CLASSES, -1, 254])
+def test_labels_that_are_no_class(wrong):
     head = MODELS.build(FCN)
     features, samples = batch()
-    samples[1].gt_sem_seg.data[0, 20, 20] = CLASSES
-    with pytest.raises(ValueError, match=r'\[0, 12\) or the ignore index 255, got 12$'):
+    samples[1].gt_sem_seg.data[0, 20, 20] = wrong
+    with pytest.raises(ValueError, match=rf'\[0, 12\) or the ignore index 255, got {wrong}$'):
         head_losses(head, features, samples, {})
 
 

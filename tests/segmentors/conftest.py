@@ -1,8 +1,14 @@
 """Fixtures of the tests of segmentors."""
 
 import pytest
+from mmengine.registry import init_default_scope
 
 from mmseg_ctx.ops import resizable_logits
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope('mmseg')
 
 
 @pytest.fixture

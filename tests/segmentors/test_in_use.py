@@ -12,7 +12,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
-from mmengine.registry import init_default_scope
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
@@ -21,11 +20,6 @@ from mmseg_ctx.segmentors import MemoryEfficientSegmentor
 from tests.helpers import ROOT
 from tests.models import model_config, write_model
 from tests.segmentors.models import MODES, assert_same_labels, data, pair, photograph
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    init_default_scope('mmseg')
 
 
 def batch():
@@ -38,19 +32,12 @@ def labels(model):
 
 
 class Mirrored(EncoderDecoder):
-    """A user's own segmentor, which encodes and decodes in its own way."""
+    """A user's own segmentor, which decodes twice in its own way, and looks at what it decodes."""
 
     def encode_decode(self, inputs, batch_img_metas):
+        super().encode_decode(inputs, batch_img_metas)
         features = self.extract_feat(inputs.flip(3))
-        return self.decode_head.predict(features, batch_img_metas, self.test_cfg)
-
-
-class Checking(EncoderDecoder):
-    """One that looks at what it decodes, and decodes more than once."""
-
-    def encode_decode(self, inputs, batch_img_metas):
-        logits = super().encode_decode(inputs, batch_img_metas)
-        super().encode_decode(inputs.flip(3), batch_img_metas)
+        logits = self.decode_head.predict(features, batch_img_metas, self.test_cfg)
         assert logits.shape == (len(inputs), 14, *inputs.shape[2:])
         assert (logits.dtype, logits.device) == (inputs.dtype, inputs.device)
         return logits
@@ -78,11 +65,6 @@ class TestOfAUser:
         stock, ours = self.models(Mirrored)
         assert_same_labels(stock, ours, batch())
         assert (labels(ours) != labels(pair()[1])).any()
-        assert not messages
-
-    def test_that_looks_at_the_size(self, messages):
-        stock, ours = self.models(Checking)
-        assert_same_labels(stock, ours, batch())
         assert not messages
 
     def test_with_a_step_of_its_own_predicts_as_before(self, messages):
@@ -168,9 +150,9 @@ def test_a_thread_that_infers_while_another_predicts_gets_tensors():
 
 
 def test_a_teacher_inside_a_backbone_predicts_on_its_own():
-    stock, ours = pair()
+    _, ours = pair()
     _, teacher = pair()
-    expected, extract = labels(stock), ours.extract_feat
+    expected, extract = labels(ours), ours.extract_feat
 
     def extract_feat(images):
         assert teacher.predict(images)[0].pred_sem_seg.shape == images.shape[2:]
@@ -178,13 +160,7 @@ def test_a_teacher_inside_a_backbone_predicts_on_its_own():
 
     ours.extract_feat = extract_feat
     for _ in range(2):
-        assert (labels(ours) == expected).float().mean() >= 0.9999
-        assert (
-            ours.inference(
-                batch()['inputs'][0][None], [dict(img_shape=(96, 128), ori_shape=(96, 128))]
-            ).shape[1]
-            == 14
-        )
+        assert torch.equal(labels(ours), expected)
 
 
 class TestPrograms:

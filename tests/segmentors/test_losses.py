@@ -5,14 +5,13 @@ import copy
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 
 from mmseg_ctx.analysis.benchmark import peak_memory
-from tests.helpers import assert_relative, data_samples
+from tests.helpers import assert_relative
 from tests.models import FCN, HEAD, HEADS, model_config, randomize
-from tests.segmentors.models import LargestTensor, data, photograph
+from tests.segmentors.models import data, photograph
 
 STILL = dict(FCN, dropout_ratio=0)
 OHEM = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=500)
@@ -23,11 +22,6 @@ DECODERS = {
     'cascade': [STILL, dict(type='OCRHead', ocr_channels=8, dropout_ratio=0, **HEAD)],
 }
 DICE = dict(STILL, loss_decode=dict(type='DiceLoss'))
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    init_default_scope('mmseg')
 
 
 def pair(head, auxiliary=None):
@@ -82,17 +76,6 @@ def test_a_loss_of_another_kind_gets_full_size_logits(messages):
     assert messages == ['sigmoid makes logits of the full size']
 
 
-@pytest.mark.parametrize('name', ['FCN', 'cascade', 'CAC'])
-def test_no_tensor_is_of_full_size(name):
-    _, ours = pair(DECODERS[name], STILL)
-    inputs = ours.data_preprocessor(batch((128, 160)), True)
-    with LargestTensor() as largest:
-        losses, _ = ours.parse_losses(ours(**inputs, mode='loss'))
-        losses.backward()
-    # The image has 3 × 2 × 128 × 160 values, full-size logits 14 × 2 × 128 × 160.
-    assert largest.size <= 4 * 2 * 128 * 160
-
-
 def test_memory():
     stock, ours = pair(dict(STILL, num_classes=96))
     inputs = ours.data_preprocessor(batch((256, 256)), True)
@@ -105,24 +88,3 @@ def test_memory():
         step(model)  # The gradients' memory is there from now on.
     assert peak_memory(lambda: step(stock)) > 2 * full
     assert peak_memory(lambda: step(ours)) < full / 3
-
-
-@pytest.mark.slow
-def test_compile_with_the_default_backend():
-    _, ours = pair(dict(STILL, num_classes=64))
-    inputs = ours.data_preprocessor(batch((128, 160)), True)
-    image = inputs['inputs']
-    label = torch.stack([sample.gt_sem_seg.data[0] for sample in inputs['data_samples']])
-
-    def losses(image, label):
-        return ours(image, data_samples(label), mode='loss')
-
-    compiled = torch.compile(losses, fullgraph=True)
-    results = []
-    for function in (losses, compiled):
-        entries = function(image, label)
-        gradients = torch.autograd.grad(ours.parse_losses(entries)[0], list(ours.parameters()))
-        results.append((entries, gradients))
-    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
-    full = 4 * 2 * 64 * 128 * 160
-    assert peak_memory(lambda: ours.parse_losses(compiled(image, label))[0].backward()) < full

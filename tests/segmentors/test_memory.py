@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mmengine.registry import init_default_scope
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from tests.models import FCN
@@ -12,11 +11,6 @@ CLASSES = 96
 SMALL = 4 * CLASSES * 40 * 40  # bytes of the logits at 1/8 of the side of 320 pixels
 LABEL = 8 * 320 * 320
 WINDOWS = dict(mode='slide', crop_size=(64, 64), stride=(43, 43))  # 7 × 7 of them
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    init_default_scope('mmseg')
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 
@@ -20,11 +19,6 @@ from tests.segmentors.models import (
 )
 
 FLIPS = (dict(), *(dict(flip=True, flip_direction=way) for way in ('horizontal', 'vertical')))
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    init_default_scope('mmseg')
 
 
 def augmented(stock, ours):
@@ -75,17 +69,6 @@ def test_kept_logits_are_merged_as_before():
     expected, actual = (model.test_step(passes([photograph(101, 147)]))[0] for model in models)
     assert torch.equal(actual.pred_sem_seg.data, expected.pred_sem_seg.data)
     torch.testing.assert_close(actual.seg_logits.data, expected.seg_logits.data)
-
-
-def test_a_head_that_predicts_itself_is_merged_as_before():
-    @MODELS.register_module(force=True)
-    class NearestHead(MODELS.get('FCNHead')):
-        def predict_by_feat(self, seg_logits, batch_img_metas):
-            return F.interpolate(seg_logits, batch_img_metas[0]['pad_shape'])
-
-    models = augmented(*pair(dict(FCN, type='NearestHead')))
-    expected, actual = (model.test_step(passes([photograph(101, 147)]))[0] for model in models)
-    assert torch.equal(actual.pred_sem_seg.data, expected.pred_sem_seg.data)
 
 
 @pytest.mark.parametrize('head', ['FCN', 'binary'])

@@ -23,7 +23,6 @@ TEST = [
     'hypothesis',
     'pytest',
     'pytest-xdist',
-    'scipy',
     # Its interpreter and its compiler prove the kernels without a GPU.
     "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",
     *EXPLORE,

@@ -16,13 +16,9 @@ from mmseg_ctx.visualization.context import draw_context
 from mmseg_ctx.visualization.files import item_readers
 
 DESCRIPTION = """\
-Draw the context of a trained model, one sheet for each image.
-
-CaC-Net: features, weights and predicted kernels
-ACNet:   the gates of global and local context
-DMNet:   generated filters and the response of each filter size
-CTNet:   class probabilities and attention
-CAC:     prior, refined and oracle prediction, and how the classifier's weights changed
+Draw the context of a trained model, one sheet for each image: the image, its ground truth if there
+is one, the prediction, and what the head computed, such as the gates of ACNet or the filters of
+DMNet. The page of each method in docs/methods/ shows one.
 """
 EXAMPLE = """\
 example:

@@ -168,6 +168,7 @@ def run_config(row, seed, iterations=None):
     )
     config.default_hooks.pop('visualization', None)
     config.randomness = dict(seed=seed)
+    config.resume = True
     return config
 
 
@@ -276,8 +277,8 @@ def train_and_test(config):
         this took, without what an interrupted run did before.
     """
     began, path = time.monotonic(), Path(config.work_dir, 'curve.jsonl')
-    if latest := find_latest_checkpoint(config.work_dir):
-        config.update(load_from=latest, resume=True)
+    latest = find_latest_checkpoint(config.work_dir)
+    config.update(load_from=latest or config.get('load_from'), resume=bool(latest))
     runner = Runner.from_cfg(config)
     runner.register_hook(_CurveHook(path))
     model = runner.train()

@@ -43,18 +43,14 @@ def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
 
 def _load(segmentor, state_dict, complaint):
     own = segmentor.state_dict()
-    differing = [
-        name
-        for name, tensor in own.items()
-        if name in state_dict and state_dict[name].shape != tensor.shape
-    ]
+    common = own.keys() & state_dict.keys()
     faults = {
-        'it lacks': sorted(own.keys() - state_dict.keys()),
-        'it has no place for': sorted(state_dict.keys() - own.keys()),
-        'of another shape': differing,
+        'it lacks': own.keys() - common,
+        'it has no place for': state_dict.keys() - common,
+        'of another shape': {name for name in common if own[name].shape != state_dict[name].shape},
     }
-    if any(faults.values()):
-        parts = [f'{fault} {first_names(names)}' for fault, names in faults.items() if names]
+    parts = [f'{fault} {first_names(sorted(names))}' for fault, names in faults.items() if names]
+    if parts:
         raise ValueError(f'{complaint}: {"; ".join(parts)}')
     segmentor.load_state_dict(state_dict)
 

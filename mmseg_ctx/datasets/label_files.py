@@ -198,6 +198,8 @@ def decide_encoding(labels, names=None, keys=None, ignore=()):
     Raises:
         ValueError: The values can be read in several ways, or have no class.
     """
+    if not any(isinstance(key, tuple) for key in labels.pixels):  # grey values as colours, too
+        ignore = [value[0] if isinstance(value, tuple) else value for value in ignore]
     found = labels.pixels.keys() - set(ignore)
     has_colours = any(isinstance(key, tuple) for key in found)
     # Values that only number the classes are as good as none, and so are colours of grey labels.

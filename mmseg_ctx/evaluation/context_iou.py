@@ -3,8 +3,6 @@
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
-SUFFIX = '_classes'
-
 
 @METRICS.register_module()
 class ContextIoUMetric(IoUMetric):
@@ -44,16 +42,11 @@ class ContextIoUMetric(IoUMetric):
         iou = intersection / union
         if self.nan_to_num is not None:
             iou = iou.nan_to_num(nan=self.nan_to_num)
-        for group, indices in self.groups().items():
-            metrics[f'mIoU_{group}'] = round(100 * iou[indices].nanmean().item(), 2)
+        for key, names in self.dataset_meta.items():
+            if not key.endswith('_classes') or not isinstance(names, (list, tuple)):
+                continue
+            indices = [i for i, name in enumerate(self.dataset_meta['classes']) if name in names]
+            if indices:
+                mean = iou[indices].nanmean().item()
+                metrics[f'mIoU_{key.removesuffix("_classes")}'] = round(100 * mean, 2)
         return metrics
-
-    def groups(self):
-        """Return the indices of each group's classes: dict[str, list[int]]."""
-        classes = self.dataset_meta['classes']
-        groups = {
-            key.removesuffix(SUFFIX): [index for index, each in enumerate(classes) if each in names]
-            for key, names in self.dataset_meta.items()
-            if key.endswith(SUFFIX) and isinstance(names, (list, tuple))
-        }
-        return {group: indices for group, indices in groups.items() if indices}

@@ -22,9 +22,7 @@ from mmseg_ctx.visualization.panels import (
 TITLE = 'CAC: a classifier rewritten for the image'
 EXPLANATION = (
     'The prior is the head’s own classifier. Its prediction rewrites the weights of each class: '
-    'refined. The oracle is rewritten from the ground truth instead.\n'
-    'Where the class changes from one to the next, a pixel is green if it is right then, red if it '
-    'was right before, otherwise violet.'
+    'refined. The oracle is rewritten from the ground truth instead.'
 )
 BARS, PIXEL_BARS, FEATURES = 12, 8, 600
 # Colours of pixels of the same class, of another class, and of these the better and the worse.
@@ -101,11 +99,11 @@ def panels(classifiers, prediction):
 def _changes(title, before, after, label):
     """Return the picture of where two predictions ``[H, W]`` differ, with the share of pixels."""
     kinds = differ = before != after
-    text = f'{differ.mean():.1%} differ'
+    text = f'{differ.mean():.1%} differ (violet)'
     if label is not None:
         better, worse = differ & (after == label), differ & (before == label)
         kinds = differ + 1 * better + 2 * worse
-        text = f'{better.mean():.1%} better, {worse.mean():.1%} worse'
+        text = f'{better.mean():.1%} better (green), {worse.mean():.1%} worse (red)'
     return Picture(f'{title}\n{text}', CHANGES[kinds.astype(int)])
 
 

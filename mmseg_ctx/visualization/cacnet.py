@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mmseg_ctx.visualization.panels import Kernel, Map, PixelAnswer, most_varied
+from mmseg_ctx.visualization.panels import Map, PixelAnswer, kernel_panel, most_varied
 
 TITLE = 'CaC-Net: kernels weigh features'
 EXPLANATION = (
@@ -58,7 +58,7 @@ def panels(modules, prediction):
                 Map(title, relative(x), prediction, limits=(0, 1), side=sides[0], **options),
                 Map('', w, prediction, limits=(0, limit), side=sides[1], **options),
                 Map('', relative(w * x), prediction, limits=(0, 1), side=sides[2], **options),
-                Kernel('', kernels[channel], largest, side=sides[3], bar=bar),
+                kernel_panel('', kernels[channel], largest, side=sides[3], bar=bar),
             ]
             columns.append(column)
     return [list(row) for row in zip(*columns, strict=True)]
@@ -84,7 +84,7 @@ def at_pixel(modules, prediction, row, column):
             title = f'channel {channel}\nW = {here[channel]:.2f}'
             own = dict(over_image=False, limits=(0, limit), pixel=(row, column), **options)
             maps.append(Map(title, weights[channel], prediction, **own))
-            shown.append(Kernel('', kernels[channel], largest, bar=options['bar']))
+            shown.append(kernel_panel('', kernels[channel], largest, bar=options['bar']))
         mosaic += [maps, shown]
     columns = 'module', 'amplified', 'channel', 'W here'
     return PixelAnswer(' '.join(sentences), columns, table, mosaic)

@@ -5,14 +5,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmseg_ctx.visualization.panels import NEUTRAL, Bars, Kernel, Map, PixelAnswer, most_varied
+from mmseg_ctx.visualization.panels import (
+    NEUTRAL,
+    Bars,
+    Map,
+    PixelAnswer,
+    kernel_panel,
+    most_varied,
+)
 
 TITLE = 'DMNet: filters of several sizes, and the responses to them'
 EXPLANATION = (
     'The response of a channel is the result of its filter after norm and activation, before the '
     '1×1 convolution that may mix the channels.\n'
-    'The last pictures of a row are the filters of these channels (red is positive, blue is '
-    'negative).'
+    'Weights of filters are red where they are positive, and blue where they are negative.'
 )
 CHANNELS, PIXEL_CHANNELS = 3, 4
 HIGHLIGHT = '#d95f02'
@@ -55,7 +61,7 @@ def panels(scales, prediction):
             title, bar = f'channel {channel}', channel == channels[-1]
             options = dict(over_image=False, limits=limits, bar=bar)
             maps.append(Map(title, scale.response[channel], prediction, **options))
-            kernels.append(Kernel(title, scale.filters[channel], largest.item(), bar=bar))
+            kernels.append(kernel_panel(title, scale.filters[channel], largest.item(), bar=bar))
         mosaic.append(maps + kernels)
     return mosaic
 
@@ -75,7 +81,7 @@ def at_pixel(scales, prediction, row, column):
     channels = here[largest].argsort(descending=True, stable=True)[:PIXEL_CHANNELS].tolist()
     limit = filters[channels].abs().max().item()
     kernels = [
-        Kernel(
+        kernel_panel(
             f'channel {channel}:\n{here[largest, channel]:.2f}',
             filters[channel],
             limit,

@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 
 import mmcv
-from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
@@ -92,8 +91,6 @@ def _file_transform(pipeline, with_label, max_side):
     transforms, label_step = [], dict(type=LoadAnnotations)
     for transform in pipeline:
         name = type_name(transform)
-        if name == 'RenderContextScene':
-            transform = dict(type=LoadImageFromFile)
         if name.startswith('Load') and 'Annotation' in name:
             label_step = transform
         else:

@@ -1,7 +1,7 @@
 """The panels of a figure, and their layout: each panel draws one picture into Matplotlib axes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +68,7 @@ class Map:
     pixel: tuple | None = None  # row and column of the original image, to mark
     side: str = ''  # words at the left
     bar: bool = True  # whether to draw a colour bar
+    cmap: str = 'viridis'
 
     def draw(self, axes):
         """Draw the map into ``matplotlib.axes.Axes``."""
@@ -82,6 +83,7 @@ class Map:
         low, high = self.limits or (visible.min(), visible.max())
         shown = axes.imshow(
             values,
+            cmap=self.cmap,
             vmin=low,
             vmax=high,
             extent=(-0.5, padded[1] - 0.5, padded[0] - 0.5, -0.5),
@@ -92,25 +94,15 @@ class Map:
         if self.pixel:
             pixel = self.prediction.seen_pixel(*self.pixel) if self.prediction else self.pixel
             for colour, width in (('black', 3.2), ('white', 1.4)):
-                axes.plot(*pixel[::-1], '+', color=colour, markersize=12, markeredgewidth=width)
+                style = dict(fillstyle='none', color=colour, markersize=9, markeredgewidth=width)
+                axes.plot(*pixel[::-1], 'o', **style)
         _finish(axes, self.title, self.side, shown if self.bar else None)
 
 
-@dataclass(eq=False)
-class Kernel:
-    """A kernel ``[k, k]``: positive weights are red, negative ones blue, up to ``limit``."""
-
-    title: str
-    weights: Tensor
-    limit: float
-    side: str = ''
-    bar: bool = True
-
-    def draw(self, axes):
-        """Draw the kernel into ``matplotlib.axes.Axes``."""
-        limit = max(self.limit, 1e-12)
-        shown = axes.imshow(self.weights, cmap='RdBu_r', vmin=-limit, vmax=limit)
-        _finish(axes, self.title, self.side, shown if self.bar else None)
+def kernel_panel(title, weights, limit, side='', bar=True):
+    """Return the panel of a kernel ``[k, k]``: up to ``limit``, red is positive, blue negative."""
+    limits = -max(limit, 1e-12), max(limit, 1e-12)
+    return Map(title, weights, limits=limits, side=side, bar=bar, cmap='RdBu_r')
 
 
 @dataclass(eq=False)
@@ -120,7 +112,7 @@ class Bars:
     title: str
     names: Sequence
     values: Sequence
-    colours: Sequence = field(default=NEUTRAL)
+    colours: Sequence | str = NEUTRAL
     unit: str = ''
 
     def draw(self, axes):
@@ -152,7 +144,6 @@ def _finish(axes, title, side='', shown=None):
 
 def in_rows(panels, columns):
     """Return panels as rows of a mosaic, the last one filled up with empty places."""
-    columns = min(columns, len(panels))
     panels = [*panels, *[None] * (-len(panels) % columns)]
     return [panels[start : start + columns] for start in range(0, len(panels), columns)]
 

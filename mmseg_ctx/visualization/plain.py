@@ -8,7 +8,7 @@ EXPLANATION = (
     'Confidence is the probability of the predicted class. A map of several channels is drawn as '
     'their mean.'
 )
-CONFIDENCE, MAPS, COLUMNS = 'confidence', 8, 4
+CONFIDENCE, MAPS, COLUMNS = 'confidence', 6, 3
 
 
 def read_context(head, shown, prediction):

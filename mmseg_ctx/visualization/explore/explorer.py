@@ -88,7 +88,7 @@ class Explorer:
 
     def __init__(self, segmentor):
         self._segmentor = segmentor
-        test_dataset(segmentor.cfg)
+        test_dataset(segmentor.cfg)  # raises an error where there is none
         head = last_head(segmentor)
         self.methods, self.head_name = find_methods(head), type(head).__name__
         self._dataset, self.test_problem = (), None

@@ -78,7 +78,7 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
     hardest = None if head.sampler is None else partial(_hardest, head.sampler, criteria)
     losses = {}
     for criterion in criteria:
-        loss, right = upsampled_cross_entropy(
+        loss, accuracy = upsampled_cross_entropy(
             logits,
             label,
             _class_weight(criterion, logits),
@@ -92,7 +92,7 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
         )
         _add(losses, criterion.loss_name, loss)
     if with_accuracy:
-        losses['acc_seg'] = right
+        losses['acc_seg'] = accuracy
     return losses
 
 

@@ -66,7 +66,10 @@ def _at_full_size(logits, label, align_corners):
 
 def _differentiable_gradient(grad, logits, label, align_corners):
     """Return the gradient of the logits for ``create_graph``."""
-    losses = lambda logits: _at_full_size(logits, label, align_corners)[0]  # noqa: E731
+
+    def losses(logits):
+        return _at_full_size(logits, label, align_corners)[0]
+
     return torch.func.vjp(losses, logits)[1](grad)[0]
 
 

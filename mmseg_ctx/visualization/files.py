@@ -16,7 +16,7 @@ from mmseg_ctx.utils.errors import value_errors
 TEST_PREFIX = 'test:'
 
 
-def test_dataset(config):
+def test_dataset_config(config):
     """Return the config of the test data set, or of the first one inside ``ConcatDataset``.
 
     Raises:
@@ -64,7 +64,7 @@ def item_readers(config, images, labels=None, max_side=None):
             raise FileNotFoundError(
                 f'{path} is neither a file nor {TEST_PREFIX}N, an image of the test data set'
             )
-    file_config = test_dataset(config)
+    file_config = test_dataset_config(config)
     init_default_scope(config.get('default_scope') or 'mmseg')
     with value_errors('the test data of the config cannot be read'):
         dataset = DATASETS.build(config.test_dataloader.dataset) if tests else ()

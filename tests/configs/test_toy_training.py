@@ -28,7 +28,7 @@ def choose_examples():
     chosen, methods = {}, Counter()
     for layout in LAYOUTS:
         paths = [path for path in FILES if layout_of(path) == layout]
-        quick = [path for path in paths if 'swin' not in path and 'trainval' not in path]
+        quick = [path for path in paths if 'swin' not in path]
         chosen[layout] = min(quick, key=lambda path: methods[path.split('/')[0]])
         methods[chosen[layout].split('/')[0]] += 1
     return chosen

@@ -19,7 +19,7 @@ from mmseg_ctx.utils.errors import first_names, value_errors
 from mmseg_ctx.utils.images import read_image, reason
 
 # The steps of a pipeline that read image and label; the others change what was read.
-LOADING = ('Load', 'Render')
+LOADING = 'Load'
 
 
 @dataclass

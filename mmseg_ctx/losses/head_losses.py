@@ -5,6 +5,8 @@ MMSegmentation's ``loss_by_feat`` runs on ``ResizableLogits`` as it is, but it w
 are computed here, from each pixel's loss and best class.
 """
 
+from functools import partial
+
 import torch
 from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -14,15 +16,7 @@ from mmseg.models.utils import resize
 from mmseg.structures import OHEMPixelSampler
 from torch import nn
 
-from mmseg_ctx.ops import (
-    ResizableLogits,
-    accuracy,
-    check_labels,
-    compact_label,
-    pixel_losses,
-    reduced_loss,
-    upsampled_cross_entropy,
-)
+from mmseg_ctx.ops import ResizableLogits, check_labels, upsampled_cross_entropy
 
 
 def head_losses(head, *args, **kwargs):
@@ -47,7 +41,8 @@ def losses_by_feat(head, logits, samples):
     """Return what ``BaseDecodeHead.loss_by_feat`` does for logits ``[B, N, h, w]`` and samples."""
     if not _is_softmax_alone(head, loss_modules(head)):
         return head.loss_by_feat(logits, samples)
-    logits = logits.full('resize') if isinstance(logits, ResizableLogits) else logits
+    if isinstance(logits, ResizableLogits):
+        logits = logits.full('resize')  # the small logits, unless the head itself resizes them
     label = head._stack_batch_gt(samples).squeeze(1)
     return losses_of_logits(head, logits, label, loss_modules(head))
 
@@ -80,11 +75,10 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
     """
     if not _is_softmax_alone(head, criteria):
         return _losses_of_criteria(head, logits, label, criteria, with_accuracy)
-    if head.sampler is not None:
-        return _losses_of_hardest(head, logits, label, criteria, with_accuracy)
+    hardest = None if head.sampler is None else partial(_hardest, head.sampler, criteria)
     losses = {}
     for criterion in criteria:
-        loss, share = upsampled_cross_entropy(
+        loss, accuracy = upsampled_cross_entropy(
             logits,
             label,
             _class_weight(criterion, logits),
@@ -92,34 +86,18 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
             criterion.avg_non_ignore,
             head.align_corners,
             with_accuracy,
-            reduction=criterion.reduction,
-            loss_weight=criterion.loss_weight,
+            hardest,
+            criterion.reduction,
+            criterion.loss_weight,
         )
         _add(losses, criterion.loss_name, loss)
     if with_accuracy:
-        losses['acc_seg'] = share
+        losses['acc_seg'] = accuracy
     return losses
 
 
 def _add(losses, name, loss):
     losses[name] = losses[name] + loss if name in losses else loss
-
-
-def _losses_of_hardest(head, logits, label, criteria, with_accuracy):
-    """Return the losses of the pixels that ``OHEMPixelSampler`` chooses."""
-    check_labels(label, head.num_classes, head.ignore_index)
-    label = compact_label(label, head.num_classes, head.ignore_index)
-    pixels, best = pixel_losses(logits, label, head.align_corners, -1, with_best=with_accuracy)
-    weights = [_class_weight(each, pixels) for each in criteria]
-    chosen = _hardest(head.sampler, pixels.detach(), label, criteria, weights)
-    losses = {}
-    for criterion, weight in zip(criteria, weights, strict=True):
-        options = weight, criterion.avg_non_ignore, chosen, criterion.reduction
-        loss = criterion.loss_weight * reduced_loss(pixels, label, *options)
-        _add(losses, criterion.loss_name, loss)
-    if with_accuracy:
-        losses['acc_seg'] = accuracy(best, label)
-    return losses
 
 
 def _losses_of_criteria(head, logits, label, criteria, with_accuracy):
@@ -154,7 +132,7 @@ def _is_softmax_alone(head, criteria):
     )
 
 
-def _hardest(sampler, pixels, label, criteria, class_weights):
+def _hardest(sampler, criteria, pixels, label):
     """Return 1 where ``OHEMPixelSampler`` keeps a pixel and 0 elsewhere, ``[B, H, W]``.
 
     With ``thresh``, it keeps the labelled pixels whose probability of the right class is below
@@ -164,8 +142,8 @@ def _hardest(sampler, pixels, label, criteria, class_weights):
     labelled, kept = label >= 0, sampler.min_kept * len(label)
     if sampler.thresh is None:
         losses = sum(
-            criterion.loss_weight * reduced_loss(pixels, label, weight, False, None, 'none')
-            for criterion, weight in zip(criteria, class_weights, strict=True)
+            criterion.loss_weight * pixels * _weight_of_labels(criterion, pixels, label)
+            for criterion in criteria
         )
         losses = losses.masked_fill(~labelled, -torch.inf).flatten()
         hardest = losses.topk(min(kept, losses.numel()), sorted=False).indices
@@ -180,16 +158,19 @@ def _hardest(sampler, pixels, label, criteria, class_weights):
     return chosen * labelled
 
 
+def _weight_of_labels(criterion, pixels, label):
+    weight = _class_weight(criterion, pixels)
+    return 1 if weight is None else weight[label.clamp(min=0).long()]
+
+
 _ON_DEVICE = {}  # Class weights by values, type and device.
 
 
 def _class_weight(criterion, like):
     """Return the class weights ``[N]`` on a tensor's device, copied there once, or None.
 
-    They are float32, or of the tensor's type if it is wider.
-
-    MMSegmentation copies the list in each step. A buffer would be lost by ``to_empty``, and rounded
-    by ``half``.
+    They are float32 or wider. MMSegmentation copies the list in each step. A buffer would be lost
+    by ``to_empty``, and rounded by ``half``.
     """
     if criterion.class_weight is None:
         return None

@@ -17,13 +17,7 @@ from mmseg_ctx.ops.cosine import cosine_logits, dot_logits
 from mmseg_ctx.ops.depthwise import dynamic_depthwise_conv2d
 from mmseg_ctx.ops.interpolation import Interpolation
 from mmseg_ctx.ops.labels import IGNORED, check_labels, mask_ignored, resize_labels
-from mmseg_ctx.ops.pixel_losses import (
-    accuracy,
-    compact_label,
-    pixel_losses,
-    reduced_loss,
-    upsampled_cross_entropy,
-)
+from mmseg_ctx.ops.pixel_losses import pixel_losses, upsampled_cross_entropy
 from mmseg_ctx.ops.pooling import adaptive_avg_pool2d
 from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 from mmseg_ctx.ops.prototypes import class_prototypes, one_hot
@@ -37,14 +31,12 @@ __all__ = [
     'ResizableLogits',
     'ResizedLogits',
     'WindowedLogits',
-    'accuracy',
     'adaptive_avg_pool2d',
     'at_least_float32',
     'autocast_off',
     'averaged_labels',
     'check_labels',
     'class_prototypes',
-    'compact_label',
     'cosine_logits',
     'dot_logits',
     'dynamic_depthwise_conv2d',
@@ -53,7 +45,6 @@ __all__ = [
     'one_hot',
     'pixel_losses',
     'predicted_labels',
-    'reduced_loss',
     'resize_labels',
     'spatially_varying_weights',
     'upsampled_cross_entropy',

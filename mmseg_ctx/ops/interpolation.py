@@ -201,17 +201,7 @@ class Interpolation:
 
 
 def tile_size(depth, height, width, device):
-    """Return the number of rows and columns of a tile.
-
-    Args:
-        depth (int): Number of values at each pixel.
-        height (int): H, height of the image.
-        width (int): W, width of the image.
-        device (torch.device): Device of the image.
-
-    Returns:
-        tuple[int, int]: Rows and columns, at least 1 each.
-    """
+    """Return the rows and columns of a tile of an image with so many values at each pixel."""
     if device.type == 'cpu':
         rows = CPU_TILE_VALUES // (depth * CPU_TILE_COLUMNS)
         return min(max(rows, 1), CPU_TILE_ROWS), CPU_TILE_COLUMNS

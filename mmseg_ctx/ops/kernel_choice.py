@@ -71,27 +71,32 @@ def _compare(kernels, device, dtype):
     # Not by autograd, since this may run inside of an operation, where autograd is off.
     logits = torch.linspace(-9, 9, 2 * 7 * 4 * 5).sin().reshape(2, 7, 4, 5).to(device, dtype)
     label = (torch.arange(2 * 9 * 13).reshape(2, 9, 13) % 8 - 1).to(device)
-    losses, log_normaliser, best = kernels.pixel_losses(logits, label, False)
-    gradient = kernels.pixel_losses_backward(losses, logits, label, log_normaliser, False)
-    loss, *_, scale = kernels.reduced_losses(logits, label, None, -1, False, None, 0.0, 1.0)
+    close = partial(torch.testing.assert_close, check_dtype=False, rtol=1e-2, atol=1e-2)
     size = label.shape[1:]
     full = F.interpolate(logits.double(), size, mode='bilinear')
-    labelled = (label >= 0)[:, None]
     target = torch.zeros_like(full).scatter_(1, label.clamp(min=0)[:, None], 1.0)
-    full_gradient = (full.softmax(1) - target) * labelled * losses[:, None]
-    expected = torch.ops.aten.upsample_bilinear2d_backward(
-        full_gradient, size, logits.shape, False, None, None
-    )
-    close = partial(torch.testing.assert_close, check_dtype=False, rtol=1e-2, atol=1e-2)
+    slope = (full.softmax(1) - target) * (label >= 0)[:, None]
+
+    def close_gradient(actual, weight):
+        expected = torch.ops.aten.upsample_bilinear2d_backward(
+            slope * weight, size, logits.shape, False, None, None
+        )
+        close(actual, expected)
+
+    losses, log_normaliser, best = kernels.pixel_losses(logits, label, False)
+    arguments = logits, label, log_normaliser, False
     normaliser = full.logsumexp(1).masked_fill(label < 0, torch.inf)
     close(log_normaliser, normaliser, rtol=1e-5, atol=1e-5)
+    close(best, full.argmax(1), rtol=0, atol=0)
     close(losses, F.cross_entropy(full, label, ignore_index=-1, reduction='none'))
+    close_gradient(kernels.pixel_losses_backward(losses, *arguments), losses[:, None])
+    loss, *_, scale = kernels.reduced_losses(logits, label, None, -1, False, None, 0.0, 1.0)
     close(loss, F.cross_entropy(full, label, ignore_index=-1))
-    close(1 / scale, (label >= 0).sum())
-    close(gradient, expected)
+    count = 1 / scale
+    close(count, (label >= 0).sum())
+    close_gradient(kernels.pixel_losses_backward(count, *arguments, scale), 1)
     sides = [
         [Interpolation.identity(cells, log_normaliser).resize(length, False)]
         for cells, length in zip(logits.shape[2:], size, strict=True)
     ]
-    close(best, full.argmax(1), rtol=0, atol=0)
     close(kernels.label_map([logits[0]], *sides)[0], best[0], rtol=0, atol=0)

@@ -66,7 +66,10 @@ def _at_full_size(logits, label, align_corners):
 
 def _differentiable_gradient(grad, logits, label, align_corners):
     """Return the gradient of the logits for ``create_graph``."""
-    losses = lambda logits: _at_full_size(logits, label, align_corners)[0]  # noqa: E731
+
+    def losses(logits):
+        return _at_full_size(logits, label, align_corners)[0]
+
     return torch.func.vjp(losses, logits)[1](grad)[0]
 
 
@@ -93,14 +96,8 @@ def _check_inputs(logits, label):
 def compact_label(label, num_classes, ignore_index):
     """Return labels that need little memory while they wait for the backward pass.
 
-    Args:
-        label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``, integers of any type.
-        num_classes (int): N.
-        ignore_index (int | None): Label of pixels without a class.
-
-    Returns:
-        Tensor: Classes, -1 for pixels without one, int16, or int64 if N or ``ignore_index`` is
-        above 32767. A label that is one already is returned as it is.
+    They are int16, or int64 if N or ``ignore_index`` is above 32767; -1 is a pixel without a class.
+    Labels that are so already are returned as they are.
     """
     dtype = torch.int16 if max(num_classes, abs(ignore_index or 0)) < 2**15 else torch.int64
     return mask_ignored(label.to(dtype), None if ignore_index == -1 else ignore_index)
@@ -136,8 +133,10 @@ def upsampled_cross_entropy(
             weights. Default: False.
         align_corners (bool): ``align_corners`` of the resizing. Default: False.
         with_accuracy (bool): Whether to compute the accuracy, too. Default: False.
-        pixel_weight (Tensor | None): Factor of each pixel's loss, ``[B, H, W]``. As in
-            MMSegmentation, the divisor does not depend on it. Default: None.
+        pixel_weight (Tensor | Callable | None): Factor of each pixel's loss, ``[B, H, W]``, or a
+            function that returns it for the losses, without gradients, and labels, -1 for pixels
+            without a class, both ``[B, H, W]``. As in MMSegmentation, the divisor does not depend
+            on it. Default: None.
         reduction (str): ``'mean'``, ``'sum'`` or ``'none'``. Default: ``'mean'``.
         loss_weight (float): Factor of the result. Default: 1.0.
         epsilon (float): Added to the divisor. Default: MMSegmentation's, 2**-23.
@@ -161,75 +160,40 @@ def upsampled_cross_entropy(
                 f'got {len(class_weight)}'
             )
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        class_weight = torch.as_tensor(class_weight, dtype=dtype, device=logits.device)
+        class_weight = torch.as_tensor(class_weight, dtype=dtype, device=logits.device).contiguous()
     fused = pixel_weight is None and reduction in ('mean', 'sum')
     if fused and _reducing_kernels(logits, class_weight) is not None:
         divisor = None if avg_non_ignore or class_weight is not None else label.numel()
         if reduction == 'sum':
             divisor, epsilon = 1, 0.0
         options = ignore_index, align_corners, divisor, epsilon, loss_weight
-        loss, share, valid = _ReducedLosses.apply(
-            logits, label.contiguous(), class_weight, *options
-        )
+        loss, share, valid = _ReducedLosses.apply(logits, label, class_weight, *options)
         torch._assert_async(valid, labels_message(classes, ignore_index))
         return loss, share if with_accuracy else None
+    if reduction not in ('mean', 'sum', 'none'):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     check_labels(label, classes, ignore_index)
     label = compact_label(label, classes, ignore_index)
     losses, best = pixel_losses(logits, label, align_corners, -1, with_best=with_accuracy)
-    loss = reduced_loss(
-        losses, label, class_weight, avg_non_ignore, pixel_weight, reduction, epsilon
-    )
-    return loss_weight * loss, accuracy(best, label) if with_accuracy else None
-
-
-def reduced_loss(
-    losses, label, class_weight, avg_non_ignore, pixel_weight, reduction, epsilon=EPSILON
-):
-    """Weigh and reduce the losses of pixels as MMSegmentation's ``CrossEntropyLoss`` does.
-
-    Args:
-        losses (Tensor): Losses, 0 for pixels without a class, ``[B, H, W]``.
-        label (Tensor): Classes, -1 for pixels without one, ``[B, H, W]``.
-        class_weight (Tensor | None): See :func:`upsampled_cross_entropy`, as for the following
-            arguments.
-        avg_non_ignore (bool): Whether to divide by the number of labelled pixels.
-        pixel_weight (Tensor | None): Factor of each pixel's loss, ``[B, H, W]``.
-        reduction (str): ``'mean'``, ``'sum'`` or ``'none'``.
-        epsilon (float): Added to the divisor. Default: MMSegmentation's.
-
-    Returns:
-        Tensor: The loss, a scalar, or ``[B, H, W]`` for ``'none'``.
-
-    Raises:
-        ValueError: ``reduction`` is wrong.
-    """
-    if reduction not in ('mean', 'sum', 'none'):
-        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-    divisor = label.numel()
-    if avg_non_ignore:
-        divisor = (label >= 0).sum()
+    labelled = label >= 0
+    share = _accuracy(best, label, labelled) if with_accuracy else None
+    if callable(pixel_weight):
+        pixel_weight = pixel_weight(losses.detach(), label)
+    divisor = labelled.sum() if avg_non_ignore else label.numel()
     if class_weight is not None:
-        weights = class_weight[label.clamp(min=0).long()] * (label >= 0)
+        weights = class_weight[label.clamp(min=0).long()] * labelled
         losses, divisor = losses * weights, weights.sum()
     if pixel_weight is not None:
         losses = losses * pixel_weight
-    if reduction == 'none':
-        return losses
-    return losses.sum() / (divisor + epsilon) if reduction == 'mean' else losses.sum()
+    if reduction != 'none':
+        losses = losses.sum()
+    if reduction == 'mean':
+        losses = losses / (divisor + epsilon)
+    return loss_weight * losses, share
 
 
-def accuracy(best, label):
-    """Return the share of pixels whose best class is right, as MMSegmentation's ``accuracy`` does.
-
-    Args:
-        best (Tensor): The best class of each pixel, ``[B, H, W]``.
-        label (Tensor): Classes, -1 for pixels without one, ``[B, H, W]``.
-
-    Returns:
-        Tensor: The share of the pixels with a class, in percent, ``[1]``.
-    """
-    right, labelled = (best == label).sum(), (label >= 0).sum()
-    return (100 * (right + EPSILON) / (labelled + EPSILON))[None]
+def _accuracy(best, label, labelled):
+    return (100 * ((best == label).sum() + EPSILON) / (labelled.sum() + EPSILON))[None]
 
 
 def _reducing_kernels(logits, class_weight):
@@ -359,19 +323,9 @@ def _(grad, logits, label, normaliser, align_corners):
 
 
 def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
-    """Call ``visit`` with each tile of the resized logits.
+    """Call ``visit`` with each tile's index into ``[B, H, W]``, and its logits ``[B, R, S, N]``.
 
-    Args:
-        visit (Callable): Called with the tile's index into ``[B, H, W]``, and the logits of its R
-            rows and S columns, ``[B, R, S, N]``. If ``with_gradient``, it replaces the logits in
-            place by their gradient.
-        logits (Tensor): ``[B, N, h, w]``.
-        size (tuple[int, int]): H and W.
-        align_corners (bool): ``align_corners`` of the resizing.
-        with_gradient (bool): Whether to return the gradient of ``logits``. Default: False.
-
-    Returns:
-        Tensor | None: The gradient ``[B, N, h, w]``.
+    With ``with_gradient`` it puts their gradient in their place; the logits' one is returned.
     """
     batch, classes, height, width = logits.shape
     pixels = _finite_below(logits).permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]

@@ -190,47 +190,30 @@ class ResizableLogits(_TensorLike):
         return [[self.small[index]]]
 
     def interpolate(
-        self,
-        size=None,
-        scale_factor=None,
-        mode='nearest',
-        align_corners=None,
-        recompute_scale_factor=None,
-        antialias=False,
+        self, size=None, scale_factor=None, mode='nearest', align_corners=None, **options
     ):
         """``F.interpolate``, by another object if it is the first resizing, and bilinear."""
-        if self.is_resized or mode != 'bilinear' or size is None or antialias:
-            options = dict(recompute_scale_factor=recompute_scale_factor, antialias=antialias)
-            return F.interpolate(
-                self.full('interpolate'), size, scale_factor, mode, align_corners, **options
-            )
+        if self.is_resized or mode != 'bilinear' or size is None or options.get('antialias'):
+            full = self.full('interpolate')
+            return F.interpolate(full, size, scale_factor, mode, align_corners, **options)
         size = (size, size) if isinstance(size, int) else size
         small = self.small if torch.is_grad_enabled() else self.small.detach()
         return ResizableLogits(small, size, align_corners)
 
-    def cross_entropy(
-        self,
-        target,
-        weight=None,
-        size_average=None,
-        ignore_index=-100,
-        reduce=None,
-        reduction='mean',
-        label_smoothing=0.0,
-    ):
+    def cross_entropy(self, target, weight=None, ignore_index=-100, reduction='mean', **options):
         """``F.cross_entropy``, tile by tile for a map of classes.
 
         Raises:
             ValueError: On the CPU, if a label is neither a class nor ``ignore_index``.
         """
         expected = self.shape[0], *self.image_size
-        plain = size_average is None and reduce is None and label_smoothing == 0
+        legacy = options.get('size_average'), options.get('reduce')
+        plain = legacy == (None, None) and not options.get('label_smoothing')
         if not plain or target.dtype != torch.long or target.shape != expected:
-            options = (weight, size_average, ignore_index, reduce, reduction, label_smoothing)
-            return F.cross_entropy(self.full('cross_entropy'), target, *options)
-        options = dict(reduction=reduction, epsilon=0.0)
-        arguments = weight, ignore_index, True, self.align_corners
-        return upsampled_cross_entropy(self.small, target, *arguments, **options)[0]
+            options |= dict(ignore_index=ignore_index, reduction=reduction)
+            return F.cross_entropy(self.full('cross_entropy'), target, weight, **options)
+        arguments = target, weight, ignore_index, True, self.align_corners
+        return upsampled_cross_entropy(self.small, *arguments, reduction=reduction, epsilon=0.0)[0]
 
     def argmax(self, dim=None, keepdim=False):
         """``Tensor.argmax``, tile by tile over the classes."""

@@ -43,11 +43,6 @@ class ResizedLogits:
         """tuple[int, int, int]: N, H, W."""
         return len(self.logits), len(self.rows.first), len(self.columns.first)
 
-    @property
-    def device(self):
-        """torch.device: Device of the small logits."""
-        return self.logits.device
-
     def tiles(self, tops, height, width, keep_band=True):
         """Compute tiles of the image, from left to right and from top to bottom.
 
@@ -120,7 +115,7 @@ def predicted_labels(logits, threshold=None):
     Returns:
         Tensor: ``[1, H, W]``: classes, int64; if N is 1, zeros and ones, float32.
     """
-    return _labels([logits], threshold, next, lambda tiles: next(tiles).sigmoid())
+    return _labels([logits], threshold)
 
 
 def averaged_labels(passes, threshold=None):
@@ -142,24 +137,12 @@ def averaged_labels(passes, threshold=None):
     shapes = sorted({each.shape for each in passes})
     if len(shapes) > 1:
         raise ValueError(f'passes must have one shape [N, H, W], got {shapes}')
-    return _labels(
-        passes,
-        threshold,
-        lambda tiles: sum(tile.softmax(1) for tile in tiles),
-        lambda tiles: sum(tile.sigmoid().sigmoid() for tile in tiles) / len(passes),
-    )
+    return _labels(passes if len(passes) > 1 else [*passes, *passes], threshold)
 
 
 @torch.no_grad()
-def _labels(passes, threshold, score_classes, score_one_class):
-    """Return the label map.
-
-    Args:
-        passes (Sequence[ResizedLogits]): The logits of each pass.
-        threshold (float | None): See :func:`predicted_labels`.
-        score_classes (Callable): Merges the passes' tiles into one tile of scores, for N > 1.
-        score_one_class (Callable): Merges them into probabilities, for N = 1.
-    """
+def _labels(passes, threshold):
+    """Return the label map, of one pass by its logits, of several by their probabilities."""
     parts = [[getattr(each, name) for each in passes] for name in ('logits', 'rows', 'columns')]
     kernels = triton_kernels_for(*parts[0])
     label = kernels.label_map(*parts, threshold) if kernels else None
@@ -167,13 +150,18 @@ def _labels(passes, threshold, score_classes, score_one_class):
         return label
     classes, *size = passes[0].shape
     kind = torch.long if classes > 1 else None
-    label = torch.empty(size, dtype=kind, device=passes[0].device)
+    label = torch.empty(size, dtype=kind, device=passes[0].logits.device)
+
+    def scores(tiles):
+        if len(passes) == 1:
+            return next(tiles) if classes > 1 else next(tiles).sigmoid()
+        if classes > 1:
+            return sum(tile.softmax(1) for tile in tiles)
+        return sum(tile.sigmoid().sigmoid() for tile in tiles) / len(passes)
 
     def visit(area, tiles):
-        if classes > 1:
-            label[area] = _best_classes(score_classes(tiles))
-        else:
-            label[area] = score_one_class(tiles).squeeze(1) > threshold
+        score = scores(tiles)
+        label[area] = _best_classes(score) if classes > 1 else score.squeeze(1) > threshold
 
     _visit_tiles(passes, visit)
     return label[None]
@@ -186,7 +174,7 @@ def _visit_tiles(passes, visit):
     The iterator yields the tile ``[R, N, S]`` of each pass, so that one is in memory at a time.
     """
     _, height, width = passes[0].shape
-    rows, columns = tile_size(passes[0].shape[0], height, width, passes[0].device)
+    rows, columns = tile_size(passes[0].shape[0], height, width, passes[0].logits.device)
 
     def visit_bands(tops):
         alone = len(passes) == 1
@@ -195,4 +183,4 @@ def _visit_tiles(passes, visit):
             visit((slice(top, top + rows), slice(left, left + columns)), map(next, parts))
 
     with autocast_off(passes[0].logits), exact_matmul():
-        in_threads(visit_bands, range(0, height, rows), passes[0].device)
+        in_threads(visit_bands, range(0, height, rows), passes[0].logits.device)

@@ -6,19 +6,11 @@ import torch
 
 
 def in_threads(function, items, device):
-    """Call a function with consecutive items, on a CPU in as many threads as PyTorch uses.
+    """Return what calls with consecutive items return, on a CPU in PyTorch's number of threads.
 
     Operations on a tile are short. If each were divided among threads, threads would wait for each
     other after each of them, and where another program needs the CPU they would wait long. So each
     thread has tiles of its own, and its operations run in it alone.
-
-    Args:
-        function (Callable): Called with some of the items, in order, without gradients.
-        items (Sequence): The items of all calls.
-        device (torch.device): Device of the tensors. Only a CPU's work is divided.
-
-    Returns:
-        list: What the calls returned, in the order of their items.
     """
     threads = torch.get_num_threads()
     count = min(threads, len(items)) if device.type == 'cpu' else 1

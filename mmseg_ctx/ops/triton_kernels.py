@@ -173,7 +173,7 @@ def _losses_kernel(
         tl.store(sums + 4 * programs, tl.sum(wrong))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['programs'])
 def _reduction_kernel(
     sums, loss, accuracy, scale, valid, programs, divisor, epsilon, factor,
     COUNTED: tl.constexpr, BLOCK: tl.constexpr,
@@ -463,6 +463,7 @@ def _sides(logits, label, align_corners):
 
 def _losses(logits, label, class_weight, ignore_index, align_corners, reduced):
     """Launch the first kernel; return losses, log-normalisers, best classes and sums."""
+    label = label.contiguous()
     height, width = label.shape[1:]
     gaps = -(-height // logits.size(2))  # rows of pixels between two rows of cells
     rows = min(triton.next_power_of_2(gaps), MOST_PIXELS)
@@ -485,17 +486,10 @@ def _losses(logits, label, class_weight, ignore_index, align_corners, reduced):
 
 
 def pixel_losses(logits, label, align_corners):
-    """Return each pixel's cross-entropy of resized logits, its log-normaliser and best class.
+    """Return each pixel's loss, float32, its log-normaliser, float32, and best class ``[B, H, W]``.
 
-    Args:
-        logits (Tensor): float16, bfloat16 or float32, ``[B, N, h, w]``.
-        label (Tensor): Integers, contiguous, ``[B, H, W]``. What is no class counts as no label.
-        align_corners (bool): ``align_corners`` of the resizing.
-
-    Returns:
-        tuple[Tensor, Tensor, Tensor]: Losses, float32, 0 where there is no label;
-        log-normalisers, float32, infinite where there is no label; classes, in the type of
-        ``label``, of several best ones the first. Each ``[B, H, W]``.
+    ``label`` has any integer type; what is no class has the loss 0 and an infinite log-normaliser.
+    Best classes have its type; of several, the first.
     """
     return _losses(logits, label, None, -1, align_corners, reduced=False)[:3]
 
@@ -503,22 +497,12 @@ def pixel_losses(logits, label, align_corners):
 def reduced_losses(
     logits, label, class_weight, ignore_index, align_corners, divisor, epsilon, factor
 ):
-    """Return the sum of the pixels' cross-entropies, divided, and the share of right pixels.
+    """Return loss, accuracy in percent ``[1]``, and whether labels are classes or ``ignore_index``.
 
-    Args:
-        logits (Tensor): As in :func:`pixel_losses`, ``[B, N, h, w]``.
-        label (Tensor): Classes or ``ignore_index``, integers, contiguous, ``[B, H, W]``.
-        class_weight (Tensor | None): Weights of the classes, float32, ``[N]``.
-        ignore_index (int): Label of pixels without a class.
-        align_corners (bool): ``align_corners`` of the resizing.
-        divisor (float | None): Divisor; None for the sum of the pixels' weights.
-        epsilon (float): Added to the divisor.
-        factor (float): Factor of the loss.
-
-    Returns:
-        tuple[Tensor, ...]: The loss, a scalar; the share in percent, ``[1]``; whether each label is
-        a class or ``ignore_index``, a scalar; and for the backward pass the log-normalisers
-        ``[B, H, W]`` and what each loss was multiplied by, a scalar.
+    The loss is ``factor`` times the sum of the pixels' losses times ``class_weight`` (float32
+    ``[N]`` or None), divided by ``divisor`` (None for the sum of the weights) plus ``epsilon``.
+    Further results are for the backward pass: log-normalisers ``[B, H, W]``, and what each loss was
+    multiplied by, a scalar.
     """
     _, log_normaliser, _, sums = _losses(
         logits, label, class_weight, ignore_index, align_corners, reduced=True
@@ -527,7 +511,7 @@ def reduced_losses(
     valid = sums.new_empty((), dtype=torch.bool)
     with torch.cuda.device_of(logits):
         _reduction_kernel[(1,)](
-            sums, loss, accuracy, scale, valid, sums.size(1), divisor or 0.0, epsilon, factor,
+            sums, loss, accuracy, scale, valid, sums.size(1), float(divisor or 0), epsilon, factor,
             divisor is None, REDUCED_AT_ONCE, num_warps=8,
         )  # fmt: skip
     return loss, accuracy, valid, log_normaliser, scale
@@ -536,21 +520,12 @@ def reduced_losses(
 def pixel_losses_backward(
     grad, logits, label, log_normaliser, align_corners, scale=None, class_weight=None
 ):
-    """Return the gradient of the logits, gathered for each of their cells.
+    """Return the gradient of the logits ``[B, N, h, w]``, gathered for each of their cells.
 
-    Args:
-        grad (Tensor): Gradient of the losses, float32, ``[B, H, W]``; with ``scale``, of what
-            :func:`reduced_losses` returned, a scalar.
-        logits (Tensor): As in :func:`pixel_losses`, ``[B, N, h, w]``.
-        label (Tensor): As in the forward pass, ``[B, H, W]``.
-        log_normaliser (Tensor): What the forward pass returned, ``[B, H, W]``.
-        align_corners (bool): ``align_corners`` of the resizing.
-        scale (Tensor | None): What :func:`reduced_losses` returned. Default: None.
-        class_weight (Tensor | None): As in :func:`reduced_losses`. Default: None.
-
-    Returns:
-        Tensor: ``[B, N, h, w]``, in the type of ``logits``, contiguous.
+    ``grad`` is the gradient of the losses of pixels, float32 ``[B, H, W]``; with ``scale``, which
+    :func:`reduced_losses` returned, the gradient of its loss, a scalar.
     """
+    label, log_normaliser = label.contiguous(), log_normaliser.contiguous()
     gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
     batch, classes, height, width = logits.shape
     block = min(triton.next_power_of_2(classes), MOST_CLASSES)

@@ -76,7 +76,7 @@ def validate_arguments(function):
         ... def scale(factor: Positive): ...
         >>> scale(0)
         Traceback (most recent call last):
-        ValueError: factor must be a finite number > 0, got 0
+        ArgumentError: factor must be a finite number > 0, got 0
     """
     signature = inspect.signature(function)
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

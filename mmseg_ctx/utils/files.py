@@ -23,7 +23,7 @@ def check_writable(path, force=False, read=()):
     """
     path, target = Path(path), os.path.realpath(path)
     if path.exists() and not path.is_file():
-        raise OSError(f'{path} is no regular file')
+        raise OSError(f'{path} is {"a folder" if path.is_dir() else "no regular file"}')
     if path.exists() and not force:
         raise FileExistsError(f'{path} exists; --force overwrites it')
     if target in map(os.path.realpath, read):
@@ -39,6 +39,8 @@ def check_folder(folder):
     """
     # A broken link counts as existing, since no folder can be made in its place.
     nearest = next(path for path in (Path(folder), *Path(folder).parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise NotADirectoryError(f'{folder} cannot be a folder: {nearest} is not a folder')
     _try_to_write(nearest / 'file', folder)
 
 

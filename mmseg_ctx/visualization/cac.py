@@ -64,9 +64,10 @@ def read_context(head, shown, prediction):
 def _at_feature_size(label, prediction, size):
     """Return a label map ``[H, W]`` at the features' size ``[h, w]``, with -1 where ignored."""
     label = torch.from_numpy(np.where(label == IGNORED, -1, label))[None]
-    (height, width), (bottom, right) = prediction.frame
+    (height, width), (padded_height, padded_width) = prediction.frame
     label = resize_labels(label, (height, width))
-    return resize_labels(F.pad(label, (0, right - width, 0, bottom - height), value=-1), size)[0]
+    padding = (0, padded_width - width, 0, padded_height - height)
+    return resize_labels(F.pad(label, padding, value=-1), size)[0]
 
 
 def panels(classifiers, prediction):

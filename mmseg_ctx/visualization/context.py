@@ -47,7 +47,7 @@ def find_methods(head):
 
 
 def _own_head(head):
-    """Return the head that a ``ContextAwareClassifierHead`` equips, or a head that is none."""
+    """Return the head that a ``ContextAwareClassifierHead`` equips, or the head itself."""
     return head.head if isinstance(head, ContextAwareClassifierHead) else head
 
 

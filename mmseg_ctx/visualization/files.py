@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 
 import mmcv
-from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 
@@ -16,7 +16,7 @@ from mmseg_ctx.utils.errors import value_errors
 TEST_PREFIX = 'test:'
 
 
-def test_dataset(config):
+def test_dataset_config(config):
     """Return the config of the test data set, or of the first one inside ``ConcatDataset``.
 
     Raises:
@@ -64,11 +64,14 @@ def item_readers(config, images, labels=None, max_side=None):
             raise FileNotFoundError(
                 f'{path} is neither a file nor {TEST_PREFIX}N, an image of the test data set'
             )
-    file_config = test_dataset(config)
+    file_config = test_dataset_config(config)
+    init_default_scope(config.get('default_scope') or 'mmseg')
     with value_errors('the test data of the config cannot be read'):
         dataset = DATASETS.build(config.test_dataloader.dataset) if tests else ()
-        # For the user's own files, the data set's folder need not exist.
-        lazy = DATASETS.build({**file_config, 'lazy_init': True})
+        own = {}
+        if labels:  # of the user's own files: the data set's folder need not exist
+            lazy = DATASETS.build({**file_config, 'lazy_init': True})
+            own = dict(label_map=lazy.label_map, reduce_zero_label=lazy.reduce_zero_label)
         transform = _file_transform(file_config.pipeline, bool(labels), max_side)
     known = [f'{TEST_PREFIX}{index}' for index in range(len(dataset))]
     readers = []
@@ -78,8 +81,7 @@ def item_readers(config, images, labels=None, max_side=None):
                 f'an image of the test data set must be {TEST_PREFIX}0 to '
                 f'{TEST_PREFIX}{len(dataset) - 1}, got {image!r}'
             )
-        results = dict(img_path=image, seg_map_path=label, label_map=lazy.label_map)
-        results.update(reduce_zero_label=lazy.reduce_zero_label, seg_fields=[])
+        results = dict(img_path=image, seg_map_path=label, seg_fields=[], **own)
         read = partial(transform, results)
         if image in tests:
             read = partial(dataset.__getitem__, known.index(image))
@@ -92,8 +94,6 @@ def _file_transform(pipeline, with_label, max_side):
     transforms, label_step = [], dict(type=LoadAnnotations)
     for transform in pipeline:
         name = type_name(transform)
-        if name == 'RenderContextScene':
-            transform = dict(type=LoadImageFromFile)
         if name.startswith('Load') and 'Annotation' in name:
             label_step = transform
         else:

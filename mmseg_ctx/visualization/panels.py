@@ -1,7 +1,7 @@
 """The panels of a figure, and their layout: each panel draws one picture into Matplotlib axes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -112,7 +112,7 @@ class Bars:
     title: str
     names: Sequence
     values: Sequence
-    colours: Sequence = field(default=NEUTRAL)
+    colours: Sequence | str = NEUTRAL
     unit: str = ''
 
     def draw(self, axes):

@@ -1,4 +1,4 @@
-"""The snippets of the page "Backbones", with narrow random models, trained for two iterations."""
+"""The snippets of the page "Backbones", with narrow random models, for one training step."""
 
 import re
 
@@ -73,14 +73,10 @@ def test_a_snippet_trains(snippet):
     )
     segmentor = revert_sync_batchnorm(MODELS.build(model))
     segmentor.init_weights()
-    optimizer = torch.optim.SGD(segmentor.parameters(), lr=0.01)
     samples = data_samples(torch.randint(0, 19, (2, 64, 64)))
-    for _ in range(2):
-        losses = segmentor(torch.rand(2, 3, 64, 64), samples, mode='loss')
-        loss, _ = segmentor.parse_losses(losses)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        assert torch.isfinite(loss)
+    losses = segmentor(torch.rand(2, 3, 64, 64), samples, mode='loss')
+    loss, _ = segmentor.parse_losses(losses)
+    loss.backward()
+    assert torch.isfinite(loss)
     first = next(segmentor.backbone.parameters())
     assert first.grad.abs().sum() > 0

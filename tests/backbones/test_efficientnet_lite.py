@@ -131,9 +131,7 @@ def test_what_is_frozen_keeps_its_weights_and_statistics():
     ('arguments', 'accepted'),
     [
         (dict(arch='lite5'), "'lite0', 'lite1', 'lite2'"),
-        (dict(output_stride=4), '8, 16, 32'),
         (dict(out_indices=(0, 5)), '0, 1, 2, 3, 4'),
-        (dict(frozen_stages=8), '-1, 0, 1, 2, 3, 4, 5, 6, 7'),
     ],
 )
 def test_wrong_arguments(arguments, accepted):

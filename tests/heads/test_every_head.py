@@ -43,25 +43,10 @@ def test_one_image(head, device):
     assert_finite(*losses_and_gradients(model.train(), alone, labels(device, batch=1)))
 
 
-def test_one_image_of_1x1_features(head, device):
-    """PyTorch's batch norm refuses to train on it; two images, or norms in eval mode, train."""
-    model = build(head).to(device)
-    freeze_norms(model)
-    last_head(model).train()  # Of a cascade only the last head, which is of this package.
-    sizes = ((1, 1),) * 3
-    one, two = (features(device, batch, sizes) for batch in (1, 2))
-    with pytest.raises(ValueError, match='more than 1 value per channel'):
-        losses_of(model, one, labels(device, 1))
-    assert_finite(*losses_and_gradients(model, two, labels(device)))
-    freeze_norms(model)
-    assert_finite(*losses_and_gradients(model, one, labels(device, 1)))
-    assert model.eval()(one).isfinite().all()
-
-
 @pytest.mark.parametrize(
     'sizes',
-    [((11, 10), (3, 7), (5, 3)), ((9, 1), (5, 1), (5, 1))],
-    ids=['no multiples', 'one column'],
+    [((11, 10), (3, 7), (5, 3)), ((9, 1), (5, 1), (5, 1)), ((1, 1),) * 3],
+    ids=['no multiples', 'one column', 'one cell'],
 )
 def test_odd_sizes(head, sizes, device):
     """Logits have the finest map's size, predictions the image's. The loss is PyTorch's.

@@ -41,18 +41,6 @@ def test_gradients_of_first_and_second_order(size, dilation):
     assert torch.autograd.gradgradcheck(operation, (x, kernels))
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_autocast(dtype, device):
-    x, kernels = torch.randn(2, 4, 6, 6).to(device), torch.randn(2, 4, 3, 3).to(device)
-    with torch.autocast(device.type, dtype):
-        out = dynamic_depthwise_conv2d(x, kernels)
-    assert out.dtype == dtype
-    expected = dynamic_depthwise_conv2d(x, kernels)
-    # Two roundings to the type's precision, on sums of nine products.
-    tolerance = 4 * torch.finfo(dtype).eps * expected.abs().max().item()
-    torch.testing.assert_close(out.float(), expected, rtol=0, atol=tolerance)
-
-
 @pytest.mark.parametrize('shape', [(2, 3, 3), (1, 4, 3, 3), (2, 3, 3, 3), (2, 4, 3, 5)])
 def test_kernels_of_a_wrong_shape(shape):
     with pytest.raises(ValueError, match=r'kernels must be \[B, C, k, k\].*got \('):

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmseg_ctx.ops import Interpolation
-from mmseg_ctx.ops.interpolation import tile_size
 
 VALUES = torch.randn(1, 1, 37, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -32,11 +31,6 @@ def test_resizing_is_that_of_torch(length, align_corners, tile):
     side = Interpolation.identity(37, values).resize(length, align_corners)
     expected = resized(values, length, align_corners)
     torch.testing.assert_close(dense(side, tile) @ values[0, 0], expected[0, 0])
-
-
-def test_of_one_value():
-    side = Interpolation.identity(1, VALUES).resize(5, align_corners=False)
-    assert torch.equal(dense(side), torch.ones(5, 1, dtype=torch.float64))
 
 
 @settings(deadline=None)
@@ -73,22 +67,12 @@ def test_a_tile_outside_of_what_is_placed_reads_nothing():
         assert sources.start == sources.stop
 
 
-def test_weights_have_the_type_that_is_asked_for():
-    side = Interpolation.identity(8, torch.zeros((), dtype=torch.float32))
-    assert side.resize(20, align_corners=False).flip().tile(0, 4)[0].dtype == torch.float32
-
-
 def test_reads_no_value_of_a_tensor():
     # A fake tensor has no value to read: what would wait for a device raises.
     with FakeTensorMode():
         side = Interpolation.identity(37, torch.zeros(()))
         matrix, sources = side.resize(100, False).crop(2, 90).flip().resize(61, True).tile(3, 10)
     assert matrix.shape == (10, sources.stop - sources.start)
-
-
-@given(kind=st.sampled_from(['cpu', 'cuda']), depth=st.integers(1, 10**9))
-def test_tiles_have_pixels(kind, depth):
-    assert min(tile_size(depth, 512, 1024, torch.device(kind))) >= 1
 
 
 @pytest.mark.parametrize('numbers', [(5,), (5, 8, 3), (4, 4, 4, 4)])

@@ -3,7 +3,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_ctx.ops import spatially_varying_weights
 from tests.helpers import assert_relative
@@ -79,27 +78,6 @@ def test_large_features_under_autocast(dtype):
     assert_relative(weights.detach(), expected, torch.finfo(dtype).eps)
     weights.sum().backward()
     assert torch.isfinite(x.grad).all()
-
-
-def test_one_convolution_a_dilation_however_many_images():
-    class Convolutions(TorchDispatchMode):
-        def __init__(self):
-            super().__init__()
-            self.inputs = []
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            if function is torch.ops.aten.convolution.default:
-                self.inputs.append(args[0])
-            return function(*args, **(kwargs or {}))
-
-    for batch in (1, 5):
-        x = torch.rand(batch, 4, 5, 5).to(memory_format=torch.channels_last)
-        with Convolutions() as convolutions, torch.no_grad():
-            spatially_varying_weights(x, torch.rand(batch, 4, 3, 3))
-        assert len(convolutions.inputs) == 3
-        # Brought into the layout that depthwise convolutions are fast in, once for all of them.
-        assert all(tensor.is_contiguous() for tensor in convolutions.inputs)
-        assert len({tensor.data_ptr() for tensor in convolutions.inputs}) == 1
 
 
 def test_kernels_of_a_wrong_shape():

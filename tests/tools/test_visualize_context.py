@@ -56,7 +56,7 @@ def test_sheets(model, files, tmp_path, capsys):
         assert f'{read} is read and would be' in error_line(capsys, main, *model, image, *options)
     (out / 'test-0.png').mkdir()
     line = error_line(capsys, main, 'missing.py', 'missing.pth', 'test:0', '--out', out, '--force')
-    assert 'test-0.png is a folder' in line
+    assert 'test-0.png is no regular file' in line
 
 
 def check_item(item, files):
@@ -149,7 +149,7 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
         ((image, '--labels', small, *out), 'must be of the size of the image'),
         ((image, '--labels', strange, *out), '0 to 13, or 255 where it'),
         (('test:1', '--labels', label, *out), 'labels must be for image files, but test:1 is'),
-        ((image, '--out', label), 'street.png is not a folder'),
+        ((image, '--out', label), 'street.png: Not a directory'),
     ]
     for arguments, message in cases:
         assert message in error_line(capsys, main, config, checkpoint, *arguments)

@@ -12,7 +12,7 @@ from PIL import Image
 from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.visualization.context import find_methods, read_context
-from mmseg_ctx.visualization.files import item_readers, test_dataset
+from mmseg_ctx.visualization.files import item_readers, test_dataset_config
 from mmseg_ctx.visualization.panels import class_name
 from mmseg_ctx.visualization.prediction import Prediction, most_probable, predict
 
@@ -88,7 +88,7 @@ class Explorer:
 
     def __init__(self, segmentor):
         self._segmentor = segmentor
-        test_dataset(segmentor.cfg)
+        test_dataset_config(segmentor.cfg)  # raises an error where there is none
         head = last_head(segmentor)
         self.methods, self.head_name = find_methods(head), type(head).__name__
         self._dataset, self.test_problem = (), None

@@ -218,6 +218,10 @@ def model_config(method, backbone, pretrained):
         model['pretrained'] = None
         for name in ('init_cfg', 'frozen_stages'):
             model['backbone'].pop(name, None)
+    elif backbone == 'lite0':
+        # With the last three stages trained, too, an FCN had 62.0 % mIoU on CamVid after 400
+        # iterations, and 60.0 % on a frozen encoder.
+        model['backbone']['frozen_stages'] = 4
     model['data_preprocessor'] |= dict(size=Name('crop_size'), seg_pad_val=Name('ignore_index'))
     for key in ('decode_head', 'auxiliary_head'):
         if key in model:

@@ -1,6 +1,9 @@
 """Serve a page that shows what a model does with an image, pixel by pixel."""
 
+import os
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.utils.commandline import (
@@ -46,6 +49,15 @@ def main(arguments):
     add_device(parser)
     add_cfg_options(parser)
     options = parser.parse_args(arguments)
+    # Gradio makes a folder when it is imported.
+    with (
+        tempfile.TemporaryDirectory(prefix='mmseg-ctx-') as folder,
+        mock.patch.dict(os.environ, GRADIO_TEMP_DIR=folder),
+    ):
+        explore(options)
+
+
+def explore(options):
     # These checks are quick, so they come before the model is loaded.
     images = [] if options.images is None else find_images(options.images)
     with needs_extra('explore'):

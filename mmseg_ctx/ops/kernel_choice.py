@@ -67,36 +67,44 @@ def _checked_kernels(device, dtype, compare):
 
 
 def _compare(kernels, device, dtype):
-    """Raise an error if results of the kernels differ from those of PyTorch."""
+    """Raise an error if results of the kernels differ from those of PyTorch.
+
+    PyTorch's are computed on the CPU. On a GPU ``torch.use_deterministic_algorithms`` makes PyTorch
+    refuse this loss and this gradient of a resizing.
+    """
     # Not by autograd, since this may run inside of an operation, where autograd is off.
-    logits = torch.linspace(-9, 9, 2 * 7 * 4 * 5).sin().reshape(2, 7, 4, 5).to(device, dtype)
-    label = (torch.arange(2 * 9 * 13).reshape(2, 9, 13) % 8 - 1).to(device)
-    close = partial(torch.testing.assert_close, check_dtype=False, rtol=1e-2, atol=1e-2)
-    size = label.shape[1:]
+    logits = torch.linspace(-9, 9, 2 * 7 * 4 * 5).sin().reshape(2, 7, 4, 5).to(dtype)
+    label = torch.arange(2 * 9 * 13).reshape(2, 9, 13) % 8 - 1
+    options = dict(check_dtype=False, check_device=False, rtol=1e-2, atol=1e-2)
+    close = partial(torch.testing.assert_close, **options)
+    size, shape = label.shape[1:], logits.shape
     full = F.interpolate(logits.double(), size, mode='bilinear')
     target = torch.zeros_like(full).scatter_(1, label.clamp(min=0)[:, None], 1.0)
     slope = (full.softmax(1) - target) * (label >= 0)[:, None]
+    expected = F.cross_entropy(full, label, ignore_index=-1, reduction='none')
+    number = (label >= 0).sum()
 
     def close_gradient(actual, weight):
-        expected = torch.ops.aten.upsample_bilinear2d_backward(
-            slope * weight, size, logits.shape, False, None, None
+        gradient = torch.ops.aten.upsample_bilinear2d_backward(
+            slope * weight, size, shape, False, None, None
         )
-        close(actual, expected)
+        close(actual, gradient)
 
+    best_class, normaliser = full.argmax(1), full.logsumexp(1).masked_fill(label < 0, torch.inf)
+    logits, label = logits.to(device), label.to(device)
     losses, log_normaliser, best = kernels.pixel_losses(logits, label, False)
     arguments = logits, label, log_normaliser, False
-    normaliser = full.logsumexp(1).masked_fill(label < 0, torch.inf)
     close(log_normaliser, normaliser, rtol=1e-5, atol=1e-5)
-    close(best, full.argmax(1), rtol=0, atol=0)
-    close(losses, F.cross_entropy(full, label, ignore_index=-1, reduction='none'))
-    close_gradient(kernels.pixel_losses_backward(losses, *arguments), losses[:, None])
+    close(best, best_class, rtol=0, atol=0)
+    close(losses, expected)
+    close_gradient(kernels.pixel_losses_backward(losses, *arguments), expected[:, None])
     loss, *_, scale = kernels.reduced_losses(logits, label, None, -1, False, None, 0.0, 1.0)
-    close(loss, F.cross_entropy(full, label, ignore_index=-1))
+    close(loss, expected.sum() / number)
     count = 1 / scale
-    close(count, (label >= 0).sum())
+    close(count, number)
     close_gradient(kernels.pixel_losses_backward(count, *arguments, scale), 1)
     sides = [
         [Interpolation.identity(cells, log_normaliser).resize(length, False)]
-        for cells, length in zip(logits.shape[2:], size, strict=True)
+        for cells, length in zip(shape[2:], size, strict=True)
     ]
     close(kernels.label_map([logits[0]], *sides)[0], best[0], rtol=0, atol=0)

@@ -14,8 +14,9 @@ from unittest import mock
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmseg_ctx.ops import kernel_choice
+from mmseg_ctx.ops import kernel_choice, spatial_weights
 from tests.helpers import DATA, ROOT
 
 triton = pytest.importorskip('triton')
@@ -166,6 +167,25 @@ def test_the_package_does_not_import_triton():
     )
     done = run('-c', code)
     assert done.stdout.splitlines() == ['torch.Size([1, 4, 4])', 'False'], done.stderr
+
+
+class NothingOnMeta(TorchDispatchMode):
+    """Refuses operations on tensors of the meta device, which stands for a GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert not any(getattr(each, 'is_meta', False) for each in args), func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('compare', [kernel_choice._compare, spatial_weights._compare])
+def test_the_first_use_compares_with_operations_of_the_cpu(compare):
+    # On a GPU PyTorch refuses some in deterministic mode, and computes others in TF32.
+    stop = mock.Mock(side_effect=InterruptedError)
+    kernels = mock.Mock(pixel_losses=stop, spatial_weights=stop)
+    with NothingOnMeta(), pytest.raises(InterruptedError):
+        compare(kernels, torch.device('meta'), torch.float32)
+    (x, *_), _ = stop.call_args
+    assert x.is_meta
 
 
 class OnCuda:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.func import grad, jvp, vmap
 
 from mmseg_ctx.analysis.benchmark import peak_memory
-from mmseg_ctx.ops import pixel_losses, upsampled_cross_entropy
+from mmseg_ctx.ops import ResizableLogits, pixel_losses, upsampled_cross_entropy
 from tests.helpers import Uploads, assert_relative
 
 MODULE = sys.modules[pixel_losses.__module__]  # the package has a function of its name
@@ -219,17 +219,27 @@ def test_neither_tiles_nor_threads_matter(tile, threads, monkeypatch):
     assert torch.equal(first, second)
 
 
-def test_fast_matrix_products_are_not_used():
-    logits, label = example(1, 64, (32, 32), (64, 64), torch.float32)
-    expected = pixel_losses(logits, label)[0]
+def test_fast_matrix_products_are_not_used(monkeypatch):
+    logits, label = example(1, 3, (5, 6), (11, 12), torch.float32)
+    places = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    multiply, seen = torch.Tensor.__matmul__, set()
+
+    def recorded(*factors):
+        seen.update(place.fp32_precision for place in places)
+        return multiply(*factors)
+
+    monkeypatch.setattr(torch.Tensor, '__matmul__', recorded)
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision('medium')  # bfloat16, on a CPU that has it
+    torch.set_float32_matmul_precision('medium')  # TF32 on a GPU, bfloat16 on a CPU
     try:
-        actual = pixel_losses(logits, label)[0]
+        pixel_losses(logits.requires_grad_(), label)[0].sum().backward()
+        assert seen == {'ieee'}
+        seen.clear()
+        ResizableLogits(logits.detach(), label.shape[1:]).argmax(1)
+        assert seen == {'ieee'}
         assert torch.get_float32_matmul_precision() == 'medium'
     finally:
         torch.set_float32_matmul_precision(before)
-    assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

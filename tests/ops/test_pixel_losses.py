@@ -3,6 +3,7 @@
 import sys
 import threading
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from torch.func import grad, jvp, vmap
 
 from mmseg_ctx.analysis.benchmark import peak_memory
-from mmseg_ctx.ops import pixel_losses, upsampled_cross_entropy
+from mmseg_ctx.ops import ResizableLogits, pixel_losses, upsampled_cross_entropy
+from mmseg_ctx.ops.kernel_choice import triton_kernels_for
 from tests.helpers import Uploads, assert_relative
 
 MODULE = sys.modules[pixel_losses.__module__]  # the package has a function of its name
@@ -190,6 +192,29 @@ def test_on_a_device(align_corners, device):
     assert_relative(*gradients, 1e-4)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_a_reduced_loss_and_labels_on_a_device(dtype, device):
+    sizes = 2, 19, (16, 24), (128, 131)
+    logits, label = (each.to(device) for each in example(*sizes, dtype=torch.float32))
+    logits, weight = logits.to(dtype).requires_grad_(), torch.rand(19, device=device)
+    if device.type == 'cuda' and find_spec('triton'):
+        assert triton_kernels_for(logits) is not None  # otherwise the log says why
+    full = F.interpolate(logits.double(), label.shape[1:], mode='bilinear')
+    expected = F.cross_entropy(full, label, weight.double(), ignore_index=255)
+    (gradient,) = torch.autograd.grad(expected, logits)
+    results = []
+    for _ in range(2):
+        loss, share = upsampled_cross_entropy(logits, label, weight, with_accuracy=True)
+        results.append((loss.detach(), share, *torch.autograd.grad(loss, logits)))
+    assert all(map(torch.equal, *results))  # to the bit
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+    assert_relative(results[0][2].double(), gradient.double(), 2 * torch.finfo(dtype).eps + 1e-5)
+    best = ResizableLogits(logits, label.shape[1:]).argmax(1)
+    assert (best != full.argmax(1)).float().mean() < 1e-3
+    right = (best == label)[label != 255].float().mean()
+    torch.testing.assert_close(share[0], 100 * right, rtol=0.01, atol=0.01)
+
+
 @pytest.mark.parametrize('tile', [(1, 1), (61, 67), (100, 5)])
 @pytest.mark.parametrize('threads', [1, 3])
 def test_neither_tiles_nor_threads_matter(tile, threads, monkeypatch):
@@ -219,17 +244,27 @@ def test_neither_tiles_nor_threads_matter(tile, threads, monkeypatch):
     assert torch.equal(first, second)
 
 
-def test_fast_matrix_products_are_not_used():
-    logits, label = example(1, 64, (32, 32), (64, 64), torch.float32)
-    expected = pixel_losses(logits, label)[0]
+def test_fast_matrix_products_are_not_used(monkeypatch):
+    logits, label = example(1, 3, (5, 6), (11, 12), torch.float32)
+    places = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    multiply, seen = torch.Tensor.__matmul__, set()
+
+    def recorded(*factors):
+        seen.update(place.fp32_precision for place in places)
+        return multiply(*factors)
+
+    monkeypatch.setattr(torch.Tensor, '__matmul__', recorded)
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision('medium')  # bfloat16, on a CPU that has it
+    torch.set_float32_matmul_precision('medium')  # TF32 on a GPU, bfloat16 on a CPU
     try:
-        actual = pixel_losses(logits, label)[0]
+        pixel_losses(logits.requires_grad_(), label)[0].sum().backward()
+        assert seen == {'ieee'}
+        seen.clear()
+        ResizableLogits(logits.detach(), label.shape[1:]).argmax(1)
+        assert seen == {'ieee'}
         assert torch.get_float32_matmul_precision() == 'medium'
     finally:
         torch.set_float32_matmul_precision(before)
-    assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

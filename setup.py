@@ -33,10 +33,11 @@ TEST = [
 
 
 # MMEngine reads this index in the package, and knows no patterns; `mim search` looks for it in the
-# metadata of a wheel.
+# metadata of a wheel, and in the clone where that is installed in editable mode.
 FOLDERS = sorted(path.parent.name for path in ROOT.glob('configs/*/metafile.yml'))
 INDEX = 'Import:\n' + ''.join(f'- configs/{name}/metafile.yml\n' for name in FOLDERS)
-(ROOT / 'mmseg_ctx/.mim/model-index.yml').write_text(INDEX)
+for folder in ('mmseg_ctx/.mim', '.'):
+    (ROOT / folder / 'model-index.yml').write_text(INDEX)
 
 
 class EggInfo(egg_info):

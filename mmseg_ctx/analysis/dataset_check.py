@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
+from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.datasets import inner_datasets, type_name
 from mmseg_ctx.utils.errors import first_names, value_errors
 from mmseg_ctx.utils.images import read_image, reason
@@ -99,7 +100,8 @@ class _Reader(Dataset):
     """Gives for each image what is wrong with its files, and the pixels of each class ``[N]``."""
 
     def __init__(self, config):
-        self.place = config.get('data_root') or config.get('data_prefix')
+        prefix = config.get('data_prefix', {})
+        self.place = config.get('data_root') or prefix.get('img_path') or config.get('ann_file')
         with value_errors(f'{config.get("type")} cannot read the data set in {self.place!r}'):
             # The others are not built, so that none of them is a reason to refuse the data set.
             named = [(type_name(step), step) for step in config['pipeline']]
@@ -166,9 +168,13 @@ class _Reader(Dataset):
         # As the file has it: the loading step subtracts one where label 0 is ignored.
         shift = int(self.reduces_zero_label)
         others = np.flatnonzero(pixels[number:]) + number
-        if outside := [str(each + shift) for each in others if each != self.dataset.ignore_index]:
+        # Where 0 is ignored it becomes 255, and so does 255.
+        shown = {IGNORED: '0 or 255, which become 255'} if shift else {}
+        ignored = self.dataset.ignore_index
+        if outside := [shown.get(each, str(each + shift)) for each in others if each != ignored]:
             allowed = f'{shift} to {number - 1 + shift}'
-            hint = ', or from 1 with reduce_zero_label=True' if outside == [str(number)] else ''
+            hint = '' if ignored == IGNORED else f', and ignore_index is {ignored}'
+            hint = ', or from 1 with reduce_zero_label=True' if outside == [str(number)] else hint
             yield f'has label values {", ".join(outside)}; classes are {allowed}{hint}'
         elif not counts.any():
             yield 'has no labelled pixel'

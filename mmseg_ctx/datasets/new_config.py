@@ -216,8 +216,8 @@ def model_config(method, backbone, pretrained):
     model = Config.fromfile(path).model.to_dict()
     if not pretrained:
         model['pretrained'] = None
-        for name in ('init_cfg', 'frozen_stages'):
-            model['backbone'].pop(name, None)
+        for key in ('init_cfg', 'frozen_stages'):
+            model['backbone'].pop(key, None)
     elif backbone == 'lite0':
         # With the last three stages trained, too, an FCN had 62.0 % mIoU on CamVid after 400
         # iterations, and 60.0 % on a frozen encoder.

@@ -165,6 +165,17 @@ def test_labels_that_begin_at_0_but_0_is_ignored(own):
     assert 'mine: label 0 is ignored' in line
     assert 'set reduce_zero_label=False' in line
     assert (summary.bad_files, summary.wrong_settings) == (0, 1)
+    # As new_config.py writes it, without a root.
+    prefix = dict(img_path='mine/images', seg_map_path='mine/labels')
+    dataset = own([[0, 1], [2, 2]], reduce_zero_label=True, data_root=None, data_prefix=prefix)
+    assert check(dataset)[1][0].startswith('mine/images: label 0 is ignored')
+
+
+def test_another_ignored_label_beside_0(own):
+    _, [line] = check(own([[0, 1], [2, 3]], reduce_zero_label=True, ignore_index=11))
+    assert line.endswith(
+        'has label values 0 or 255, which become 255; classes are 1 to 3, and ignore_index is 11'
+    )
 
 
 def test_images_that_pillow_refuses_but_training_reads(own, monkeypatch):

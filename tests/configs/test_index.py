@@ -17,10 +17,11 @@ INDEXED = [
 ]
 
 
-@pytest.fixture(scope='module')
-def index():
+# MMEngine reads the first, `mim search` in an editable installation the second.
+@pytest.fixture(scope='module', params=['mmseg_ctx/.mim', '.'])
+def index(request):
     setup_arguments()  # writes the index, as an installation does
-    index = modelindex.load(str(ROOT / 'mmseg_ctx/.mim/model-index.yml'))
+    index = modelindex.load(str(ROOT / request.param / 'model-index.yml'))
     index.build_models_with_collections()
     return index
 

@@ -145,6 +145,8 @@ def test_every_method_on_every_backbone(method):
     for backbone in BACKBONES:
         config = new_config('--method', method, '--backbone', backbone, '--force')
         assert MODELS.build(config.model.decode_head).num_classes == 3
+        in_cac = config.model.decode_head.type == 'ContextAwareClassifierHead'
+        assert in_cac == method.startswith('cac-')
         assert config.model.backbone.get('init_cfg') is config.model.get('pretrained') is None
         assert config.param_scheduler[-1].end == config.train_cfg.max_iters
 

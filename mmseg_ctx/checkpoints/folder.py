@@ -13,6 +13,7 @@ from mmseg_ctx.utils.errors import needs_extra
 from mmseg_ctx.utils.files import writing
 
 CONFIG, WEIGHTS = 'config.py', 'model.safetensors'
+SCOPES = 'mmcv', 'mmengine', 'mmseg', 'mmseg_ctx'
 
 
 def save_model(model, folder, config=None, dataset_meta=None, force=False):
@@ -90,14 +91,14 @@ def load_model(folder, device='cpu'):
 def _prediction_config(config, dataset_meta):
     """Return what a prediction needs of a config, for MMSegmentation's functions, too."""
     imports = config.get('custom_imports', {}).get('imports', [])
-    pipeline = _test_pipeline(config)
+    pipeline = _by_name(_test_pipeline(config))
     dataset = dict(type='BaseSegDataset', metainfo=dataset_meta, pipeline=pipeline)
     visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
     return Config(
         dict(
             default_scope='mmseg',
             custom_imports=dict(imports=[*imports, 'mmseg_ctx']),
-            model=dict(config.model, pretrained=None),
+            model=dict(_by_name(config.model), pretrained=None),
             test_pipeline=pipeline,
             test_dataloader=dict(dataset=dataset),
             visualizer=dict(visualizer, name='visualizer'),
@@ -111,3 +112,19 @@ def _test_pipeline(config):
     if pipeline is None:
         raise ValueError('the config has no pipeline of test data (test_pipeline)')
     return pipeline
+
+
+def _by_name(value, key=None):
+    """Replace classes, as pure Python configs have them, and names with a scope by plain names.
+
+    MMSegInferencer compares types with names, and a config with classes cannot be written.
+    """
+    if isinstance(value, dict):
+        return {name: _by_name(each, name) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_by_name(each) for each in value)
+    if isinstance(value, type):
+        value = f'{value.__module__}.{value.__qualname__}'
+    if key == 'type' and isinstance(value, str) and value.partition('.')[0] in SCOPES:
+        return value.rpartition('.')[2]
+    return value

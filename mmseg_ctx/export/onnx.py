@@ -217,7 +217,7 @@ def _check_model(segmentor):
         warnings.warn(
             "the graph predicts whole images, although the model's test_cfg has mode='slide': a "
             'server that wants sliding windows has to cut them itself',
-            stacklevel=3,
+            stacklevel=4,  # who called export_onnx, around which is validate_arguments
         )
 
 

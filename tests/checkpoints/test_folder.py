@@ -5,11 +5,14 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer, inference_model, init_model
+from mmseg.datasets.transforms import PackSegInputs
 
 import mmseg_ctx
 from mmseg_ctx.checkpoints import load_model, load_segmentor, save_model
+from mmseg_ctx.checkpoints.folder import CONFIG, WEIGHTS
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
 from tests.models import FCN, HEAD, with_cac, write_model
 
@@ -76,6 +79,23 @@ def test_a_model_with_a_config_and_classes_of_the_callers(trained, tmp_path):
     config = Config({key: config[key] for key in ('model',)})
     with pytest.raises(ValueError, match='test_pipeline'):
         save_model(model, tmp_path / 'other', config, meta)
+
+
+def test_types_as_classes_or_with_a_scope(trained, tmp_path):
+    model = trained('DMNet')
+    kinds = LoadImageFromFile, 'mmseg.LoadAnnotations', PackSegInputs
+    pipeline = [dict(type=kind) for kind in kinds]
+    parts = {name: dict(model.cfg.model[name]) for name in ('backbone', 'decode_head')}
+    for name, part in parts.items():
+        part['type'] = type(getattr(model, name))
+    config = dict(model=dict(model.cfg.model, type=type(model), **parts), test_pipeline=pipeline)
+    save_model(model, tmp_path / 'folder', Config(config))
+    loaded = load_model(tmp_path / 'folder')
+    assert type(loaded.backbone) is type(model.backbone)
+    expected = inference_model(model, IMAGE).pred_sem_seg.data
+    assert inference_model(loaded, IMAGE).pred_sem_seg.data.equal(expected)
+    inferencer = MMSegInferencer(*(str(tmp_path / 'folder' / name) for name in (CONFIG, WEIGHTS)))
+    np.testing.assert_array_equal(inferencer(IMAGE, show=False)['predictions'], expected[0])
 
 
 def test_what_is_no_model_folder(trained, tmp_path):

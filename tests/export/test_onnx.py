@@ -101,8 +101,9 @@ def test_another_number_of_channels(channels, tmp_path):
 def test_a_model_of_sliding_windows_is_exported_as_a_whole(tmp_path):
     segmentor = build_segmentor('CTNet')
     segmentor.test_cfg.update(mode='slide', crop_size=(32, 32), stride=(16, 16))
-    with pytest.warns(UserWarning, match='the graph predicts whole images'):
+    with pytest.warns(UserWarning, match='the graph predicts whole images') as warned:
         export_onnx(segmentor, tmp_path / 'model.onnx', (32, 48))
+    assert warned[0].filename == __file__
 
 
 def test_another_precision_is_named(tmp_path):

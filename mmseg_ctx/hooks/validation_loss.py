@@ -56,7 +56,7 @@ class ValidationLossHook(Hook):
             for image, sample in zip(data['inputs'], data['data_samples'], strict=True):
                 losses = model.loss(image[None], [_labelled(sample, model)])
                 _, parts = model.parse_losses(losses)  # with their sum, loss
-                self._losses.results.append({name: float(value) for name, value in parts.items()})
+                self._losses.process(None, parts)
 
     def after_val_epoch(self, runner, metrics=None):
         """Add the mean of each loss to ``metrics``."""
@@ -67,7 +67,8 @@ class _MeanLosses(BaseMetric):
     """Gathers the losses of images from all processes, each image once."""
 
     def process(self, data_batch, data_samples):
-        raise NotImplementedError  # the hook has the model, which a metric does not see
+        """Keep the losses of an image, a dict of tensors in the place of samples."""
+        self.results.append({name: float(value) for name, value in data_samples.items()})
 
     def compute_metrics(self, results):
         return {f'val_{name}': np.mean([each[name] for each in results]) for name in results[0]}

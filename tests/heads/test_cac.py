@@ -120,7 +120,7 @@ def losses_of(head, inputs, label):
     return head.loss(inputs, data_samples(label), ConfigDict())
 
 
-def train(head, inputs, label):
+def check_training_step(head, inputs, label):
     """Check that a training step is finite and reaches every parameter."""
     losses = losses_of(head, inputs, label)
     total(losses).backward()
@@ -531,7 +531,7 @@ class TestCorners:
         ids=['an image ignored', 'one class', 'smaller'],
     )
     def test_labels(self, label, scope):
-        train(wrap(oracle_scope=scope), features(12), label)
+        check_training_step(wrap(oracle_scope=scope), features(12), label)
 
     def test_absent_class_keeps_the_classifier(self):
         head = wrap(BARE)
@@ -558,7 +558,7 @@ class TestCorners:
         nn.init.normal_(head.conv_seg.weight)
         x = (1e4 * torch.randn(2, 512, 9, 11)).requires_grad_()
         with torch.autocast('cpu', torch.float16):
-            train(head, [x], labels())
+            check_training_step(head, [x], labels())
             assert torch.isfinite(head.eval()([x])).all()
         assert torch.isfinite(x.grad).all()
 
@@ -567,8 +567,8 @@ class TestCorners:
         (x,) = features(8)
         x[:, :, 2:4] = 0
         x.requires_grad_()
-        train(head, [x], labels())
+        check_training_step(head, [x], labels())
         assert torch.isfinite(x.grad).all()
         assert x.grad.abs().max() < 10
-        train(wrap(BARE), [torch.zeros(2, 8, 9, 11)], labels())
-        train(wrap(BARE, context_logits='dot'), [torch.zeros(2, 8, 9, 11)], labels())
+        check_training_step(wrap(BARE), [torch.zeros(2, 8, 9, 11)], labels())
+        check_training_step(wrap(BARE, context_logits='dot'), [torch.zeros(2, 8, 9, 11)], labels())

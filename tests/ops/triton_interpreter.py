@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from mmseg.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
@@ -74,6 +74,8 @@ def strided(logits, layout):
 def test_losses_and_gradients(
     size, target, align_corners, dtype, layout, value, expanded, integer, seed
 ):
+    # A single class that is minus infinity has no softmax: PyTorch's cross-entropy is NaN there.
+    assume(size[1] > 1 or value in (None, 'tie'))
     torch.manual_seed(seed)
     logits = (3 * torch.randn(size)).to(dtype)
     if value == 'tie':

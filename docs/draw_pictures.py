@@ -14,7 +14,7 @@ from mmseg.registry import DATASETS
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.visualization.context import draw_context
-from mmseg_ctx.visualization.files import test_dataset
+from mmseg_ctx.visualization.files import test_dataset_config
 from mmseg_ctx.visualization.prediction import predict
 
 DOCS = Path(__file__).parent
@@ -24,7 +24,7 @@ SCENES = 20
 def draw_sheet(config, checkpoint, path):
     """Draw the sheet of a model into a file, and return the number of the scene."""
     segmentor = load_segmentor(config, checkpoint)
-    dataset = DATASETS.build(test_dataset(segmentor.cfg))
+    dataset = DATASETS.build(test_dataset_config(segmentor.cfg))
     items = [dataset[index] for index in range(SCENES)]
 
     def share_right(index):

@@ -13,7 +13,7 @@ from mmseg_ctx.utils.commandline import (
 from mmseg_ctx.utils.errors import needs_extra
 from mmseg_ctx.utils.files import check_folder, check_writable, write_figure, writing
 from mmseg_ctx.visualization.context import draw_context
-from mmseg_ctx.visualization.files import item_readers
+from mmseg_ctx.visualization.files import read_items
 
 DESCRIPTION = """\
 Draw the context of a trained model, one sheet for each image: the image, its ground truth if there
@@ -62,11 +62,11 @@ def main(arguments):
     segmentor = load_segmentor(
         options.config, options.checkpoint, options.cfg_options, options.device
     )
-    readers = item_readers(segmentor.cfg, options.images, options.labels)
-    sheets = list(zip(readers, paths, strict=True))
+    items = read_items(segmentor.cfg, options.images, options.labels)
     with needs_extra('visualize'), progress_bar() as bar:
-        for read_item, path in bar.track(sheets, description='sheets'):
-            figure = draw_context(segmentor, read_item(), segmentor.dataset_meta)
+        sheets = bar.track(zip(items, paths, strict=True), len(paths), description='sheets')
+        for item, path in sheets:
+            figure = draw_context(segmentor, item, segmentor.dataset_meta)
             path.parent.mkdir(parents=True, exist_ok=True)
             with writing(path, options.force) as temporary:
                 write_figure(figure, temporary, dpi=120)

@@ -33,20 +33,15 @@ class VOCResultsMetric(BaseMetric):
     Args:
         output_dir (str | Path): Folder of the PNGs, made if it does not exist. ``mim test --out``
             sets it.
-        keep_results (bool): Must be True. ``mim test --out`` sets it. Default: True.
+        keep_results (bool): Has no effect; ``mim test --out`` sets it. Default: True.
         collect_device (str): Argument of ``BaseMetric``. Default: 'cpu'.
         prefix (str | None): Argument of ``BaseMetric``. Default: None.
-
-    Raises:
-        ValueError: ``keep_results`` is not True.
     """
 
     # No prefix before the metrics' names; with None, MMEngine warns that there is none.
     default_prefix = ''
 
     def __init__(self, output_dir, keep_results=True, collect_device='cpu', prefix=None):
-        if keep_results is not True:
-            raise ValueError(f'keep_results must be True, got {keep_results!r}')
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.output_dir = Path(output_dir)
 

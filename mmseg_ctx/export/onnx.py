@@ -6,14 +6,14 @@ import logging
 import warnings
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 from mmseg.models.utils import resize
 from torch import nn
 
 from mmseg_ctx.export.exportable import exportable
-from mmseg_ctx.utils.arguments import PositiveInt, at_least, validate_arguments
+from mmseg_ctx.utils.arguments import PositiveInt, validate_arguments
 from mmseg_ctx.utils.errors import needs_extra, value_errors
 from mmseg_ctx.utils.files import writing
 from mmseg_ctx.utils.models import last_head, swaps_channels
@@ -68,11 +68,6 @@ class ImageToLogits(nn.Module):
         self.normalize = normalize
         self.labels = labels
 
-    @property
-    def output(self):
-        """str: Name of the graph's output."""
-        return 'labels' if self.labels else 'logits'
-
     def forward(self, image):
         """Return logits ``[B, N, H, W]``, or labels ``[B, H, W]``, int64, of 0 to N - 1.
 
@@ -81,35 +76,24 @@ class ImageToLogits(nn.Module):
                 data pipeline loads, 0 to 255 and usually BGR.
         """
         if self.normalize:
-            image = _normalize(image, self.segmentor.data_preprocessor)
+            preprocessor = self.segmentor.data_preprocessor
+            image = image[:, [2, 1, 0]] if swaps_channels(preprocessor) else image
+            # Without normalisation, it has neither.
+            image = (image - getattr(preprocessor, 'mean', 0)) / getattr(preprocessor, 'std', 1)
         logits = self.segmentor.encode_decode(image, [dict(img_shape=image.shape[2:])])
-        return self._labels(logits) if self.labels else logits
-
-    def _labels(self, logits):
+        if not self.labels:
+            return logits
         if logits.size(1) > 1:
             return logits.argmax(dim=1)
         return (logits[:, 0].sigmoid() > last_head(self.segmentor).threshold).long()
 
     def random_image(self, batch, height, width):
-        """Return random images, the same for the same shape."""
+        """Return random images, the same ones for a shape, as the first convolution reads them."""
+        layers = self.segmentor.backbone.modules()
+        channels = next((each.in_channels for each in layers if isinstance(each, nn.Conv2d)), 3)
         generator = torch.Generator().manual_seed(0)
-        size = batch, input_channels(self.segmentor), height, width
-        image = torch.randn(size, generator=generator)
+        image = torch.randn(batch, channels, height, width, generator=generator)
         return (127.5 + 60 * image).clamp(0, 255) if self.normalize else image
-
-
-def input_channels(segmentor):
-    """Return how many channels a segmentor's images have: its first convolution's, or else 3."""
-    convolutions = (each for each in segmentor.backbone.modules() if isinstance(each, nn.Conv2d))
-    return getattr(next(convolutions, None), 'in_channels', 3)
-
-
-def _normalize(image, preprocessor):
-    if swaps_channels(preprocessor):
-        image = image[:, [2, 1, 0]]
-    if not hasattr(preprocessor, 'mean'):
-        return image
-    return (image - preprocessor.mean) / preprocessor.std
 
 
 @validate_arguments
@@ -118,7 +102,7 @@ def export_onnx(
     path,
     shape: tuple[PositiveInt, PositiveInt],
     dynamic=False,
-    opset: Annotated[int, at_least(18)] | None = None,
+    opset: int | None = None,
     normalize=False,
     force=False,
     labels=False,
@@ -161,14 +145,19 @@ def export_onnx(
         for package in ('onnx', 'onnxscript', 'onnxruntime'):
             import_module(package)
     height, width = shape
-    _check_model(segmentor)
+    if segmentor.test_cfg.get('mode') == 'slide':
+        warnings.warn(
+            "the graph predicts whole images, although the model's test_cfg has mode='slide': a "
+            'server that wants sliding windows has to cut them itself',
+            stacklevel=3,  # who called export_onnx, around which is validate_arguments
+        )
     model = ImageToLogits(exportable(segmentor), normalize, labels).eval()
     with writing(path, force) as temporary:
         _write(model, temporary, (height, width), dynamic, opset, segmentor)
         # Two further sizes, which no stride divides.
         sizes = [shape, (height * 3 // 4 + 1, width), (height // 2 + 3, width * 5 // 8 + 1)]
         sizes = itertools.product((1, 2), sizes) if dynamic else [(1, shape)]
-        agreements = _compare(model, temporary, [(batch, *size) for batch, size in sizes])
+        agreements = list(_compare(model, temporary, [(b, *size) for b, size in sizes]))
         for agreement in agreements:
             if not agreement.holds:
                 raise ValueError(
@@ -179,46 +168,24 @@ def export_onnx(
 
 
 def _compare(model, path, shapes):
-    """Run an ONNX file and its model on the same random images; return an Agreement a shape."""
+    """Run an ONNX file and its model on the same random images; yield an Agreement a shape."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     with value_errors(f'onnxruntime reads opsets {OPSETS}, but not this file'):
         session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
-    return [_agreement(model, session, model.random_image(*shape)) for shape in shapes]
-
-
-def _agreement(model, session, image):
-    with torch.no_grad():
-        expected = model(image)
-    with value_errors(f'onnxruntime fails on {tuple(image.shape)}'):
-        (actual,) = session.run([model.output], {INPUT: image.numpy()})
-    actual = torch.from_numpy(actual)
-    if actual.shape != expected.shape:
-        raise ValueError(
-            f'onnxruntime gives {tuple(actual.shape)} where PyTorch gives {tuple(expected.shape)}'
-        )
-    difference = None if model.labels else (actual - expected).abs().max().item()
-    same = actual == expected if model.labels else actual.argmax(dim=1) == expected.argmax(dim=1)
-    return Agreement(tuple(image.shape), difference, same.float().mean().item())
-
-
-def _check_model(segmentor):
-    """Refuse another precision than float32, and say what a graph does not do."""
-    precisions = {weight.dtype for weight in segmentor.parameters()} - {torch.float32}
-    if precisions:
-        names = ', '.join(sorted(str(each).removeprefix('torch.') for each in precisions))
-        raise ValueError(
-            f'the model must have the precision float32, got weights of {names}; model.float() '
-            'converts them'
-        )
-    if segmentor.test_cfg.get('mode') == 'slide':
-        warnings.warn(
-            "the graph predicts whole images, although the model's test_cfg has mode='slide': a "
-            'server that wants sliding windows has to cut them itself',
-            stacklevel=4,  # who called export_onnx, around which is validate_arguments
-        )
+    for shape in shapes:
+        image = model.random_image(*shape)
+        with torch.no_grad():
+            expected = model(image)
+        with value_errors(f'onnxruntime fails on {tuple(image.shape)}'):
+            actual = torch.from_numpy(session.run(None, {INPUT: image.numpy()})[0])
+            difference = None if model.labels else (actual - expected).abs().max().item()
+            if not model.labels:
+                actual, expected = actual.argmax(dim=1), expected.argmax(dim=1)
+            same = (actual == expected).float().mean().item()
+        yield Agreement(tuple(image.shape), difference, same)
 
 
 def _write(model, path, size, dynamic, opset, segmentor):
@@ -235,7 +202,7 @@ def _write(model, path, size, dynamic, opset, segmentor):
                 model,
                 (image,),
                 input_names=[INPUT],
-                output_names=[model.output],
+                output_names=['labels' if model.labels else 'logits'],
                 dynamic_shapes=(dimensions,) if dynamic else None,
                 opset_version=opset,
                 dynamo=True,

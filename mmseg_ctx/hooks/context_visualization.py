@@ -42,9 +42,13 @@ class ContextVisualizationHook(Hook):
 
     def _show(self, runner, item):
         # Imported here, since a run without this hook needs no Matplotlib.
-        from mmseg_ctx.visualization.context import draw_context, to_picture
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from mmengine.visualization.utils import img_from_canvas
+
+        from mmseg_ctx.visualization.context import draw_context
 
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         figure = draw_context(model, item, runner.val_dataloader.dataset.metainfo)
         name = f'context_{Path(item["data_samples"].img_path).stem}'
-        runner.visualizer.add_image(name, to_picture(figure), step=runner.iter)
+        picture = img_from_canvas(FigureCanvasAgg(figure))
+        runner.visualizer.add_image(name, picture, step=runner.iter)

@@ -66,23 +66,14 @@ def integer(minimum):
 
 
 def add_device(parser):
-    """Add ``--device`` to a parser."""
+    """Add ``--device`` to a parser, with the devices that PyTorch finds."""
+    gpus = [f'cuda:{index}' for index in range(torch.cuda.device_count())]
     parser.add_argument(
         '--device',
-        type=device,
+        choices=['cpu', *(['cuda', *gpus] if gpus else [])],
         default='cpu',
-        help='cpu, cuda, or cuda:N for the GPU number N; default: %(default)s',
+        help='device of the model; default: %(default)s',
     )
-
-
-def device(text):
-    """Argparse type of ``--device``: the name of a device that PyTorch finds."""
-    if not re.fullmatch(r'cpu|cuda(:\d+)?', text):
-        raise argparse.ArgumentTypeError(f"must be 'cpu', 'cuda' or 'cuda:N', got {text!r}")
-    number, found = torch.device(text).index or 0, torch.cuda.device_count()
-    if text != 'cpu' and number >= found:
-        raise argparse.ArgumentTypeError(f'PyTorch finds {found} CUDA devices, got {text!r}')
-    return text
 
 
 def picture(text):

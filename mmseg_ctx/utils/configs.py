@@ -27,13 +27,8 @@ def config_path(name):
     name = str(name)
     names = sorted(path.relative_to(CONFIG_ROOT).as_posix() for path in CONFIG_ROOT.rglob('*.py'))
     if name not in names:
-        part = f'/{Path(name.lower()).stem}'
-        near = [other for other in names if part in f'/{other}']
-        near.sort(key=lambda other: f'/{other}'.index(part))
-        near = near or get_close_matches(name.lower(), names, n=5, cutoff=0)
-        raise FileNotFoundError(
-            f'mmseg_ctx has no config {name!r}; similar names: {", ".join(near[:5])}'
-        )
+        near = ', '.join(get_close_matches(name.lower(), names, n=5, cutoff=0))
+        raise FileNotFoundError(f'mmseg_ctx has no config {name!r}; similar names: {near}')
     return str(CONFIG_ROOT / name)
 
 

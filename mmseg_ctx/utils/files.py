@@ -28,7 +28,8 @@ def check_writable(path, force=False, read=()):
         raise FileExistsError(f'{path} exists; --force overwrites it')
     if target in map(os.path.realpath, read):
         raise ValueError(f'{path} is read and would be overwritten; name another place')
-    _try_to_write(Path(target), path)
+    with _temporary(Path(target), path):
+        pass
 
 
 def check_folder(folder):
@@ -41,13 +42,8 @@ def check_folder(folder):
     nearest = next(path for path in (Path(folder), *Path(folder).parents) if os.path.lexists(path))
     if not nearest.is_dir():
         raise NotADirectoryError(f'{folder} cannot be a folder: {nearest} is not a folder')
-    _try_to_write(nearest / 'file', folder)
-
-
-def _try_to_write(path, asked_for):
-    # Permissions are not enough: root ignores them, and a disk can be full or read-only.
-    with _temporary(path, asked_for) as temporary:
-        temporary.write_bytes(bytes(4096))
+    with _temporary(nearest / 'file', folder):
+        pass
 
 
 @contextmanager
@@ -88,7 +84,11 @@ def _temporary(path, asked_for):
     try:
         # In a folder of its own, since a file that tempfile makes is closed to other users.
         with TemporaryDirectory(prefix='.', dir=folder) as folder:
-            yield Path(folder, path.name)
+            temporary = Path(folder, path.name)
+            # Permissions are not enough: root ignores them, and a disk can be full or read-only.
+            temporary.write_bytes(bytes(4096))
+            temporary.unlink()
+            yield temporary
     except OSError as error:
         # An error of a full disk names no file.
         if error.errno and str(error.filename or folder).startswith(folder):

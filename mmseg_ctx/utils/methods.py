@@ -8,26 +8,7 @@ import yaml
 
 @dataclass(frozen=True)
 class Method:
-    """An entry of ``methods.yml``, which says what each attribute is.
-
-    Attributes:
-        name (str): Name of the method's files and folders.
-        title (str): Short name in the paper's spelling.
-        head (str): Name in MMSegmentation's registry, and of the class in ``heads/NAME.py``.
-        summary (str): What the method does.
-        pixel (str): What the browser page shows for a pixel.
-        paper (dict): ``title``, ``authors`` (``'Family, Given'``), ``conference`` or ``journal``,
-            ``venue`` (the short name), ``year`` and ``url``.
-        studies (dict[str, str]): Config of the method's row, by the name of the study.
-        around (str): What a method that wraps any head wraps in its small configs. Default: ``''``,
-            for a head of its own.
-        tests (dict): Arguments of a small head (``arguments``), and those that shrink the head of
-            any config (``in_configs``). Default: none.
-        compared (dict): Arguments that differ from the other heads' on the same features.
-            Default: none.
-        note (str): What a reader of the head's figures must know. Default: nothing.
-        costs (list[dict]): Tables of the paper, with rows to count. Default: none.
-    """
+    """An entry of ``methods.yml``, whose head says what each attribute is."""
 
     name: str
     title: str

@@ -22,31 +22,29 @@ def read_context(head, shown, prediction):
         [gate[0, 0].float().cpu() for gate in shown.get(name, [])]
         for name in ('gate', 'local_gate')
     )
-    strides = [round(prediction.frame.padded_size[0] / len(weight)) for weight in weights]
+    strides = [round(prediction.padded_size[0] / len(weight)) for weight in weights]
     titles = [f'block {number} at 1/{stride}' for number, stride in enumerate(strides, start=1)]
     return list(zip_longest(titles, weights, local))
 
 
 def panels(blocks, prediction):
     """Return each global gate over the image, and below it the gate of the local context."""
-
-    def gate(title, values):
-        return None if values is None else Map(title, values, prediction, limits=(0, 1))
-
-    return [
-        [gate(f'{title}: global gate w', weight) for title, weight, _ in blocks],
-        [gate(f'{title}: local gate 1 − w', local) for title, _, local in blocks],
+    above = [
+        Map(f'{title}: global gate w', weight, prediction, (0, 1)) for title, weight, _ in blocks
     ]
+    below = [
+        None if local is None else Map(f'{title}: local gate 1 − w', local, prediction, (0, 1))
+        for title, _, local in blocks
+    ]
+    return [above, below]
 
 
-def at_pixel(blocks, prediction, row, column):
+def at_pixel(blocks, prediction, pixel):
     """Return the gates at a pixel, and the map of each global gate."""
-    pixel = row, column
-
-    def at(gate):
-        return None if gate is None else gate[prediction.cell(*pixel, gate.shape)].item()
-
-    rows = [[title, at(weight), at(local)] for title, weight, local in blocks]
+    rows = [
+        [title, *(None if gate is None else prediction.at(gate, pixel).item() for gate in gates)]
+        for title, *gates in blocks
+    ]
     shares = ', '.join(f'{weight:.2f} in {title}' for title, weight, _ in rows)
     maps = [
         Map(f'{title}\nw = {here:.2f}', weight, prediction, limits=(0, 1), pixel=pixel)

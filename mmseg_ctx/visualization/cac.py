@@ -1,6 +1,7 @@
 """CAC's context: what the rewritten weights change (the paper's Figure 7)."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -10,14 +11,7 @@ from torch import Tensor
 
 from mmseg_ctx.ops import predicted_labels, resize_labels
 from mmseg_ctx.ops.labels import IGNORED
-from mmseg_ctx.visualization.panels import (
-    SMALL,
-    Bars,
-    Labels,
-    Picture,
-    PixelAnswer,
-    classes_in,
-)
+from mmseg_ctx.visualization.panels import SMALL, Bars, Picture, PixelAnswer, classes_in
 
 TITLE = 'CAC: a classifier rewritten for the image'
 EXPLANATION = (
@@ -64,10 +58,10 @@ def read_context(head, shown, prediction):
 def _at_feature_size(label, prediction, size):
     """Return a label map ``[H, W]`` at the features' size ``[h, w]``, with -1 where ignored."""
     label = torch.from_numpy(np.where(label == IGNORED, -1, label))[None]
-    (height, width), (padded_height, padded_width) = prediction.frame
+    height, width, _ = prediction.image.shape
     label = resize_labels(label, (height, width))
-    padding = (0, padded_width - width, 0, padded_height - height)
-    return resize_labels(F.pad(label, padding, value=-1), size)[0]
+    below, right = prediction.padded_size[0] - height, prediction.padded_size[1] - width
+    return resize_labels(F.pad(label, (0, right, 0, below), value=-1), size)[0]
 
 
 def panels(classifiers, prediction):
@@ -78,19 +72,17 @@ def panels(classifiers, prediction):
         right = ''
         if label is not None and (label != IGNORED).any():
             right = f', {(predicted == label)[label != IGNORED].mean():.1%} right'
-        first.append(Labels(name + right, predicted, prediction.palette))
-    for before, after in zip(list(predictions), list(predictions)[1:], strict=False):
-        first.append(
-            _changes(f'{before} → {after}', predictions[before], predictions[after], label)
-        )
-    found = classes_in([label, *predictions.values()])
-    found = [index for index in found if index < len(prediction.classes)]
+        first.append(Picture(name + right, predicted, prediction.palette))
+    for before, after in pairwise(predictions):
+        maps = predictions[before], predictions[after]
+        first.append(_changes(f'{before} → {after}', *maps, label))
+    found = [index for index in classes_in([label, *predictions.values()]) if index != IGNORED]
     order = sorted(found, key=lambda index: -classifiers.moves[index])[:BARS]
     bars = Bars(
         'how far each class’s weights moved',
         [prediction.classes[index] for index in order],
         classifiers.moves[order].tolist(),
-        [prediction.colour(index) for index in order],
+        prediction.colours(order),
         '1 − cosine of original and context-aware weights',
     )
     below = 2 * [bars] + (len(first) - 2) * [_Embedding(classifiers, found, prediction)]
@@ -115,6 +107,7 @@ class _Embedding:
     classifiers: Classifiers
     classes: list
     prediction: object
+    title: str = 'features and weights in two dimensions (t-SNE)'
 
     def draw(self, axes):
         from sklearn.manifold import TSNE
@@ -129,27 +122,22 @@ class _Embedding:
         points = F.normalize(torch.cat(vectors), dim=1).numpy()
         perplexity = min(30, (len(points) - 1) / 3)
         places = TSNE(perplexity=perplexity, init='pca', random_state=0).fit_transform(points)
-        colours = [prediction.colour(index) for index in self.classes]
-        kinds = (
-            ('feature of a pixel', 12, 'o', [prediction.colour(i) for i in label[chosen]]),
-            ('original weights', 80, 'o', colours),
-            ('context-aware weights', 150, '*', colours),
-        )
-        parts = np.split(places, np.cumsum([len(each) for each in vectors])[:-1])
-        for part, (name, size, marker, shades) in zip(parts, kinds, strict=True):
-            edge = dict(edgecolors='none' if size == 12 else 'black', linewidths=0.8)
-            axes.scatter(*part.T, s=size, marker=marker, c=shades, label=name, **edge)
+        dots, circles, stars = np.split(places, np.cumsum([len(each) for each in vectors])[:-1])
+        colours = prediction.colours(label[chosen])
+        axes.scatter(*dots.T, s=12, c=colours, edgecolors='none', label='feature of a pixel')
+        style = dict(c=prediction.colours(self.classes), edgecolors='black', linewidths=0.8)
+        axes.scatter(*circles.T, s=80, label='original weights', **style)
+        axes.scatter(*stars.T, s=150, marker='*', label='context-aware weights', **style)
         axes.set(xticks=[], yticks=[])
-        axes.set_title('features and weights in two dimensions (t-SNE)', fontsize=SMALL + 1)
-        style = dict(fontsize=SMALL, ncols=3, frameon=False)
-        axes.legend(loc='upper left', bbox_to_anchor=(0, 0), **style)
+        place = dict(loc='upper left', bbox_to_anchor=(0, 0), ncols=3)
+        axes.legend(fontsize=SMALL, frameon=False, **place)
 
 
-def at_pixel(classifiers, prediction, row, column):
+def at_pixel(classifiers, prediction, pixel):
     """Return the logits of each classifier at a pixel, and how far each class's weights moved."""
     moves = classifiers.moves
     logits = {
-        name: prediction.resize(each, (row, column)).full().flatten()
+        name: prediction.resize(each, pixel).full().flatten()
         for name, each in classifiers.logits.items()
     }
     said = [f'{name}: {prediction.classes[each.argmax()]}' for name, each in logits.items()]
@@ -166,7 +154,7 @@ def at_pixel(classifiers, prediction, row, column):
             title,
             [prediction.classes[index] if title == 'prior' else '' for index in order],
             numbers[order].tolist(),
-            [prediction.colour(index) for index in order],
+            prediction.colours(order),
             '1 − cosine' if numbers is moves else 'logit',
         )
         for title, numbers in values.items()

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mmseg_ctx.visualization.panels import Map, PixelAnswer, kernel_panel, most_varied
+from mmseg_ctx.visualization.panels import PixelAnswer, kernel_row, map_row, most_varied
 
 TITLE = 'CaC-Net: kernels weigh features'
 EXPLANATION = (
@@ -40,35 +40,33 @@ def read_context(head, shown, prediction):
 
 def panels(modules, prediction):
     """Return features, weights, products and kernels of the channels whose weights vary most."""
-    columns, inside = [], prediction.frame.inside
+    mosaic = [[] for _ in range(4)]
 
-    def relative(values):
-        return values / inside(values).abs().max().clamp(min=1e-12)
+    def relative(maps):
+        largest = prediction.inside(maps).abs().amax(dim=(1, 2), keepdim=True)
+        return maps / largest.clamp(min=1e-12)
 
-    for number, (origin, limit, features, weights, kernels) in enumerate(modules, start=1):
-        channels = most_varied(inside(weights), max(1, CHANNELS // len(modules)))
-        largest = kernels[channels].abs().max().item()
-
-        for channel in channels:
-            x, w, bar = features[channel], weights[channel], channel == channels[-1]
-            sides = 'features X', 'weights W', 'X* = W · X', f'kernel,\n{origin}'
-            sides = sides if channel == channels[0] else 4 * ('',)
-            title, options = f'module {number}\nchannel {channel}', dict(over_image=False, bar=bar)
-            column = [
-                Map(title, relative(x), prediction, limits=(0, 1), side=sides[0], **options),
-                Map('', w, prediction, limits=(0, limit), side=sides[1], **options),
-                Map('', relative(w * x), prediction, limits=(0, 1), side=sides[2], **options),
-                kernel_panel('', kernels[channel], largest, side=sides[3], bar=bar),
-            ]
-            columns.append(column)
-    return [list(row) for row in zip(*columns, strict=True)]
+    for number, (origin, limit, *tensors) in enumerate(modules, start=1):
+        count = max(1, CHANNELS // len(modules))
+        channels = most_varied(prediction.inside(tensors[1]), count)
+        x, w, kernels = (tensor[channels] for tensor in tensors)
+        titles = [f'module {number}\nchannel {channel}' for channel in channels]
+        rows = (
+            map_row(relative(x), titles, 'features X', prediction=prediction, limits=(0, 1)),
+            map_row(w, side='weights W', prediction=prediction, limits=(0, limit)),
+            map_row(relative(w * x), side='X* = W · X', prediction=prediction, limits=(0, 1)),
+            kernel_row(kernels, side=f'kernel,\n{origin}'),
+        )
+        for line, row in zip(mosaic, rows, strict=True):
+            line += row
+    return mosaic
 
 
-def at_pixel(modules, prediction, row, column):
+def at_pixel(modules, prediction, pixel):
     """Return W at a pixel of the most and the least amplified channels, and their kernels."""
     sentences, table, mosaic = [], [], []
     for module, (_, limit, _, weights, kernels) in enumerate(modules, start=1):
-        here = weights[(..., *prediction.cell(row, column, weights.shape[1:]))]  # [C]
+        here = prediction.at(weights, pixel)  # [C]
         order = here.argsort(descending=True, stable=True).tolist()
         most, least = order[:PIXEL_CHANNELS], order[::-1][:PIXEL_CHANNELS]
         sentences.append(
@@ -77,14 +75,12 @@ def at_pixel(modules, prediction, row, column):
         )
         for kind, channels in (('most', most), ('least', least)):
             table += [[module, kind, channel, here[channel].item()] for channel in channels]
-        largest = kernels[most + least].abs().max().item()
-        maps, shown = [], []
-        for channel in most + least:
-            options = dict(bar=channel == least[-1], side=f'module {module}' * (not maps))
-            title = f'channel {channel}\nW = {here[channel]:.2f}'
-            own = dict(over_image=False, limits=(0, limit), pixel=(row, column), **options)
-            maps.append(Map(title, weights[channel], prediction, **own))
-            shown.append(kernel_panel('', kernels[channel], largest, bar=options['bar']))
-        mosaic += [maps, shown]
+        channels = most + least
+        titles = [f'channel {channel}\nW = {here[channel]:.2f}' for channel in channels]
+        options = dict(prediction=prediction, limits=(0, limit), pixel=pixel)
+        mosaic += [
+            map_row(weights[channels], titles, f'module {module}', **options),
+            kernel_row(kernels[channels]),
+        ]
     columns = 'module', 'amplified', 'channel', 'W here'
     return PixelAnswer(' '.join(sentences), columns, table, mosaic)

@@ -14,7 +14,7 @@ from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.configs import read_config
 from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.tables import Column, Table
-from mmseg_ctx.visualization.panels import Labels, Picture, draw_sheet
+from mmseg_ctx.visualization.panels import Picture, draw_sheet
 
 WIDTH = 1.9
 """Width of a picture in inches."""
@@ -110,13 +110,10 @@ def _read_prediction(name, folder, sample):
 
 def draw_rows(rows, titles, metainfo):
     """Return a figure with a row for each image, its ground truth and the predictions for it."""
-    mosaic = []
-    for image, *labels in rows:
-        first, *others = ['' for _ in titles] if mosaic else titles
-        maps = zip(others, labels, strict=True)
-        mosaic.append(
-            [Picture(first, image), *(Labels(*each, metainfo['palette']) for each in maps)]
-        )
+    classes, palette = metainfo['classes'], tuple(metainfo['palette'])
+    palettes = [None] + [palette] * (len(titles) - 1)
+    mosaic = [list(map(Picture, [''] * len(titles), row, palettes)) for row in rows]
+    for panel, title in zip(mosaic[0], titles, strict=True):
+        panel.title = title
     aspect = np.mean([image.shape[0] / image.shape[1] for image, *_ in rows])
-    width = WIDTH * len(titles)
-    return draw_sheet([('', '', mosaic)], metainfo['classes'], metainfo['palette'], width, aspect)
+    return draw_sheet([('', '', mosaic)], classes, palette, WIDTH * len(titles), aspect)

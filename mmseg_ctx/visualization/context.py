@@ -1,62 +1,57 @@
 """A sheet about one image: what a head's context looks like.
 
-The sheet of a head is the file here with the name of the head's own file in ``heads/``; a head
-without one gets ``plain.py``. A head in CAC has two. A sheet defines:
+``SHEETS`` has the sheet of each method; a head without one gets ``plain.py``, and a head in CAC may
+have two. A sheet defines:
 
 - ``TITLE`` and ``EXPLANATION``, which stand above and below its panels;
 - ``read_context(head, shown, prediction)``: what the head computed, from what it showed of itself,
   see :func:`mmseg_ctx.utils.recording.recording`;
 - ``panels(context, prediction)``, where ``context`` is the result of ``read_context``: the panels
   of the sheet, see :func:`mmseg_ctx.visualization.panels.draw_panels`;
-- ``at_pixel(context, prediction, row, column)``: a
-  :class:`~mmseg_ctx.visualization.panels.PixelAnswer` about a pixel of the original image, for the
-  page of ``tools/explore.py``.
+- ``at_pixel(context, prediction, pixel)``: a :class:`~mmseg_ctx.visualization.panels.PixelAnswer`
+  about a pixel of the original image, given by row and column, for the page of
+  ``tools/explore.py``.
 """
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mmseg_ctx.heads.base import ContextHead
-from mmseg_ctx.heads.cac import ContextAwareClassifier, ContextAwareClassifierHead
+from mmseg_ctx import heads
+from mmseg_ctx.heads.cac import ContextAwareClassifier
 from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.utils.recording import recording
-from mmseg_ctx.visualization import cac, plain
-from mmseg_ctx.visualization.panels import Labels, Picture, draw_sheet
+from mmseg_ctx.visualization import acnet, cac, cacnet, ctnet, dmnet, plain
+from mmseg_ctx.visualization.panels import Picture, draw_sheet
 from mmseg_ctx.visualization.prediction import Prediction, predict
+
+SHEETS = {
+    heads.ContextAdaptiveConvHead: cacnet,
+    heads.AdaptiveContextHead: acnet,
+    heads.DynamicMultiScaleHead: dmnet,
+    heads.ContextTandemHead: ctnet,
+    ContextAwareClassifier: cac,
+}
 
 
 class Context(NamedTuple):
     """What a decode head computed for one image."""
 
     prediction: Prediction  # the image and the prediction
-    methods: list  # for each context method in the head, its sheet and what read_context returns
+    methods: list  # for each sheet of the head, the module and what its read_context returns
 
 
 def find_methods(head):
-    """Return the sheets of the context methods in a decode head: a list, which may be empty."""
-    own = _own_head(head)
-    sheets = [_sheet(type(own))] if isinstance(own, ContextHead) else []
-    in_cac = any(isinstance(part, ContextAwareClassifier) for part in head.modules())
-    return sheets + [cac] * in_cac
+    """Return the sheets of the context methods in a decode head, or else the plain one: a list."""
+    parts = [_own_head(head), *head.modules()]
+    sheets = [sheet for kind, sheet in SHEETS.items() if any(isinstance(p, kind) for p in parts)]
+    return sheets or [plain]
 
 
 def _own_head(head):
     """Return the head that a ``ContextAwareClassifierHead`` equips, or the head itself."""
-    return head.head if isinstance(head, ContextAwareClassifierHead) else head
-
-
-def _sheet(kind):
-    for cls in kind.__mro__:
-        room, _, name = cls.__module__.rpartition('.')
-        if room == 'mmseg_ctx.heads' and find_spec(f'{__package__}.{name}'):
-            return import_module(f'{__package__}.{name}')
-    return plain
+    return head.head if isinstance(head, heads.ContextAwareClassifierHead) else head
 
 
 @torch.no_grad()
@@ -103,20 +98,13 @@ def draw_context(segmentor, item, dataset_meta):
         >>> figure.savefig('context.png', dpi=150)
     """
     prediction, methods = read_context(segmentor, item, dataset_meta)
-    methods = methods or [(plain, plain.read_context(last_head(segmentor), {}, prediction))]
     labels = {'ground truth': prediction.label, 'prediction': prediction.predicted}
     top = [Picture('image', prediction.image)]
-    top += [Labels(*each, prediction.palette) for each in labels.items() if each[1] is not None]
-    parts = [('', '', [top])]
-    for sheet, context in methods:
-        parts.append((sheet.TITLE, sheet.EXPLANATION, sheet.panels(context, prediction)))
+    top += [Picture(*each, prediction.palette) for each in labels.items() if each[1] is not None]
+    parts = [
+        (sheet.TITLE, sheet.EXPLANATION, sheet.panels(context, prediction))
+        for sheet, context in methods
+    ]
+    parts.insert(0, ('', '', [top]))
     height, width = prediction.predicted.shape
     return draw_sheet(parts, prediction.classes, prediction.palette, aspect=height / width)
-
-
-def to_picture(figure, dpi=100):
-    """Return a figure as an RGB picture, uint8 ``[H, W, 3]``."""
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,5 +1,6 @@
 """CTNet's context: the classes it predicts for an image, and where pixels attend to them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -27,7 +28,7 @@ class ClassAttention(NamedTuple):
 
     probabilities: Tensor | None  # P_p, [N]; None where no loss trains it
     attention: Tensor | None  # to each of the N vectors (Eq. 6), [N, h, w]; None without any
-    vectors: list  # the names of the vectors
+    vectors: Sequence  # the names of the vectors
     vectors_are_classes: bool  # whether vector n stands for class n
 
 
@@ -36,14 +37,12 @@ def read_context(head, shown, prediction):
     loss = head.loss_class_probability
     supervised = loss is not None and loss.loss_weight > 0
     probabilities = shown['class_probabilities'][0][0].cpu() if supervised else None
-    if 'attention' not in shown:
-        return ClassAttention(probabilities, None, [], False)
-    attention = shown['attention'][0][0].cpu()
+    attention = shown['attention'][0][0].cpu() if 'attention' in shown else None
     are_classes = supervised and head.mode == 'tandem'
-    names = [f'vector {index}' for index in range(len(attention))]
-    if are_classes:
-        names = list(prediction.classes[: len(attention)])
-    return ClassAttention(probabilities, attention, names, are_classes)
+    count = 0 if attention is None else len(attention)
+    vectors = [f'vector {index}' for index in range(count)]
+    vectors = prediction.classes[:count] if are_classes else vectors
+    return ClassAttention(probabilities, attention, vectors, are_classes)
 
 
 def panels(context, prediction):
@@ -52,48 +51,49 @@ def panels(context, prediction):
     Where the vectors stand for classes, these are the most probable classes; otherwise, the vectors
     that get most attention.
     """
-    bars, maps = [_probabilities(context, prediction)], []
-    if context.attention is not None:
-        mean = prediction.frame.inside(context.attention).mean(dim=(1, 2))  # [N]
-        scores = context.probabilities if context.vectors_are_classes else mean
-        if bars == [None]:
-            bars = [_shares(context, mean, prediction, 'mean attention')]
-        for index in scores.argsort(descending=True)[:MAPS].tolist():
-            values, title = context.attention[index], f'attention: {context.vectors[index]}'
-            limits = 0, prediction.frame.inside(values).max().item()
-            maps.append(Map(title, values, prediction, limits=limits))
-    return [bars + row for row in in_rows(maps, -(-len(maps) // 2))] if maps else [bars]
+    bars, maps = _probabilities(context, prediction), []
+    if context.attention is None:
+        return [[bars]]
+    mean = prediction.inside(context.attention).mean(dim=(1, 2))  # [N]
+    scores = context.probabilities if context.vectors_are_classes else mean
+    bars = bars or _shares(context, mean, prediction, 'mean attention')
+    for index in scores.argsort(descending=True)[:MAPS].tolist():
+        values, title = context.attention[index], f'attention: {context.vectors[index]}'
+        limits = 0, prediction.inside(values).max().item()
+        maps.append(Map(title, values, prediction, limits=limits))
+    return [[bars, *row] for row in in_rows(maps, -(-len(maps) // 2))]
 
 
 def _probabilities(context, prediction):
     if context.probabilities is None:
         return None
-    order = context.probabilities.argsort(descending=True)[:BARS].tolist()
     present = set() if prediction.label is None else set(prediction.label.ravel().tolist())
-    return Bars(
-        'class probabilities',
-        [f'{prediction.classes[index]}{" ●" if index in present else ""}' for index in order],
-        context.probabilities[order].tolist(),
-        [prediction.colour(index) for index in order],
-        'probability' + ('\n(● in the ground truth)' if present else ''),
-    )
+    names = [
+        f'{name} ●' if index in present else name for index, name in enumerate(prediction.classes)
+    ]
+    unit = 'probability' + ('\n(● in the ground truth)' if present else '')
+    colours = prediction.colours(slice(None))
+    return _largest('class probabilities', context.probabilities, names, colours, unit)
 
 
 def _shares(context, shares, prediction, title):
     """Return the shares of attention ``[N]`` of the vectors that get most."""
-    order = shares.argsort(descending=True)[:BARS].tolist()
-    names = [context.vectors[index] for index in order]
-    colours = [prediction.colour(i) if context.vectors_are_classes else NEUTRAL for i in order]
-    return Bars(title, names, shares[order].tolist(), colours, 'share of attention')
+    colours = prediction.colours(slice(None)) if context.vectors_are_classes else None
+    return _largest(title, shares, context.vectors, colours, 'share of attention')
 
 
-def at_pixel(context, prediction, row, column):
+def _largest(title, values, names, colours, unit):
+    order = values.argsort(descending=True)[:BARS].tolist()
+    colours = NEUTRAL if colours is None else colours[order]
+    return Bars(title, [names[index] for index in order], values[order].tolist(), colours, unit)
+
+
+def at_pixel(context, prediction, pixel):
     """Return a pixel's attention to each vector beside the probability of each class."""
     mosaic, shares, probabilities = [], {}, {}
     sentence = 'This head has no spatial context: all pixels share the class probabilities.'
     if context.attention is not None:
-        cell = prediction.cell(row, column, context.attention.shape[1:])
-        here = context.attention[(..., *cell)]
+        here = prediction.at(context.attention, pixel)
         shares = dict(zip(context.vectors, here.tolist(), strict=True))
         most = here.argmax().item()
         sentence = f'This pixel attends most to {context.vectors[most]}: {here[most]:.1%}.'

@@ -10,7 +10,8 @@ from mmseg_ctx.visualization.panels import (
     Bars,
     Map,
     PixelAnswer,
-    kernel_panel,
+    kernel_row,
+    map_row,
     most_varied,
 )
 
@@ -51,25 +52,23 @@ def panels(scales, prediction):
     """Return a row for each scale: mean response, and responses and filters of some channels."""
     mosaic = []
     for scale in scales:
-        inside = prediction.frame.inside(scale.response)
+        inside = prediction.inside(scale.response)
         channels = most_varied(inside, CHANNELS)
-        limits, largest = (0, inside[channels].max().item()), scale.filters[channels].abs().max()
+        titles = [f'channel {channel}' for channel in channels]
         side = f'{scale.size} filters,\n{scale.origin}'
-        maps = [Map('mean response', scale.response.mean(dim=0), prediction, side=side)]
-        kernels = []
-        for channel in channels:
-            title, bar = f'channel {channel}', channel == channels[-1]
-            options = dict(over_image=False, limits=limits, bar=bar)
-            maps.append(Map(title, scale.response[channel], prediction, **options))
-            kernels.append(kernel_panel(title, scale.filters[channel], largest.item(), bar=bar))
-        mosaic.append(maps + kernels)
+        options = dict(prediction=prediction, limits=(0, inside[channels].max().item()))
+        row = [
+            Map('mean response', scale.response.mean(dim=0), prediction, side=side),
+            *map_row(scale.response[channels], titles, **options),
+            *kernel_row(scale.filters[channels], titles),
+        ]
+        mosaic.append(row)
     return mosaic
 
 
-def at_pixel(scales, prediction, row, column):
+def at_pixel(scales, prediction, pixel):
     """Return the mean response of each scale at a pixel, and filters of the largest."""
-    cell = prediction.cell(row, column, scales[0].response.shape[1:])
-    here = torch.stack([scale.response[(..., *cell)] for scale in scales])  # [len(scales), C]
+    here = torch.stack([prediction.at(scale.response, pixel) for scale in scales])  # [scales, C]
     means = here.mean(dim=1)
     largest = means.argmax().item()
     size, origin, filters, response = scales[largest]
@@ -77,22 +76,13 @@ def at_pixel(scales, prediction, row, column):
     colours = [HIGHLIGHT if index == largest else NEUTRAL for index in range(len(sizes))]
     bars = Bars('filters', sizes, means.tolist(), colours, 'mean response here')
     title = f'mean response of the {size} filters,\n{origin}'
-    mean = Map(title, response.mean(dim=0), prediction, pixel=(row, column))
+    mean = Map(title, response.mean(dim=0), prediction, pixel=pixel)
     channels = here[largest].argsort(descending=True, stable=True)[:PIXEL_CHANNELS].tolist()
-    limit = filters[channels].abs().max().item()
-    kernels = [
-        kernel_panel(
-            f'channel {channel}:\n{here[largest, channel]:.2f}',
-            filters[channel],
-            limit,
-            bar=channel == channels[-1],
-        )
-        for channel in channels
-    ]
+    titles = [f'channel {channel}:\n{here[largest, channel]:.2f}' for channel in channels]
     return PixelAnswer(
         f'The {size} filters respond most here: {means[largest]:.3f} in the mean of their '
         'channels.',
         ('filters', 'mean response here'),
         [list(each) for each in zip(sizes, means.tolist(), strict=True)],
-        [2 * [bars] + 2 * [mean], 2 * [bars] + 2 * [mean], kernels],
+        [2 * [bars] + 2 * [mean]] * 2 + [kernel_row(filters[channels], titles)],
     )

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import mmcv
 from mmengine.dataset import Compose
-from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 
 from mmseg_ctx.utils.configs import require
-from mmseg_ctx.utils.datasets import inner_datasets, type_name
+from mmseg_ctx.utils.datasets import inner_datasets
 from mmseg_ctx.utils.errors import value_errors
 
 TEST_PREFIX = 'test:'
@@ -29,8 +28,14 @@ def test_dataset_config(config):
     return dataset
 
 
-def item_readers(config, images, labels=None, max_side=None):
-    """Return a function for each image, which reads it as an item of a test data set.
+@value_errors('the test data of the config cannot be read')
+def build_test_data(config):
+    """Build the test data set of a config; raise a ValueError where that fails."""
+    return DATASETS.build(config.test_dataloader.dataset)
+
+
+def read_items(config, images, labels=None, max_side=None):
+    """Read images as items of a test data set, one after the other.
 
     Args:
         config (Config): A config with ``test_dataloader.dataset``.
@@ -41,72 +46,59 @@ def item_readers(config, images, labels=None, max_side=None):
         max_side (int | None): A file's image whose longer side has more pixels is made smaller.
             Default: None.
 
-    Returns:
-        list[Callable[[], dict]]: Each returns ``inputs``, uint8 ``[3, H, W]``, and
-        ``data_samples``, a ``SegDataSample``, or raises a ValueError where that fails.
+    Yields:
+        dict: ``inputs``, uint8 ``[3, H, W]``, and ``data_samples``, a ``SegDataSample``.
 
     Raises:
         FileNotFoundError: A file does not exist.
         ValueError: The numbers of images and labels differ, there are labels for images of the
-            data set, or the data set cannot be built or has no such image.
+            data set, the data set cannot be built or has no such image, or a file cannot be read.
     """
     tests = [image for image in images if image.startswith(TEST_PREFIX)]
     if labels and tests:
         raise ValueError(
             f'labels must be for image files, but {tests[0]} is an image of the test data set'
         )
-    if labels and len(images) != len(labels):
+    labels = labels or [None] * len(images)
+    if len(images) != len(labels):
         raise ValueError(
             f'labels must be one file for each of the {len(images)} images, got {len(labels)}'
         )
-    for path in (*images, *(labels or ())):
+    # These errors come before the first item.
+    for path in filter(None, [*images, *labels]):
         if path not in tests and not Path(path).is_file():
             raise FileNotFoundError(
                 f'{path} is neither a file nor {TEST_PREFIX}N, an image of the test data set'
             )
-    file_config = test_dataset_config(config)
-    init_default_scope(config.get('default_scope') or 'mmseg')
-    with value_errors('the test data of the config cannot be read'):
-        dataset = DATASETS.build(config.test_dataloader.dataset) if tests else ()
-        own = {}
-        if labels:  # of the user's own files: the data set's folder need not exist
-            lazy = DATASETS.build({**file_config, 'lazy_init': True})
-            own = dict(label_map=lazy.label_map, reduce_zero_label=lazy.reduce_zero_label)
-        transform = _file_transform(file_config.pipeline, bool(labels), max_side)
+    pipeline = _file_pipeline(test_dataset_config(config), any(labels), max_side)
+    dataset = build_test_data(config) if tests else ()
     known = [f'{TEST_PREFIX}{index}' for index in range(len(dataset))]
-    readers = []
-    for image, label in zip(images, labels or [None] * len(images), strict=True):
-        if image in tests and image not in known:
+    for image in tests:
+        if image not in known:
             raise ValueError(
-                f'an image of the test data set must be {TEST_PREFIX}0 to '
-                f'{TEST_PREFIX}{len(dataset) - 1}, got {image!r}'
+                f'an image of the test data set must be {known[0]} to {known[-1]}, got {image!r}'
             )
-        results = dict(img_path=image, seg_map_path=label, seg_fields=[], **own)
-        read = partial(transform, results)
-        if image in tests:
-            read = partial(dataset.__getitem__, known.index(image))
-        readers.append(value_errors(f'{label or image} cannot be read')(read))
-    return readers
+    for image, label in zip(images, labels, strict=True):
+        with value_errors(f'{label or image} cannot be read'):
+            file = dict(img_path=image, seg_map_path=label, seg_fields=[])
+            item = dataset[known.index(image)] if image in tests else pipeline(file)
+        yield item
 
 
-def _file_transform(pipeline, with_label, max_side):
+@value_errors('the test data of the config cannot be read')
+def _file_pipeline(config, with_label, max_side):
     """Build a test pipeline for images that are not in the config's data set."""
-    transforms, label_step = [], dict(type=LoadAnnotations)
-    for transform in pipeline:
-        name = type_name(transform)
-        if name.startswith('Load') and 'Annotation' in name:
-            label_step = transform
-        else:
-            transforms.append(transform)
-    transforms[-1:-1] = [label_step] * with_label
-    if max_side:
-        transforms.insert(1, partial(_shrink, max_side))
-    return Compose(transforms)
+    dataset = DATASETS.build({**config, 'lazy_init': True})  # its folder need not exist
+    own = dict(label_map=dataset.label_map, reduce_zero_label=dataset.reduce_zero_label)
+    load, *steps, pack = dataset.pipeline.transforms
+    annotate = [step for step in steps if isinstance(step, LoadAnnotations)] or [LoadAnnotations()]
+    steps = [step for step in steps if step not in annotate] + annotate[:1] * with_label
+    return Compose([lambda file: {**file, **own}, load, partial(_shrink, max_side), *steps, pack])
 
 
 def _shrink(max_side, results):
     image = results['img']
-    if max(image.shape[:2]) > max_side:
+    if max_side and max(image.shape[:2]) > max_side:
         results['img'] = image = mmcv.imrescale(image, (max_side, max_side))
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
     return results

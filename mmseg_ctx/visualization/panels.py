@@ -32,28 +32,18 @@ class PixelAnswer(NamedTuple):
 
 @dataclass(eq=False)
 class Picture:
-    """An RGB picture, uint8 ``[H, W, 3]``."""
+    """An RGB picture, or a label map in its classes' colours."""
 
     title: str
-    picture: np.ndarray
+    picture: np.ndarray  # uint8 [H, W, 3], or integers [H, W]
+    palette: Sequence | None = None  # of a label map
 
     def draw(self, axes):
         """Draw the picture into ``matplotlib.axes.Axes``."""
-        axes.imshow(self.picture, interpolation='nearest')
-        _finish(axes, self.title)
-
-
-@dataclass(eq=False)
-class Labels:
-    """A label map, integers ``[H, W]``, in its classes' colours."""
-
-    title: str
-    label: np.ndarray
-    palette: Sequence
-
-    def draw(self, axes):
-        """Draw the label map into ``matplotlib.axes.Axes``."""
-        Picture(self.title, colour_label(self.label, self.palette)).draw(axes)
+        is_label = self.palette is not None
+        picture = colour_label(self.picture, self.palette) if is_label else self.picture
+        axes.imshow(picture, interpolation='nearest')
+        axes.axis('off')
 
 
 @dataclass(eq=False)
@@ -63,23 +53,25 @@ class Map:
     title: str
     values: Tensor | np.ndarray  # [h, w]
     prediction: Prediction | None = None  # the image; None for a map that covers the whole axes
-    over_image: bool = True  # whether to show the image below the map
     limits: tuple | None = None  # of the colours; None for the least and greatest visible value
     pixel: tuple | None = None  # row and column of the original image, to mark
+    over_image: bool = True  # whether to show the image below the map
     side: str = ''  # words at the left
     bar: bool = True  # whether to draw a colour bar
     cmap: str = 'viridis'
 
     def draw(self, axes):
         """Draw the map into ``matplotlib.axes.Axes``."""
-        values, over_image = np.asarray(self.values), self.over_image and self.prediction
+        values, prediction = np.asarray(self.values), self.prediction
+        over_image, pixel = self.over_image and prediction, self.pixel
         visible, size, padded = values, values.shape, values.shape
-        if self.prediction:
-            size, padded = self.prediction.frame
-            visible = self.prediction.frame.inside(values)
+        if prediction:
+            visible = prediction.inside(values)
+            size, padded = prediction.image.shape, prediction.padded_size
+            pixel = pixel and prediction.seen_pixel(pixel)
         if over_image:
             # From mid-grey to white: a darker image would change the colours of the map above it.
-            axes.imshow(self.prediction.image.mean(axis=2), cmap='gray', vmin=-255, vmax=255)
+            axes.imshow(prediction.image.mean(axis=2), cmap='gray', vmin=-255, vmax=255)
         low, high = self.limits or (visible.min(), visible.max())
         shown = axes.imshow(
             values,
@@ -91,18 +83,35 @@ class Map:
             interpolation='bilinear' if over_image else 'nearest',
         )
         axes.set(xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5))
-        if self.pixel:
-            pixel = self.prediction.seen_pixel(*self.pixel) if self.prediction else self.pixel
+        if pixel:
             for colour, width in (('black', 3.2), ('white', 1.4)):
                 style = dict(fillstyle='none', color=colour, markersize=9, markeredgewidth=width)
                 axes.plot(*pixel[::-1], 'o', **style)
-        _finish(axes, self.title, self.side, shown if self.bar else None)
+        axes.set(xticks=[], yticks=[])
+        axes.set_ylabel(self.side, fontsize=SMALL)
+        axes.spines[:].set_visible(False)
+        if self.bar:
+            place = axes.inset_axes((1.04, 0, 0.06, 1))
+            bar = axes.figure.colorbar(shown, cax=place, format=FormatStrFormatter('%.2g'))
+            bar.locator = MaxNLocator(3)
+            bar.solids.set_alpha(1)
+            place.tick_params(labelsize=SMALL)
 
 
-def kernel_panel(title, weights, limit, side='', bar=True):
-    """Return the panel of a kernel ``[k, k]``: up to ``limit``, red is positive, blue negative."""
-    limits = -max(limit, 1e-12), max(limit, 1e-12)
-    return Map(title, weights, limits=limits, side=side, bar=bar, cmap='RdBu_r')
+def map_row(maps, titles=None, side='', **options):
+    """Return a panel for each map of ``[C, h, w]``, with one scale, which the last one shows."""
+    panels = [
+        Map(title, values, over_image=False, bar=False, **options)
+        for title, values in zip(titles or [''] * len(maps), maps, strict=True)
+    ]
+    panels[0].side, panels[-1].bar = side, True
+    return panels
+
+
+def kernel_row(kernels, titles=None, side=''):
+    """Return a panel for each kernel of ``[C, k, k]``: red is positive, blue is negative."""
+    limit = kernels.abs().max().clamp(min=1e-12).item()
+    return map_row(kernels, titles, side, limits=(-limit, limit), cmap='RdBu_r')
 
 
 @dataclass(eq=False)
@@ -125,21 +134,6 @@ class Bars:
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.set_xlabel(self.unit, fontsize=SMALL)
         axes.spines[['top', 'right']].set_visible(False)
-        axes.set_title(self.title, fontsize=SMALL + 1)
-
-
-def _finish(axes, title, side='', shown=None):
-    # The name of a class may have dollar signs, and is no formula.
-    axes.set_title(title, fontsize=SMALL + 1, parse_math=False)
-    axes.set_ylabel(side, fontsize=SMALL)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    if shown is not None:
-        place = axes.inset_axes((1.04, 0, 0.06, 1))
-        bar = axes.figure.colorbar(shown, cax=place, format=FormatStrFormatter('%.2g'))
-        bar.locator = MaxNLocator(3)
-        bar.solids.set_alpha(1)
-        place.tick_params(labelsize=SMALL)
 
 
 def in_rows(panels, columns):
@@ -158,6 +152,8 @@ def draw_panels(figure, mosaic):
     """
     for panel, axes in figure.subplot_mosaic(mosaic, empty_sentinel=None).items():
         panel.draw(axes)
+        # The name of a class may have dollar signs, and is no formula.
+        axes.set_title(panel.title, fontsize=SMALL + 1, parse_math=False)
 
 
 def mosaic_height(mosaic, width, aspect):
@@ -182,7 +178,8 @@ def draw_sheet(parts, classes, palette, width=12.0, aspect=1.0):
         matplotlib.figure.Figure: The sheet.
     """
     panels = [panel for *_, mosaic in parts for row in mosaic for panel in row]
-    found = classes_in([panel.label for panel in panels if isinstance(panel, Labels)])
+    labels = [each.picture for each in panels if isinstance(each, Picture) and each.palette]
+    found = classes_in(labels)
     columns = min(LEGEND_COLUMNS, max(1, int(width / 1.6)))
     heights = [
         mosaic_height(mosaic, width, aspect) + 0.8 * bool(title) for title, _, mosaic in parts

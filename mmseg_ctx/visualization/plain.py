@@ -32,12 +32,10 @@ def panels(maps, prediction, pixel=None):
     return in_rows(drawn, COLUMNS)
 
 
-def at_pixel(maps, prediction, row, column):
+def at_pixel(maps, prediction, pixel):
     """Return the values of the maps at a pixel."""
-    rows = []
-    for title, values in maps.items():
-        cell = prediction.cell(row, column, values.shape)
-        rows.append([title, values[(row, column) if title == CONFIDENCE else cell].item()])
-    sentence = f'The probability of the predicted class is {rows[0][1]:.2f}.'
-    mosaic = panels(maps, prediction, (row, column))
-    return PixelAnswer(sentence, ('map', 'value here'), rows, mosaic)
+    confidence = maps[CONFIDENCE][pixel].item()
+    rows = [[title, prediction.at(values, pixel).item()] for title, values in maps.items()]
+    rows[0][1] = confidence
+    sentence = f'The probability of the predicted class is {confidence:.2f}.'
+    return PixelAnswer(sentence, ('map', 'value here'), rows, panels(maps, prediction, pixel))

@@ -7,28 +7,15 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 
-from mmseg_ctx.ops import IGNORED, Interpolation, ResizedLogits
+from mmseg_ctx.ops import IGNORED, Interpolation, ResizedLogits, check_labels
 from mmseg_ctx.utils.models import swaps_channels
-
-
-class Frame(NamedTuple):
-    """The sizes of an image without and with the padding below and to the right of it."""
-
-    size: tuple  # height and width of the image in pixels
-    padded_size: tuple  # height and width of the padded image, which a feature map covers
-
-    def inside(self, maps):
-        """Return the part of maps ``[..., h, w]`` whose cells touch the image."""
-        sides = zip(maps.shape[-2:], *self, strict=True)
-        height, width = (-(-cells * pixels // padded) for cells, pixels, padded in sides)
-        return maps[..., :height, :width]
 
 
 class Prediction(NamedTuple):
     """An image and what a model predicts for it; H and W are the original image's size."""
 
     image: np.ndarray  # the model's input, RGB, uint8 [H', W', 3]
-    frame: Frame  # where feature maps lie over it
+    padded_size: tuple  # height and width of the input with padding, which a feature map covers
     predicted: np.ndarray  # classes [H, W]
     label: np.ndarray | None  # the ground truth [H, W], 255 where it is ignored
     classes: tuple  # the names of the classes
@@ -36,19 +23,26 @@ class Prediction(NamedTuple):
     logits: torch.Tensor  # [N, H, W]; with one output channel, the probability of class 1
     align_corners: bool  # of the segmentor's resizing of logits
 
-    def colour(self, index):
-        """Return the colour of a class as three floats of 0 to 1."""
-        return tuple(np.divide(self.palette[index], 255))
+    def colours(self, indices):
+        """Return the colours of classes as floats of 0 to 1."""
+        return np.divide(self.palette, 255)[indices]
 
-    def cell(self, row, column, shape):
-        """Return row and column of the cell, of a map of a shape, that covers a pixel's centre."""
-        places = zip(self.seen_pixel(row, column), self.frame.padded_size, shape, strict=True)
-        return tuple(int((place + 0.5) / padded * cells) for place, padded, cells in places)
+    def inside(self, maps):
+        """Return the part of maps ``[..., h, w]`` whose cells touch the image, not its padding."""
+        sides = zip(maps.shape[-2:], self.image.shape, self.padded_size, strict=False)
+        height, width = (-(-cells * pixels // padded) for cells, pixels, padded in sides)
+        return maps[..., :height, :width]
 
-    def seen_pixel(self, row, column):
+    def at(self, maps, pixel):
+        """Return the values of maps ``[..., h, w]`` at a pixel of the original image."""
+        places = zip(self.seen_pixel(pixel), self.padded_size, maps.shape[-2:], strict=True)
+        row, column = (int((place + 0.5) / padded * cells) for place, padded, cells in places)
+        return maps[..., row, column]
+
+    def seen_pixel(self, pixel):
         """Return row and column, as floats, of a pixel of the original image in ``image``."""
-        places = zip((row, column), self.predicted.shape, self.frame.size, strict=True)
-        return tuple((pixel + 0.5) / original * seen - 0.5 for pixel, original, seen in places)
+        places = zip(pixel, self.predicted.shape, self.image.shape, strict=False)
+        return tuple((place + 0.5) / original * seen - 0.5 for place, original, seen in places)
 
     def resize(self, logits, pixel=None):
         """Resize logits ``[N, h, w]`` of the decode head as the segmentor does.
@@ -59,8 +53,8 @@ class Prediction(NamedTuple):
         sides = []
         for axis, cells in enumerate(logits.shape[1:]):
             side = Interpolation.identity(cells, logits)
-            side = side.resize(self.frame.padded_size[axis], self.align_corners)
-            side = side.crop(0, self.frame.size[axis])
+            side = side.resize(self.padded_size[axis], self.align_corners)
+            side = side.crop(0, self.image.shape[axis])
             side = side.resize(self.predicted.shape[axis], self.align_corners)
             sides.append([side if pixel is None else side.crop(pixel[axis], pixel[axis] + 1)])
         return ResizedLogits([[logits]], *sides)
@@ -98,14 +92,22 @@ def predict(segmentor, item, dataset_meta, ignore_index=IGNORED):
     finally:
         segmentor.test_cfg = test_cfg
     image = _rgb(item['inputs'], segmentor.data_preprocessor)
+    height, width = image.shape[:2]
     _, right, _, bottom = result.get('img_padding_size', (0, 0, 0, 0))
     predicted = result.pred_sem_seg.data[0].cpu().numpy()
     label = item['data_samples'].get('gt_sem_seg')
     if label is not None:
-        label = _checked_label(label.data[0].cpu().numpy(), predicted, len(classes), ignore_index)
+        label = label.data[0].cpu()
+        if label.shape != predicted.shape:
+            raise ValueError(
+                f'the label must be of the size of the image, {predicted.shape}, '
+                f'got {tuple(label.shape)}'
+            )
+        check_labels(label, len(classes), ignore_index)
+        label = label.where(label != ignore_index, IGNORED).numpy()
     return Prediction(
         image=image,
-        frame=Frame(image.shape[:2], (image.shape[0] + bottom, image.shape[1] + right)),
+        padded_size=(height + bottom, width + right),
         predicted=predicted,
         label=label,
         classes=classes,
@@ -115,23 +117,10 @@ def predict(segmentor, item, dataset_meta, ignore_index=IGNORED):
     )
 
 
-def _checked_label(label, predicted, num_classes, ignore_index):
-    """Check a label map, and return it with ``IGNORED`` where pixels are ignored."""
-    size, ignored = predicted.shape, label == ignore_index
-    if label.shape != size:
-        raise ValueError(f'the label must be of the size of the image, {size}, got {label.shape}')
-    if wrong := np.setdiff1d(label[~ignored], np.arange(num_classes)).tolist():
-        raise ValueError(
-            f'the label must have the classes 0 to {num_classes - 1}, or {ignore_index} where it '
-            f'is ignored, got {", ".join(map(str, wrong[:5]))}'
-        )
-    return np.where(ignored, IGNORED, label)
-
-
 def _rgb(image, preprocessor):
     # Of other numbers of channels, the first three are shown, or one as grey.
     shown = image[: 3 if len(image) >= 3 else 1].expand(3, -1, -1)
-    array = shown.cpu().numpy().transpose(1, 2, 0).clip(0, 255).astype(np.uint8)
+    array = shown.permute(1, 2, 0).clamp(0, 255).byte().cpu().numpy()
     # Data sets read images as BGR. Without a swap in the model, the pipeline may have swapped them.
     return array[..., ::-1] if swaps_channels(preprocessor) else array
 

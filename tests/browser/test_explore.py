@@ -92,7 +92,7 @@ def check_numbers(browser, inspection, row, column):
         assert abs(int(percent) - 100 * probability) <= 0.51
     for method, context in inspection.methods:
         name = method.__name__.rsplit('.', 1)[-1]
-        answer = method.at_pixel(context, inspection.prediction, row, column)
+        answer = method.at_pixel(context, inspection.prediction, (row, column))
         sentence, columns, rows, _ = answer
         browser.wait(lambda name=name, text=sentence: browser.text(f'#{name}-sentence') == text)
         lines = [each.text for each in browser.find(f'#{name}-table tr')]

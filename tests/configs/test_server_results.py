@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from mmseg_ctx.evaluation.voc_results import VOCResultsMetric, voc_palette
+from mmseg_ctx.evaluation.voc_results import voc_palette
 from tests.configs.training import prepare, runner, with_scales_and_flip
 from tests.configs.zoo import PATHS
 from tests.helpers import ROOT
@@ -57,8 +56,3 @@ def test_cityscapes_results_are_label_ids(folder):
     for result, image in zip(results, images, strict=True):
         assert Image.open(result).size == Image.open(image).size
         assert set(np.unique(Image.open(result))) <= set(CITYSCAPES_LABEL_IDS)
-
-
-def test_voc_results_are_never_thrown_away(tmp_path):
-    with pytest.raises(ValueError, match='keep_results must be True, got False'):
-        VOCResultsMetric(tmp_path, keep_results=False)

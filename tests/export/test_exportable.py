@@ -84,5 +84,5 @@ def test_each_module_equals_its_own(module):
     x = torch.randn(2, 3, 12, 18)
     model = nn.Sequential(module)
     (replaced,) = exportable(model)
-    assert type(replaced) is not type(module)
+    assert 'forward' in vars(replaced)
     torch.testing.assert_close(replaced(x), module(x))

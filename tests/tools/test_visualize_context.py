@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
-from mmseg_ctx.visualization.files import item_readers
+from mmseg_ctx.visualization.files import read_items
 from tests.helpers import error_line, exit_status
 from tests.models import write_model
 from tools.visualize_context import main
@@ -68,13 +68,13 @@ def check_item(item, files):
 def test_items(model, files):
     config = Config.fromfile(model[0])
     image, label = map(str, files)
-    (read,) = item_readers(config, [image], [label])
-    check_item(read(), files)
-    (read,) = item_readers(config, [image])
-    assert 'gt_sem_seg' not in read()['data_samples']
-    (read,) = item_readers(config, ['test:1'])
+    (item,) = read_items(config, [image], [label])
+    check_item(item, files)
+    (item,) = read_items(config, [image])
+    assert 'gt_sem_seg' not in item['data_samples']
+    (item,) = read_items(config, ['test:1'])
     expected = render_scene(1, 1, 40, 64)[1]
-    np.testing.assert_array_equal(read()['data_samples'].gt_sem_seg.data[0].numpy(), expected)
+    np.testing.assert_array_equal(item['data_samples'].gt_sem_seg.data[0].numpy(), expected)
 
 
 SCOPED = """
@@ -118,8 +118,8 @@ def test_types_with_a_scope_or_as_classes(text, model, files, tmp_path, capsys):
     segmentor = load_segmentor(config, checkpoint)
     assert segmentor.dataset_meta['classes'] == CLASSES
     assert len(segmentor.dataset_meta['palette']) == len(CLASSES)
-    (read,) = item_readers(segmentor.cfg, [str(files[0])], [str(files[1])])
-    check_item(read(), files)
+    (item,) = read_items(segmentor.cfg, [str(files[0])], [str(files[1])])
+    check_item(item, files)
     capsys.readouterr()
     line = error_line(capsys, main, config, checkpoint, 'test:2', '--out', tmp_path / 'out')
     assert "got 'test:2'" in line
@@ -147,7 +147,7 @@ def test_wrong_input_is_one_line_with_status_2(model, files, tmp_path, capsys):
         ((cut, *out), 'cut.png cannot be read: '),
         ((image, *untested, *out), 'has no test_dataloader.dataset'),
         ((image, '--labels', small, *out), 'must be of the size of the image'),
-        ((image, '--labels', strange, *out), '0 to 13, or 255 where it'),
+        ((image, '--labels', strange, *out), 'in [0, 14) or the ignore index 255'),
         (('test:1', '--labels', label, *out), 'labels must be for image files, but test:1 is'),
         ((image, '--out', label), 'street.png is not a folder'),
     ]

@@ -25,7 +25,6 @@ def test_a_config_of_the_package(tmp_path):
         (CONFIG.removeprefix('dmnet/').upper(), CONFIG),
         (f'/home/me/mmseg-ctx/configs/{CONFIG}', CONFIG),
         ('context_scenes', '_base_/datasets/context_scenes.py'),
-        ('configs/DMNet', 'dmnet/'),
         ('dmnet/dmnet_r50x', 'dmnet/'),
     ],
 )

@@ -18,13 +18,9 @@ from PIL import Image
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE, render_scene
-from mmseg_ctx.visualization.explore.explorer import (
-    Explorer,
-    Inspection,
-    find_images,
-)
+from mmseg_ctx.visualization.explore.explorer import Explorer, Inspection, find_images
 from mmseg_ctx.visualization.explore.page import CSS, Page, legend, serving
-from mmseg_ctx.visualization.prediction import Frame, Prediction
+from mmseg_ctx.visualization.prediction import Prediction
 from tests.helpers import free_port
 from tests.models import build_segmentor, write_model
 
@@ -100,9 +96,7 @@ def test_every_source_of_images(explorer, picture):
 
 
 def inspection_of(predicted, alone, probabilities, label=None):
-    prediction = Prediction(
-        None, Frame((8, 8), (8, 8)), predicted, label, CLASSES, PALETTE, 0, False
-    )
+    prediction = Prediction(None, (8, 8), predicted, label, CLASSES, PALETTE, 0, False)
     return Inspection('', prediction, [], None, probabilities[None], alone)
 
 
@@ -131,8 +125,9 @@ def test_an_image_of_any_size(size, explorer, tmp_path):
     row, column = inspection.telling_pixel()
     assert 0 <= row < size[0]
     assert 0 <= column < size[1]
+    last = size[0] - 1, size[1] - 1
     for method, context in inspection.methods:
-        assert method.at_pixel(context, inspection.prediction, size[0] - 1, size[1] - 1).rows
+        assert method.at_pixel(context, inspection.prediction, last).rows
 
 
 def test_one_forward_pass_an_image_and_its_quarters_and_none_a_pixel(make_explorer):
@@ -141,7 +136,7 @@ def test_one_forward_pass_an_image_and_its_quarters_and_none_a_pixel(make_explor
     inspection = explorer.test_image(0)
     assert len(passes) == 5
     (method, context), prediction = inspection.methods[0], inspection.prediction
-    method.at_pixel(context, prediction, 3, 3)
+    method.at_pixel(context, prediction, (3, 3))
     assert len(passes) == 5
 
 
@@ -219,7 +214,7 @@ def check_answer(answer, address, inspection, row, column):
     assert len(panels) == 3 * len(inspection.methods)
     for index, (method, context) in enumerate(inspection.methods):
         sentence, figure, table = panels[3 * index : 3 * index + 3]
-        expected = method.at_pixel(context, inspection.prediction, row, column)
+        expected = method.at_pixel(context, inspection.prediction, (row, column))
         assert sentence == expected.sentence
         assert figure['plot'].startswith('data:image/png;base64,')
         assert table.count('<tr') == len(expected.rows) + 1

@@ -25,7 +25,7 @@ def ask(segmentor, item):
     """Return what the last method says about the pixel, and the axes that it draws."""
     prediction, methods = read_context(segmentor, item, segmentor.dataset_meta)
     module, context = methods[-1]
-    answer = module.at_pixel(context, prediction, ROW, COLUMN)
+    answer = module.at_pixel(context, prediction, (ROW, COLUMN))
     figure = Figure(layout='constrained')
     draw_panels(figure, answer.mosaic)
     return answer, [axes for axes in figure.axes if axes.images or axes.patches]
@@ -38,7 +38,7 @@ def test_each_method_draws_and_describes_a_pixel(head):
     assert len(methods) == (2 if head == 'CAC on DMNet' else 1)
     for module, context in methods:
         for place in ((0, 0), (39, 63)):
-            sentence, columns, rows, mosaic = module.at_pixel(context, prediction, *place)
+            sentence, columns, rows, mosaic = module.at_pixel(context, prediction, place)
             assert sentence.endswith('.')
             assert rows
             assert {len(each) for each in rows} == {len(columns)}

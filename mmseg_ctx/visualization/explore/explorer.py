@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
 from PIL import Image
 
 from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.visualization.context import find_methods, read_context
-from mmseg_ctx.visualization.files import item_readers, test_dataset_config
+from mmseg_ctx.visualization.files import build_test_data, read_items, test_dataset_config
 from mmseg_ctx.visualization.panels import class_name
 from mmseg_ctx.visualization.prediction import Prediction, most_probable, predict
 
@@ -79,8 +78,7 @@ class Explorer:
     Attributes:
         test_count (int): Number of images in the config's test data; 0 if it cannot be read.
         test_problem (str | None): Why the test data cannot be read.
-        methods (list[module]): The files of the context methods in the decode head; may be empty.
-        head_name (str): Name of the decode head's class.
+        methods (list[module]): The sheets of the decode head.
 
     Raises:
         ValueError: The config has no test pipeline.
@@ -89,12 +87,10 @@ class Explorer:
     def __init__(self, segmentor):
         self._segmentor = segmentor
         test_dataset_config(segmentor.cfg)  # raises an error where there is none
-        head = last_head(segmentor)
-        self.methods, self.head_name = find_methods(head), type(head).__name__
+        self.methods = find_methods(last_head(segmentor))
         self._dataset, self.test_problem = (), None
         try:
-            with value_errors('the test data of the config cannot be read'):
-                self._dataset = DATASETS.build(segmentor.cfg.test_dataloader.dataset)
+            self._dataset = build_test_data(segmentor.cfg)
         except ValueError as error:
             self.test_problem = str(error)
         self.test_count = len(self._dataset)
@@ -110,8 +106,7 @@ class Explorer:
         name = Path(path).name
         with value_errors(f'{name} cannot be read as an image'):
             width, height = Image.open(path).size
-            (read,) = item_readers(self._segmentor.cfg, [str(path)], max_side=MAX_SIDE)
-            item = read()
+            (item,) = read_items(self._segmentor.cfg, [str(path)], max_side=MAX_SIDE)
         smaller = f' (made smaller from {width}×{height})' * (max(width, height) > MAX_SIDE)
         return self._inspect(item, name + smaller)
 
@@ -127,19 +122,16 @@ class Explorer:
 
 
 def find_images(folder):
-    """Return the paths of the images in a folder and its subfolders, sorted.
+    """Return the paths of the images in a folder and its subfolders, sorted: list[str].
 
     Raises:
-        NotADirectoryError: ``folder`` is no folder.
-        ValueError: It has no images.
+        ValueError: There are none.
     """
-    if not folder or not Path(folder).is_dir():  # Path('') is the current folder
-        raise NotADirectoryError(f'{folder!r} is not a folder')
     paths = [path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES]
     # No page can show a name that is not UTF-8.
-    paths = sorted(path for path in paths if path.is_file() and str(path).isprintable())
+    paths = sorted(str(path) for path in paths if path.is_file() and str(path).isprintable())
     if not paths:
-        raise ValueError(f'{folder} has no image: no file ends in {", ".join(SUFFIXES)}')
+        raise ValueError(f'{folder!r} is no folder with a file that ends in {", ".join(SUFFIXES)}')
     return paths
 
 

@@ -1,12 +1,10 @@
 """The page: its Gradio components, the functions that answer their events, and its server."""
 
-import functools
 import os
 import signal
 import socket
 import sys
-import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from html import escape
 from unittest import mock
 
@@ -46,17 +44,13 @@ CSS = """
 """
 
 
-def one_message(function):
-    """Make a function show its ValueError or OSError as one message on the page."""
-
-    @functools.wraps(function)
-    def guarded(*arguments, **keywords):
-        try:
-            return function(*arguments, **keywords)
-        except (ValueError, OSError) as error:
-            raise gr.Error(escape(one_line(error)), title='', print_exception=False) from error
-
-    return guarded
+@contextmanager
+def one_message():
+    """Show a ValueError or OSError of a function, which this decorates, as one message."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise gr.Error(escape(one_line(error)), title='', print_exception=False) from error
 
 
 class Page:
@@ -65,7 +59,7 @@ class Page:
     Args:
         explorer (Explorer): The model.
         model_name (str): Name of the model on the page.
-        images (Sequence[Path]): Images to choose from, beside the test data. Default: none.
+        images (Sequence[str]): Images to choose from, beside the test data. Default: none.
 
     Attributes:
         blocks (gradio.Blocks): The page, whose ``launch`` serves it.
@@ -112,8 +106,7 @@ class Page:
                 yield explorer.test_image, index, [index.change, self.blocks.load]
             if images:
                 with gr.Tab('Folder'):
-                    paths = [str(path) for path in images]
-                    path = gr.Dropdown(paths, value=None, label='Image of the folder')
+                    path = gr.Dropdown(list(images), value=None, label='Image of the folder')
                 yield explorer.file, path, [path.select]
             with gr.Tab('Upload'):
                 upload = gr.UploadButton('Upload an image', file_types=list(SUFFIXES))
@@ -133,8 +126,6 @@ class Page:
                 gr.Plot(elem_id=f'{name}-figure', show_label=False, format='png'),
                 gr.HTML(padding=False, elem_id=f'{name}-table', elem_classes='table'),
             ]
-        if not self.explorer.methods:
-            gr.HTML(f'There is no context to show of {escape(self.explorer.head_name)}.')
 
     def _connect(self, sources):
         pixel = [self.picture, self.column, self.row, self.place, self.probable, *self.panels]
@@ -161,7 +152,7 @@ class Page:
     def _shows(self, inspect):
         """Return a function that shows the image that ``inspect`` reads."""
 
-        @one_message
+        @one_message()
         def show(value, cover):
             inspection = inspect(value)
             height, width = inspection.prediction.predicted.shape
@@ -180,7 +171,7 @@ class Page:
         column, row = (int(place) // factor for place in event.index)
         return self.show_pixel(inspection, column, row, cover)
 
-    @one_message
+    @one_message()
     def show_pixel(self, inspection, column, row, cover):
         """Show the results at a pixel; for a place outside the image, at the nearest pixel."""
         if inspection is None:
@@ -196,7 +187,7 @@ class Page:
         answer = [picture, column, row, text, inspection.probable_at(row, column)]
         aspect = prediction.predicted.shape[0] / prediction.predicted.shape[1]
         for method, context in inspection.methods:
-            here = method.at_pixel(context, prediction, row, column)
+            here = method.at_pixel(context, prediction, (row, column))
             size = PIXEL_WIDTH, mosaic_height(here.mosaic, PIXEL_WIDTH, aspect)
             figure = Figure(size, dpi=150, layout='constrained')
             draw_panels(figure, here.mosaic)
@@ -273,26 +264,27 @@ def serving(explorer, model_name, images=(), host='127.0.0.1', port=7860):
     Args:
         explorer (Explorer): See :class:`Page`.
         model_name (str): See :class:`Page`.
-        images (Sequence[Path]): See :class:`Page`. Default: none.
+        images (Sequence[str]): See :class:`Page`. Default: none.
         host (str): Address to listen at. Default: ``'127.0.0.1'``, which only this machine reaches.
         port (int): Port to listen at. Default: 7860.
     """
-    with tempfile.TemporaryDirectory(prefix='mmseg-ctx-') as folder, ExitStack() as stack:
+    blocks = Page(explorer, model_name, images).blocks
+    try:
         # Gradio asks the page whether it is there. A proxy would not find this machine's address.
-        stack.enter_context(mock.patch.dict(os.environ, GRADIO_TEMP_DIR=folder, no_proxy='*'))
-        blocks = Page(explorer, model_name, images).blocks
-        stack.callback(blocks.close, verbose=False)
-        _, address, _ = blocks.launch(
-            server_name=f'[{host}]' if ':' in host else host,
-            server_port=port,
-            max_file_size='20mb',
-            prevent_thread_lock=True,
-            quiet=True,
-            ssr_mode=False,
-            footer_links=[],
-            css=CSS,
-        )
+        with mock.patch.dict(os.environ, no_proxy='*'):
+            _, address, _ = blocks.launch(
+                server_name=f'[{host}]' if ':' in host else host,
+                server_port=port,
+                max_file_size='20mb',
+                prevent_thread_lock=True,
+                quiet=True,
+                ssr_mode=False,
+                footer_links=[],
+                css=CSS,
+            )
         yield address
+    finally:
+        blocks.close(verbose=False)
 
 
 def serve(explorer, model_name, images, host, port):

@@ -23,7 +23,7 @@ a browser, and stop the tool with Ctrl-C.
 
 Choose an image from the config's test data, from a folder or by upload, and click a pixel. The page
 shows the most probable classes of the pixel, and the context that the method used there. For a
-decode head that is no method of this package it shows the prediction alone.
+decode head that is no method of this package it shows how sure the model is.
 
 By default only this machine can reach the page. With another --host, everyone who can reach the
 page can see the images in DIR and the test data.

@@ -66,14 +66,22 @@ def integer(minimum):
 
 
 def add_device(parser):
-    """Add ``--device`` to a parser, with the devices that PyTorch finds."""
-    gpus = [f'cuda:{index}' for index in range(torch.cuda.device_count())]
+    """Add ``--device`` to a parser."""
     parser.add_argument(
         '--device',
-        choices=['cpu', *(['cuda', *gpus] if gpus else [])],
+        type=device,
         default='cpu',
-        help='device of the model; default: %(default)s',
+        help='cpu, cuda, or cuda:N for the GPU number N; default: %(default)s',
     )
+
+
+def device(text):
+    """Argparse type of ``--device``: the name of a device that PyTorch finds."""
+    gpus = [f'cuda:{number}' for number in range(torch.cuda.device_count())]
+    found = ['cpu', 'cuda', *gpus] if gpus else ['cpu']
+    if text not in found:
+        raise argparse.ArgumentTypeError(f'must be one of {", ".join(found)}, got {text!r}')
+    return text
 
 
 def picture(text):

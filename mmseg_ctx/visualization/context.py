@@ -13,8 +13,6 @@ have two. A sheet defines:
   ``tools/explore.py``.
 """
 
-from typing import NamedTuple
-
 import torch
 
 from mmseg_ctx import heads
@@ -24,7 +22,7 @@ from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.utils.recording import recording
 from mmseg_ctx.visualization import acnet, cac, cacnet, ctnet, dmnet, plain
 from mmseg_ctx.visualization.panels import Picture, draw_sheet
-from mmseg_ctx.visualization.prediction import Prediction, predict
+from mmseg_ctx.visualization.prediction import predict
 
 SHEETS = {
     heads.ContextAdaptiveConvHead: cacnet,
@@ -33,13 +31,6 @@ SHEETS = {
     heads.ContextTandemHead: ctnet,
     ContextAwareClassifier: cac,
 }
-
-
-class Context(NamedTuple):
-    """What a decode head computed for one image."""
-
-    prediction: Prediction  # the image and the prediction
-    methods: list  # for each sheet of the head, the module and what its read_context returns
 
 
 def find_methods(head):
@@ -65,7 +56,8 @@ def read_context(segmentor, item, dataset_meta):
         dataset_meta (dict): ``metainfo`` of the data set: ``classes`` and ``palette``.
 
     Returns:
-        Context: The results of one forward pass.
+        tuple[Prediction, list[tuple]]: The prediction of one forward pass, and for each sheet of
+        the head, the module and what its ``read_context`` returns.
 
     Raises:
         ValueError: The label is not of the size of the image, or has values that are no class.
@@ -74,9 +66,8 @@ def read_context(segmentor, item, dataset_meta):
     ignore_index = getattr(head, 'ignore_index', IGNORED)
     with recording(head, _own_head(head)) as shown:
         prediction = predict(segmentor, item, dataset_meta, ignore_index)
-    methods = find_methods(head)
-    read = [(sheet, sheet.read_context(head, shown, prediction)) for sheet in methods]
-    return Context(prediction, read)
+    sheets = find_methods(head)
+    return prediction, [(each, each.read_context(head, shown, prediction)) for each in sheets]
 
 
 def draw_context(segmentor, item, dataset_meta):

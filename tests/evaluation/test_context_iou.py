@@ -32,16 +32,13 @@ def pictures(count=5, classes=5):
     return labels, predictions
 
 
-def samples(labels, predictions):
-    return [
+def evaluate(metric, meta, labels, predictions):
+    metric.dataset_meta = meta
+    samples = [
         dict(gt_sem_seg=dict(data=label), pred_sem_seg=dict(data=prediction))
         for label, prediction in zip(labels, predictions, strict=True)
     ]
-
-
-def evaluate(metric, meta, labels, predictions):
-    metric.dataset_meta = meta
-    metric.process({}, samples(labels, predictions))
+    metric.process({}, samples)
     return metric.evaluate(len(labels))
 
 

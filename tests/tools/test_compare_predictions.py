@@ -83,9 +83,7 @@ def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, ca
 @pytest.mark.parametrize(
     ('options', 'images'),
     [
-        ([], [0, 1, 2, 3, 4]),
         (['--images', 3], [0, 2, 4]),
-        (['--images', 1], [0]),
         (['--scenes', 2, '--choose', 'differ'], [4, 3]),
     ],
 )

@@ -60,10 +60,8 @@ def test_a_device_that_is_not_there(monkeypatch):
     monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
     for text in ('cpu', 'cuda', 'cuda:0', 'cuda:1'):
         assert device(text) == text
-    with pytest.raises(argparse.ArgumentTypeError, match=r"finds 2 .*, got 'cuda:2'"):
-        device('cuda:2')
-    for text in ('gpu', 'cuda:', 'cuda:-1', 'cpu:0', ''):
-        with pytest.raises(argparse.ArgumentTypeError, match=f"or 'cuda:N', got '{text}'"):
+    for text in ('gpu', 'cuda:', 'cuda:2', ''):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"cpu, cuda, .*, got '{text}'"):
             device(text)
 
 

@@ -24,7 +24,6 @@ def test_a_config_of_the_package(tmp_path):
         (CONFIG.replace('small', 'smal'), CONFIG),
         (CONFIG.removeprefix('dmnet/').upper(), CONFIG),
         (f'/home/me/mmseg-ctx/configs/{CONFIG}', CONFIG),
-        ('context_scenes', '_base_/datasets/context_scenes.py'),
         ('dmnet/dmnet_r50x', 'dmnet/'),
     ],
 )
@@ -50,8 +49,6 @@ def test_a_config_and_what_it_has_to_have(tmp_path):
     ('content', 'message'),
     [
         ('model = dict(', 'SyntaxError: '),
-        ("_base_ = './absent.py'", r'FileNotFoundError: .*absent\.py'),
-        ("custom_imports = dict(imports=['no_such_module'])", 'no_such_module'),
         ('raise SystemExit', 'SystemExit$'),
     ],
 )

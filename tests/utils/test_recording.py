@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import threading
 
 import pytest
 import torch
@@ -43,25 +42,6 @@ def test_tensors_are_recorded_in_order(model):
     model(x)
     assert [len(tensors) for tensors in shown.values()] == [2, 2]
     torch.testing.assert_close(shown['hidden'][0], model[0].linear(x))
-
-
-def test_threads_do_not_meet(model):
-    counts = {}
-
-    def run(name, repetitions):
-        with recording(model) as shown:
-            for _ in range(repetitions):
-                model(torch.rand(3, 2))
-        counts[name] = len(shown['hidden'])
-
-    threads = [threading.Thread(target=run, args=(n, 5 * n)) for n in range(1, 5)]
-    with recording(model) as shown:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not shown
-    assert counts == {n: 10 * n for n in range(1, 5)}
 
 
 def test_a_recording_leaves_no_trace(model):

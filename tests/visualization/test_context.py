@@ -10,6 +10,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmseg_ctx.heads.base import ContextHead
+from mmseg_ctx.datasets.scenes import CLASSES
 from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.visualization.cac import CHANGES
 from mmseg_ctx.visualization.context import draw_context, read_context
@@ -76,24 +77,16 @@ def test_sheet(head, with_label):
         colours = np.vstack([palette, np.full((256 - len(palette), 3), 255)])
         np.testing.assert_array_equal(shown(axes['ground truth']), colours[label])
     assert segmentor.test_cfg == dict(mode='whole')
-    check_legend(figure, segmentor.dataset_meta, 2 + with_label if 'CAC' in head else 0)
-
-
-def check_legend(figure, meta, classifiers):
-    """Assert that the legend has the colour and name of every class that a picture shows."""
-    palette = [tuple(colour) for colour in meta['palette']] + [(255,) * 3]
-    names = [*meta['classes'], 'ignored']
+    # The legend has the colour and name of every class that a picture shows.
+    names = dict(zip(map(tuple, [*palette.tolist(), [255] * 3]), [*CLASSES, 'ignored'], strict=True))
     labels = 'prior', 'refined', 'oracle', 'ground truth', 'prediction'
-    drawn = [each for title, each in all_axes(figure).items() if title.split(',')[0] in labels]
-    assert len(drawn) == 1 + ('ground truth' in all_axes(figure)) + classifiers
-    colours = {tuple(each) for axes in drawn for each in shown(axes).reshape(-1, 3).tolist()}
+    drawn = [shown(axes[title]) for title in axes if title.split(',')[0] in labels]
+    assert len(drawn) == 1 + with_label + ('CAC' in head) * (2 + with_label)
     (legend,) = figure.legends
-    assert {text.get_text() for text in legend.get_texts()} == {
-        names[palette.index(each)] for each in colours
-    }
-    for patch in legend.get_patches():
-        colour = tuple(np.rint(np.multiply(patch.get_facecolor()[:3], 255)).astype(int).tolist())
-        assert names[palette.index(colour)] == patch.get_label()
+    colours = [255 * np.array(patch.get_facecolor()[:3]) for patch in legend.get_patches()]
+    colours = [tuple(np.rint(colour).astype(int).tolist()) for colour in colours]
+    assert {tuple(each) for part in drawn for each in part.reshape(-1, 3).tolist()} == {*colours}
+    assert [names[colour] for colour in colours] == [t.get_text() for t in legend.get_texts()]
 
 
 def attention_of(segmentor, item):

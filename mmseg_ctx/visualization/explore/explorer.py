@@ -25,7 +25,7 @@ class Inspection(NamedTuple):
 
     name: str  # the image's name on the page
     prediction: Prediction  # without the logits
-    methods: list  # as in mmseg_ctx.visualization.context.Context
+    methods: list  # as mmseg_ctx.visualization.context.read_context returns them
     probable: np.ndarray  # the most probable classes of each pixel, first the best, [k, H, W]
     probabilities: np.ndarray  # their probabilities, [k, H, W]
     # Classes [H, W] predicted from a quarter of the image at a time; None if the model refuses it.

@@ -9,8 +9,8 @@ from mmcv.cnn import ConvModule
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.datasets.scenes import CLASSES
+from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.visualization.cac import CHANGES
 from mmseg_ctx.visualization.context import draw_context, read_context
@@ -78,7 +78,8 @@ def test_sheet(head, with_label):
         np.testing.assert_array_equal(shown(axes['ground truth']), colours[label])
     assert segmentor.test_cfg == dict(mode='whole')
     # The legend has the colour and name of every class that a picture shows.
-    names = dict(zip(map(tuple, [*palette.tolist(), [255] * 3]), [*CLASSES, 'ignored'], strict=True))
+    names = dict(zip(map(tuple, palette.tolist()), CLASSES, strict=True))
+    names[255, 255, 255] = 'ignored'
     labels = 'prior', 'refined', 'oracle', 'ground truth', 'prediction'
     drawn = [shown(axes[title]) for title in axes if title.split(',')[0] in labels]
     assert len(drawn) == 1 + with_label + ('CAC' in head) * (2 + with_label)

@@ -44,12 +44,10 @@ class Agreement(NamedTuple):
         return logits and self.same_labels >= LABELS_TOLERANCE
 
     def __str__(self):
-        shape, labels = 'x'.join(map(str, self.shape)), f'same label on {self.same_labels:.3%}'
-        if self.difference is None:
-            return f'{shape}: {labels} of the pixels'
-        return (
-            f'{shape}: largest difference of logits {self.difference:.1e}, {labels} of the pixels'
-        )
+        shape, logits = 'x'.join(map(str, self.shape)), ''
+        if self.difference is not None:
+            logits = f'largest difference of logits {self.difference:.1e}, '
+        return f'{shape}: {logits}same label on {self.same_labels:.3%} of the pixels'
 
 
 class ImageToLogits(nn.Module):

@@ -1,6 +1,7 @@
 """The page about loops without MMEngine's runner: its files run, and learn."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -88,6 +89,13 @@ class SegformerStandIn(nn.Module):
         return self.decode_head.classifier(features)
 
 
+def smp(name):
+    library = pytest.importorskip(
+        'segmentation_models_pytorch', reason='segmentation_models_pytorch is not installed'
+    )
+    return getattr(library, name)('resnet18', encoder_weights=None, classes=5)
+
+
 def segformer():
     transformers = pytest.importorskip('transformers', reason='transformers is not installed')
     config = transformers.SegformerConfig(
@@ -100,6 +108,10 @@ def segformer():
     ('name', 'build'),
     [
         ('cac_on_smp.py', SmpStandIn),
+        *[
+            ('cac_on_smp.py', partial(smp, name))
+            for name in ('FPN', 'DeepLabV3Plus', 'Segformer', 'UPerNet')
+        ],
         ('cac_on_segformer.py', SegformerStandIn),
         ('cac_on_segformer.py', segformer),
     ],

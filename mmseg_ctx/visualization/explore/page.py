@@ -36,7 +36,8 @@ CSS = """
 .patch { width: 14px; height: 14px; border: 1px solid #888; border-radius: 2px; }
 /* Pixels that are ignored have no colour: the label map does not cover the image there. */
 .ignored { background: repeating-linear-gradient(45deg, #fff 0 3px, #888 3px 6px); }
-.table td, .table th { padding: 2px 12px !important; text-align: left; }
+.table { overflow-x: auto; }
+.table td, .table th { padding: 2px clamp(3px, 1vw, 12px) !important; text-align: left; }
 #picture img { cursor: crosshair; max-height: 85vh; }
 /* An error is shown as a message; the picture stays. */
 #picture [data-testid="status-tracker"]:has(.error) { display: none; }

@@ -73,16 +73,10 @@ def read_context(segmentor, item, dataset_meta):
 def draw_context(segmentor, item, dataset_meta):
     """Draw the sheet of one image: image, ground truth, prediction, and the head's context.
 
-    Args:
-        segmentor (BaseSegmentor): See :func:`read_context`.
-        item (dict): See :func:`read_context`.
-        dataset_meta (dict): See :func:`read_context`.
+    The arguments and errors are those of :func:`read_context`.
 
     Returns:
         matplotlib.figure.Figure: The sheet; ``figure.savefig`` saves it.
-
-    Raises:
-        ValueError: See :func:`read_context`.
 
     Example:
         >>> figure = draw_context(segmentor, dataset[0], dataset.metainfo)

@@ -93,11 +93,3 @@ def test_a_disk_that_gets_full_while_it_is_written(write, tmp_path):
     assert one_line(error.value) == f'{path}: File too large'
     assert path.read_text() == 'old'
     assert os.listdir(tmp_path) == [path.name]
-
-
-@pytest.mark.parametrize('suffix', ['PNG', 'jpg', 'pdf', 'svg'])
-def test_a_figure_in_the_format_of_its_suffix(suffix, tmp_path):
-    path = tmp_path / f'figure.{suffix}'
-    write_figure(Figure(), path, dpi=50)
-    begin = {'PNG': b'\x89PNG', 'jpg': b'\xff\xd8', 'pdf': b'%PDF', 'svg': b'<?xml'}
-    assert path.read_bytes().startswith(begin[suffix])

@@ -69,9 +69,8 @@ class Page:
     def __init__(self, explorer, model_name, images=()):
         self.explorer = explorer
         # Pictures are deleted after some minutes; there is one of each click.
-        with gr.Blocks(
-            title=model_name, analytics_enabled=False, fill_width=True, delete_cache=(600, 600)
-        ) as self.blocks:
+        options = dict(analytics_enabled=False, fill_width=True, delete_cache=(600, 600))
+        with gr.Blocks(title=model_name, **options) as self.blocks:
             gr.Markdown(
                 '## What did the model do with this pixel?\n'
                 'Choose an image, then **click a pixel** in it. Beside or below the image, the '
@@ -177,8 +176,8 @@ class Page:
         """Show the results at a pixel; for a place outside the image, at the nearest pixel."""
         if inspection is None:
             raise ValueError('choose an image first')
-        last_row, last_column = (size - 1 for size in inspection.prediction.predicted.shape)
-        row, column = min(max(row or 0, 0), last_row), min(max(column or 0, 0), last_column)
+        last = np.subtract(inspection.prediction.predicted.shape, 1)
+        row, column = np.clip([row or 0, column or 0], 0, last).tolist()
         return self._answer(inspection, row, column, cover)
 
     def _answer(self, inspection, row, column, cover):
@@ -262,10 +261,9 @@ def require_free(host, port):
 def serving(explorer, model_name, images=(), host='127.0.0.1', port=7860):
     """Serve the page about a model while the context lasts, and yield its address.
 
+    The first three arguments are those of :class:`Page`.
+
     Args:
-        explorer (Explorer): See :class:`Page`.
-        model_name (str): See :class:`Page`.
-        images (Sequence[str]): See :class:`Page`. Default: none.
         host (str): Address to listen at. Default: ``'127.0.0.1'``, which only this machine reaches.
         port (int): Port to listen at. Default: 7860.
     """

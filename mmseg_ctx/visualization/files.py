@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mmcv
 from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 
@@ -70,6 +71,7 @@ def read_items(config, images, labels=None, max_side=None):
             raise FileNotFoundError(
                 f'{path} is neither a file nor {TEST_PREFIX}N, an image of the test data set'
             )
+    init_default_scope(config.get('default_scope') or 'mmseg')
     pipeline = _file_pipeline(test_dataset_config(config), any(labels), max_side)
     dataset = build_test_data(config) if tests else ()
     known = [f'{TEST_PREFIX}{index}' for index in range(len(dataset))]

@@ -61,7 +61,7 @@ def compare_predictions(config, folders, count=6, choose='spread'):
             sample.pred_sem_seg = PixelData(data=torch.from_numpy(prediction)[None])
             evaluator.process([sample])
         differ = np.any([each != predictions[0] for each in predictions], axis=0)
-        differing.append((differ & (truth != IGNORED)).sum() / max((truth != IGNORED).sum(), 1))
+        differing.append((differ & (truth != IGNORED)).mean())
     shown = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
     if choose == 'differ':
         shown = np.argsort(differing, kind='stable')[::-1][:count]

@@ -90,12 +90,14 @@ def read_items(config, images, labels=None, max_side=None):
 @value_errors('the test data of the config cannot be read')
 def _file_pipeline(config, with_label, max_side):
     """Build a test pipeline for images that are not in the config's data set."""
-    dataset = DATASETS.build({**config, 'lazy_init': True})  # its folder need not exist
-    own = dict(label_map=dataset.label_map, reduce_zero_label=dataset.reduce_zero_label)
-    load, *steps, pack = dataset.pipeline.transforms
+    load, *steps, pack = Compose(config.pipeline).transforms
     annotate = [step for step in steps if isinstance(step, LoadAnnotations)] or [LoadAnnotations()]
-    steps = [step for step in steps if step not in annotate] + annotate[:1] * with_label
-    return Compose([lambda file: {**file, **own}, load, partial(_shrink, max_side), *steps, pack])
+    steps = [step for step in steps if step not in annotate]
+    if with_label:
+        dataset = DATASETS.build({**config, 'lazy_init': True})  # its folder need not exist
+        own = dict(label_map=dataset.label_map, reduce_zero_label=dataset.reduce_zero_label)
+        steps += [lambda results: {**results, **own}, annotate[0]]
+    return Compose([load, partial(_shrink, max_side), *steps, pack])
 
 
 def _shrink(max_side, results):

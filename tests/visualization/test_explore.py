@@ -128,11 +128,11 @@ def test_an_image_of_any_size(size, explorer, tmp_path):
         assert method.at_pixel(context, inspection.prediction, last).rows
 
 
-@pytest.mark.parametrize('wrapped', [False, True])
-def test_test_data_that_is_not_here(wrapped, make_explorer, picture):
+@pytest.mark.parametrize('kind', ['ADE20KDataset', 'NoDatasetOfThisName'])
+def test_test_data_that_is_not_here(kind, make_explorer, picture):
     segmentor = make_explorer('CTNet')._segmentor
     dataset = dict(
-        type='mmseg.ADE20KDataset',
+        type=f'mmseg.{kind}',
         data_root='absent',
         data_prefix=dict(img_path='images'),
         pipeline=[
@@ -142,8 +142,8 @@ def test_test_data_that_is_not_here(wrapped, make_explorer, picture):
             dict(type='mmseg.PackSegInputs'),
         ],
     )
-    dataset = dict(type='ConcatDataset', datasets=[dataset, dataset]) if wrapped else dataset
-    segmentor.cfg.test_dataloader.dataset = ConfigDict(dataset)
+    wrapper = dict(type='ConcatDataset', datasets=[dataset, dataset])
+    segmentor.cfg.test_dataloader.dataset = ConfigDict(wrapper)
     explorer = Explorer(segmentor)
     assert explorer.test_count == 0
     assert 'the test data of the config cannot be read' in explorer.test_problem

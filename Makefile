@@ -130,7 +130,7 @@ docs: $(VENV)/installed-docs
 # Needs Graphviz.
 pictures: export OMP_WAIT_POLICY := passive
 pictures: $(VENV)/installed
-	$(BIN)/python tools/study.py --rows methods cac-fcn-long --seeds 0 --out work_dirs/pictures
+	$(BIN)/python tools/study.py --rows methods cac-dmnet-long --seeds 0 --out work_dirs/pictures
 	$(BIN)/python docs/draw_pictures.py work_dirs/pictures
 
 # A version changes where its line is deleted first; then the tests have to pass with it.

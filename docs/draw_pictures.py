@@ -1,7 +1,8 @@
 """Draw diagrams and sheets of the methods' pages; `make pictures` trains their models before.
 
-Each sheet is of the scene among the first twenty of the test set that the model predicts best. A
-method that wraps a head is drawn after 1,800 iterations, when its classifier differs visibly.
+Each sheet is of one of the first twenty scenes of the test set: the scene that the model predicts
+best, or that the refined classifier predicts better than the prior by most. A method that wraps a
+head is drawn around DMNet, which tells one ground from another, after 1,800 iterations.
 """
 
 import subprocess
@@ -12,6 +13,7 @@ from mmengine.runner import find_latest_checkpoint
 from mmseg.registry import DATASETS
 
 from mmseg_ctx.checkpoints.segmentor import load_segmentor
+from mmseg_ctx.heads.cac import ContextAwareClassifier
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.visualization.context import draw_context
 from mmseg_ctx.visualization.files import test_dataset_config
@@ -27,11 +29,21 @@ def draw_sheet(config, checkpoint, path):
     dataset = DATASETS.build(test_dataset_config(segmentor.cfg))
     items = [dataset[index] for index in range(SCENES)]
 
-    def share_right(index):
+    parts = segmentor.model.modules()
+    classifiers = [part for part in parts if isinstance(part, ContextAwareClassifier)]
+
+    def share_right(index, classifier='refined'):
+        for part in classifiers:
+            part.evaluate(classifier)
         prediction = predict(segmentor, items[index], dataset.metainfo)
+        for part in classifiers:
+            part.evaluate('refined')
         return (prediction.predicted == prediction.label).mean()
 
-    best = max(range(SCENES), key=share_right)
+    def gain(index):
+        return share_right(index) - share_right(index, 'prior')
+
+    best = max(range(SCENES), key=gain if classifiers else share_right)
     figure = draw_context(segmentor, items[best], dataset.metainfo)
     figure.savefig(path, dpi=120, pil_kwargs=dict(quality=85))
     return best
@@ -42,7 +54,7 @@ def main(study):
         command = ['dot', '-Tsvg', str(source), '-o', str(source.with_suffix('.svg'))]
         subprocess.run(command, check=True)
     for name, method in METHODS.items():
-        row = f'{name}-{method.around.lower()}-long' if method.around else name
+        row = f'{name}-dmnet-long' if method.around else name
         folder = Path(study, 'runs', row, 'seed0')
         checkpoint = find_latest_checkpoint(str(folder / 'work_dir'))
         scene = draw_sheet(folder / 'settings.py', checkpoint, DOCS / f'pictures/{name}.jpg')

@@ -261,6 +261,7 @@ def _gradient_kernel(
             for distance in range(longest):
                 inside = distance < count  # [1, X]
                 share = tl.maximum(rest + distance * column_step, 0).to(tl.float32) * column_scale
+                share = tl.minimum(share, 1)  # of no pixel: more would make -infinity NaN
                 normaliser = tl.load(row_normaliser + distance, inside, float('inf'))
                 target = tl.load(row_label + distance, inside, 0).to(tl.int32)
                 # Where it is infinite, there is no class.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from mmseg.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
@@ -70,6 +70,18 @@ def strided(logits, layout):
     expanded=st.booleans(),
     integer=st.sampled_from([torch.int16, torch.int64]),
     seed=st.integers(0, 99),
+)
+@example(
+    # A gap between cells without a pixel lies beside minus infinity.
+    size=(1, 2, 1, 4),
+    target=(1, 1),
+    align_corners=False,
+    dtype=torch.float32,
+    layout='contiguous',
+    value=-torch.inf,
+    expanded=False,
+    integer=torch.int16,
+    seed=0,
 )
 def test_losses_and_gradients(
     size, target, align_corners, dtype, layout, value, expanded, integer, seed

@@ -29,7 +29,7 @@ def draw_sheet(config, checkpoint, path):
     dataset = DATASETS.build(test_dataset_config(segmentor.cfg))
     items = [dataset[index] for index in range(SCENES)]
 
-    parts = segmentor.model.modules()
+    parts = segmentor.modules()
     classifiers = [part for part in parts if isinstance(part, ContextAwareClassifier)]
 
     def share_right(index, classifier='refined'):

@@ -6,14 +6,14 @@ import logging
 import warnings
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from mmseg.models.utils import resize
 from torch import nn
 
 from mmseg_ctx.export.exportable import exportable
-from mmseg_ctx.utils.arguments import PositiveInt, validate_arguments
+from mmseg_ctx.utils.arguments import PositiveInt, at_least, validate_arguments
 from mmseg_ctx.utils.errors import needs_extra, value_errors
 from mmseg_ctx.utils.files import writing
 from mmseg_ctx.utils.models import last_head, swaps_channels
@@ -100,7 +100,7 @@ def export_onnx(
     path,
     shape: tuple[PositiveInt, PositiveInt],
     dynamic=False,
-    opset: int | None = None,
+    opset: Annotated[int, at_least(18)] | None = None,
     normalize=False,
     force=False,
     labels=False,
@@ -143,6 +143,12 @@ def export_onnx(
         for package in ('onnx', 'onnxscript', 'onnxruntime'):
             import_module(package)
     height, width = shape
+    others = {str(weight.dtype) for weight in segmentor.parameters()} - {'torch.float32'}
+    if others:
+        raise ValueError(
+            f'the weights must have the precision torch.float32, got {", ".join(sorted(others))}; '
+            'model.float() converts them'
+        )
     if segmentor.test_cfg.get('mode') == 'slide':
         warnings.warn(
             "the graph predicts whole images, although the model's test_cfg has mode='slide': a "

@@ -105,6 +105,11 @@ def test_a_model_of_sliding_windows_is_exported_as_a_whole(tmp_path):
     assert warned[0].filename == __file__
 
 
+def test_another_precision_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r'precision torch.float32, got torch.float16'):
+        export_onnx(build_segmentor('CTNet').half(), tmp_path / 'model.onnx', (32, 40))
+
+
 def test_without_its_packages_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxscript', None)
     with pytest.raises(ImportError, match=r"onnxscript .*pip install 'mmseg-ctx\[export\]'"):

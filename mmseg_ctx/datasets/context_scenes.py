@@ -18,7 +18,7 @@ MINIMUM_SIDE = 32
 Side = Annotated[int, at_least(MINIMUM_SIDE)]
 
 PREFIX = 'context-scenes'
-PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_varied)?(_label)?\.png')
+PATH = re.compile(rf'{PREFIX}://context_scene_(\d+)_(\d+)_(\d+)x(\d+)(_label)?\.png')
 
 
 @DATASETS.register_module()
@@ -39,9 +39,6 @@ class ContextScenesDataset(BaseSegDataset):
         image_size (int | Sequence[int]): Side, or height and width, in pixels, at least 32 each.
             Default: 128.
         seed (int): Data sets of different seeds share no scene. Default: 0.
-        varied_objects (bool): Whether each scene leaves out some of these kinds of objects, each
-            with a probability of one half: buildings, trees, poles with wires, crates, tent with
-            campfire. The scene is otherwise the same as with all objects. Default: False.
         **kwargs: Arguments of ``BaseSegDataset``, such as ``pipeline``, ``metainfo`` or
             ``indices``.
 
@@ -67,22 +64,19 @@ class ContextScenesDataset(BaseSegDataset):
         num_images: PositiveInt = 1000,
         image_size: Side | tuple[Side, Side] = 128,
         seed: NonNegativeInt = 0,
-        varied_objects: bool = False,
         **kwargs,
     ):
         self.num_images = num_images
         several = isinstance(image_size, list | tuple)
         self.image_size = tuple(image_size) if several else (image_size,) * 2
         self.seed = seed
-        self.varied_objects = varied_objects
         super().__init__(**kwargs)
 
     def load_data_list(self):
         """Return an entry for each scene, with the usual keys."""
         height, width = self.image_size
-        varied = '_varied' if self.varied_objects else ''
         names = [
-            f'{PREFIX}://context_scene_{self.seed}_{index:06d}_{height}x{width}{varied}'
+            f'{PREFIX}://context_scene_{self.seed}_{index:06d}_{height}x{width}'
             for index in range(self.num_images)
         ]
         return [
@@ -118,12 +112,11 @@ class ContextScenesBackend(BaseStorageBackend):
         if min(sides) < MINIMUM_SIDE:
             raise FileNotFoundError(
                 f'{str(filepath)!r} is no scene: a path must be {PREFIX}://context_scene_'
-                'SEED_INDEX_HEIGHTxWIDTH.png, …_label.png, …_varied.png or …_varied_label.png, '
-                f'with sides >= {MINIMUM_SIDE}'
+                f'SEED_INDEX_HEIGHTxWIDTH.png or …_label.png, with sides >= {MINIMUM_SIDE}'
             )
-        image, label = _render(seed, index, *sides, bool(match[5]))
+        image, label = _render(seed, index, *sides)
         png = io.BytesIO()
-        Image.fromarray(label if match[6] else image).save(png, 'png', compress_level=1)
+        Image.fromarray(label if match[5] else image).save(png, 'png', compress_level=1)
         return png.getvalue()
 
     def get_text(self, filepath):

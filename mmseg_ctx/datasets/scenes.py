@@ -47,8 +47,6 @@ CRATE_BIN_EDGES = np.cumsum([5, 3, 4, 6, 8, 10, 10, 10, 10, 10, 8, 6, 4, 3]) / 1
 BORDER_PROBABILITY = 0.3
 POLES_PROBABILITY = 0.8
 CAMP_PROBABILITY = 0.7
-OBJECTS = ((BUILDING,), (TREE,), (POLE, WIRE), (DARK_CRATE, LIGHT_CRATE), (TENT, CAMPFIRE))
-"""Classes that a scene with varied objects has or leaves out together."""
 
 
 class Draws:
@@ -105,10 +103,9 @@ SHAPE_AREA = dict(disc=0.7853981633974483, diamond=0.5, triangle=0.5, square=1.0
 
 
 class Canvas:
-    """The image and the label of one scene; objects of the classes ``absent`` are not painted."""
+    """The image and the label of one scene."""
 
-    def __init__(self, height, width, absent):
-        self.absent = absent
+    def __init__(self, height, width):
         self.height, self.width, self.side = height, width, min(height, width)
         self.image = np.zeros((height, width, 3), np.float32)
         self.label = np.full((height, width), SKY, np.uint8)
@@ -125,8 +122,6 @@ class Canvas:
 
         ``colour`` is RGB in [0, 1], ``[3]`` or a colour for each pixel of the box.
         """
-        if label in self.absent:
-            return
         top, left, height, width = box
         if margin:
             wide = (top - margin, left - margin, height + 2 * margin, width + 2 * margin)
@@ -232,8 +227,6 @@ def draw_lines(draws, canvas, light, horizon):
     thickness = draws.integer(1, 3)
     colour = light(draws.uniform(0.8, 1.2) * np.array((0.16, 0.15, 0.17)))
     drops = [1] if draws.chance(0.5) else [1, 1 + max(thickness + 2, height // 5)]
-    if WIRE in canvas.absent:
-        return
     for left, right in pairwise(lefts):
         for drop in drops:
             columns = np.arange(left, right)
@@ -342,7 +335,7 @@ def box_of_area(shape, area, highest, widest):
     return min(boxes, key=lambda box: abs(outline(shape, *box).sum() - area) + abs(box[0] - box[1]))
 
 
-def render_scene(seed, index, height, width, varied_objects=False):
+def render_scene(seed, index, height, width):
     """Draw one scene.
 
     Args:
@@ -350,8 +343,6 @@ def render_scene(seed, index, height, width, varied_objects=False):
         index (int): Index of the scene in it, >= 0.
         height (int): Height in pixels, >= 32.
         width (int): Width in pixels, >= 32.
-        varied_objects (bool): Whether the scene leaves out each entry of OBJECTS with a probability
-            of one half. It is otherwise the same. Default: False.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: RGB image, uint8 ``[height, width, 3]``, and label, uint8
@@ -360,10 +351,7 @@ def render_scene(seed, index, height, width, varied_objects=False):
     draws = Draws(seed, index)
     kind = draws.integer(0, 3)
     light = draw_light(draws)
-    # Drawn from another stream, so that the rest of the scene is the same as with all objects.
-    leaves_out = Draws(seed, index, 1).chance
-    absent = [label for labels in OBJECTS if varied_objects and leaves_out(0.5) for label in labels]
-    canvas = Canvas(height, width, absent)
+    canvas = Canvas(height, width)
     ground, horizon = draw_background(draws, canvas, light)
     canvas.label[ground] = GROUND_TYPES[kind]
     draw_standing(draws, canvas, light, horizon)

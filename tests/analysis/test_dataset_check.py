@@ -2,10 +2,10 @@
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine import Config
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
@@ -14,8 +14,8 @@ from mmseg_ctx.analysis.dataset_check import (
     draw_frequencies,
     frequency_table,
 )
-from mmseg_ctx.datasets.toy import LAYOUTS, make_toy_dataset
 from tests.helpers import ROOT, error_line, exit_status
+from tests.toy import LAYOUTS, make_toy_dataset
 from tools.check_dataset import main
 
 CITYSCAPES = ROOT / 'configs/ctnet/ctnet_r101v1d-jpu_4xb4-160k_cityscapes-512x1024.py'
@@ -28,11 +28,10 @@ OWN = dict(
 )
 
 
-def toy(layout, folder, **kwargs):
+def toy(layout, num_images):
     """Make a toy data set and return its root and the config of its training set."""
-    config = Config.fromfile(ROOT / f'configs/_base_/datasets/{layout}.py')
-    root = make_toy_dataset(layout, folder / config.dataset.data_root, **kwargs)
-    return root, config.train_dataloader.dataset
+    config = make_toy_dataset(layout, num_images)
+    return Path.cwd() / config.dataset.data_root, config.train_dataloader.dataset
 
 
 def check(dataset, **kwargs):
@@ -44,7 +43,7 @@ def check(dataset, **kwargs):
 def ade20k(tmp_path, monkeypatch):
     """A good data set: root, label of its second image, config of its training set."""
     monkeypatch.chdir(tmp_path)
-    root, dataset = toy('ade20k', tmp_path, num_images=3)
+    root, dataset = toy('ade20k', 3)
     return root, root / 'annotations/training/000001.png', dataset
 
 
@@ -67,7 +66,7 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_nothing_is_wrong_with_the_toy_data_sets(layout, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, dataset = toy(layout, tmp_path, num_images=2)
+    _, dataset = toy(layout, 2)
     summary, problems = check(dataset)
     # A toy is a copy that ended early where the data set knows its size.
     missing = ['data/camvid: 365 images of the data set are missing']
@@ -233,7 +232,7 @@ def test_every_bad_file_is_listed_by_workers_too(ade20k):
 
 def test_tool(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    root, _ = toy('cityscapes', tmp_path, num_images=3)
+    root, _ = toy('cityscapes', 3)
     assert main([str(CITYSCAPES), '--out', 'good.png']) == 0
     output = capsys.readouterr()
     assert 'vegetation' in output.out

@@ -9,7 +9,6 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_ctx.checkpoints.loading import load_checkpoint
-from mmseg_ctx.datasets.toy import LAYOUTS
 from tests.configs.training import (
     layout_of,
     prepare,
@@ -19,6 +18,7 @@ from tests.configs.training import (
 )
 from tests.configs.zoo import PATHS
 from tests.helpers import ROOT
+from tests.toy import LAYOUTS
 
 FILES = [path for path in PATHS if 'context-scenes' not in path]
 

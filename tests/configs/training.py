@@ -9,8 +9,8 @@ from mmengine import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmseg_ctx.datasets.toy import make_toy_dataset
 from mmseg_ctx.utils.methods import METHODS
+from tests.toy import make_toy_dataset
 
 WIDTHS = (8, 16, 32, 64)  # of the four maps of a shrunken ResNet, HRNet or Swin Transformer
 NARROW = {'MobileNetV2': (8, 8, 24, 80), 'EfficientNetLite': (24, 40, 112, 320)}
@@ -109,7 +109,7 @@ def prepare(path, layout, iterations=2):
     """Read a config, shrink its model and put a toy data set where it looks, below the folder."""
     config = Config.fromfile(path)
     # Square: pipelines give the short side its length.
-    make_toy_dataset(layout, config.dataset.data_root, num_images=1, size=(64, 64))
+    make_toy_dataset(layout, num_images=1, size=(64, 64))
     config.merge_from_dict(shrink(config))
     config.merge_from_dict(schedule(iterations))
     config.merge_from_dict(load_lightly())

@@ -1,5 +1,7 @@
 """CamVid: what its class reads, what is ignored, and what a missing folder says."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,8 @@ from mmengine.structures import PixelData
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from mmseg_ctx.datasets.toy import make_toy_dataset
 from tests.helpers import ROOT
+from tests.toy import make_toy_dataset
 
 CONFIG = Config.fromfile(ROOT / 'configs/_base_/datasets/camvid.py')
 SPLITS = ('train', 'val', 'test')
@@ -22,7 +24,8 @@ def camvid(tmp_path, monkeypatch):
     """A toy CamVid below the working directory: its root."""
     monkeypatch.chdir(tmp_path)
     init_default_scope('mmseg')
-    return make_toy_dataset('camvid', 'data/camvid', num_images=3)
+    make_toy_dataset('camvid', num_images=3)
+    return Path('data/camvid')
 
 
 def build(split='train', **kwargs):

@@ -7,8 +7,14 @@ have the same parameter names in 1.x. Only the names of the two projectors diffe
 
 import re
 
-from mmseg_ctx.checkpoints.conversion import Conversion, build_model, convert, restrict_to_model
-from mmseg_ctx.checkpoints.loading import class_colours, class_names, load_checkpoint
+from mmseg_ctx.checkpoints.conversion import (
+    ADDED,
+    Conversion,
+    build_model,
+    convert,
+    restrict_to_model,
+)
+from mmseg_ctx.checkpoints.loading import known_classes, load_checkpoint
 
 # Their names of the projectors, and ours. Heads of a cascade have a number: decode_head.1.
 PROJECTORS = {'proj': 'estimate_projector', 'apd_proj': 'oracle_projector'}
@@ -32,9 +38,7 @@ def _read(source, config):
     if config is not None:
         conversion = restrict_to_model(conversion, build_model(config))
     # MMSegmentation 0.x keeps these in capitals.
-    names, colours = class_names(meta.get('CLASSES')), class_colours(meta.get('PALETTE'))
-    known = {'classes': names} if names else {}
-    known |= {'palette': colours} if colours else {}
+    known = known_classes(meta.get('CLASSES'), meta.get('PALETTE'))
     return conversion, {'dataset_meta': known} if known else {}
 
 
@@ -51,23 +55,17 @@ def convert_state_dict(state_dict):
     Raises:
         ValueError: There are no projectors under the authors' names, or some under ours.
     """
-    converted, targets, left_over = {}, {}, []
-    for source, value in state_dict.items():
-        if not source.startswith(PARTS):
-            left_over.append(source)
-            continue
-        target = PROJECTOR.sub(lambda m: f'{m[1]}{PROJECTORS[m[2]]}.', source)
-        if target in converted:
-            raise ValueError(f"the checkpoint has {target} under the authors' name and under ours")
-        targets[source], converted[target] = target, value
+    if ours := [name for name in state_dict if ADDED.match(name)]:
+        raise ValueError(f'the checkpoint has our names already, such as {ours[0]}')
+    left_over = [name for name in state_dict if not name.startswith(PARTS)]
+    targets = {
+        name: PROJECTOR.sub(lambda m: f'{m[1]}{PROJECTORS[m[2]]}.', name)
+        for name in state_dict
+        if name.startswith(PARTS)
+    }
+    converted = {target: state_dict[name] for name, target in targets.items()}
     prefixes = {match[1] for match in map(PROJECTOR.match, state_dict) if match}
     if not prefixes:
-        if any(
-            f'.{projector}.' in name for name in state_dict for projector in PROJECTORS.values()
-        ):
-            raise ValueError(
-                'the checkpoint has our names already (estimate_projector, oracle_projector)'
-            )
         raise ValueError(
             'the checkpoint is not of a context-aware classifier: it has no decode_head.proj and '
             f'decode_head.apd_proj, but {", ".join(list(state_dict)[:3])}, …'

@@ -91,16 +91,12 @@ def restrict_to_model(conversion, model):
     return Conversion(state_dict, targets, left_over, missing)
 
 
-def refuse_partial(conversion, source):
+def _refuse_partial(conversion, source):
     """Raise a ValueError if the converted model would predict something else than the original.
 
     This is the case if a weight is missing, or if a weight of the backbone, the neck or the decode
     head is left over. A model of CAC may lack all its projectors, and weights of the auxiliary head
     may be left over.
-
-    Args:
-        conversion (Conversion): The weights.
-        source (str | Path): The file of the weights, for the message.
     """
     has_projectors = any(map(ADDED.match, conversion.state_dict))
     missing = [name for name in conversion.missing if has_projectors or not ADDED.match(name)]
@@ -124,8 +120,8 @@ def convert(read, source, destination, config=None, force=False, partial=False):
         config (str | Path | None): Config of the model to compare the weights with; None to find
             the model of CTNet by the names, and to check only the projectors of CAC. Default: None.
         force (bool): Whether to replace an existing ``destination``. Default: False.
-        partial (bool): Whether to convert the matching weights even if :func:`refuse_partial` would
-            refuse the checkpoint. Default: False.
+        partial (bool): Whether to convert the matching weights even if others that change
+            predictions are missing or left over. Default: False.
 
     Returns:
         Conversion: The written weights, and the names that were renamed, missing or left over.
@@ -137,7 +133,7 @@ def convert(read, source, destination, config=None, force=False, partial=False):
     with writing(destination, force, filter(None, (source, config))) as temporary:
         conversion, meta = read(source, config)
         if not partial:
-            refuse_partial(conversion, source)
+            _refuse_partial(conversion, source)
         content = io.BytesIO()  # PyTorch's own writer reports a full disk as a RuntimeError
         torch.save({'state_dict': conversion.state_dict, 'meta': meta}, content)
         temporary.write_bytes(content.getbuffer())

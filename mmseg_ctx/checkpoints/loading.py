@@ -105,25 +105,23 @@ def _is_dense(value):
     return plain and not (value.is_quantized or value.is_nested or value.is_meta)
 
 
-def class_names(value):
-    """Return a value from a file if it is a list or tuple of names, and None for anything else."""
-    return _list(value, lambda name: isinstance(name, str))
-
-
-def class_colours(value):
-    """Return a value from a file if it is a list or tuple of colours, and None for anything else.
+def known_classes(names, colours):
+    """Return what values from a file say of the classes: ``classes``, ``palette``, both or neither.
 
     An array becomes a list: MMSegmentation 0.x draws the colours of classes that have none.
     """
-    if isinstance(value, PickledArray):
-        value = value.array.tolist()
-    return _list(value, lambda colour: _list(colour, _is_channel) and len(colour) == 3)
+    if isinstance(colours, PickledArray):
+        colours = colours.array.tolist()
+    known = {}
+    if _is_list(names, str):
+        known['classes'] = names
+    if _is_list(colours, (list, tuple)) and {*map(len, colours)} == {3}:
+        channels = [channel for colour in colours for channel in colour]
+        if _is_list(channels, int) and 0 <= min(channels) <= max(channels) <= 255:
+            known['palette'] = colours
+    return known
 
 
-def _is_channel(value):
-    return type(value) is int and 0 <= value <= 255
-
-
-def _list(value, accepts):
+def _is_list(value, kind):
     is_list = isinstance(value, (list, tuple)) and len(value) > 0
-    return value if is_list and all(map(accepts, value)) else None
+    return is_list and all(isinstance(each, kind) for each in value)

@@ -17,9 +17,6 @@ from mmseg_ctx.utils.errors import value_errors
 # Paddle adds a table of its own names of the parameters to a state dict.
 NAME_TABLE = 'StructuredToParameterName@@'
 
-# In a file with this key, arrays of 2**30 bytes and more are cut into slices.
-SLICE_TABLE = 'UnpackBigParamInfor@@'
-
 # A large network's file has some ten thousand operations.
 MAX_OPERATIONS = 1_000_000
 
@@ -66,8 +63,6 @@ def load_pdparams(path):
         weights = ArrayUnpickler(content).load()
     if not isinstance(weights, dict):
         raise ValueError(f'{path} is not a dictionary of Paddle weights, but {shown(weights)}')
-    if SLICE_TABLE in weights:
-        raise ValueError(f'{path} holds arrays cut into slices ({SLICE_TABLE}), which are not read')
     weights.pop(NAME_TABLE, None)
     arrays = {name: getattr(value, 'array', None) for name, value in weights.items()}
     for name, array in arrays.items():

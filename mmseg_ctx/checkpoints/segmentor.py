@@ -5,7 +5,7 @@ from contextlib import suppress
 from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 
-from mmseg_ctx.checkpoints.loading import class_colours, class_names, load_checkpoint
+from mmseg_ctx.checkpoints.loading import known_classes, load_checkpoint
 from mmseg_ctx.utils.configs import read_config
 from mmseg_ctx.utils.datasets import inner_datasets
 from mmseg_ctx.utils.errors import first_names, value_errors
@@ -37,7 +37,10 @@ def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
     state_dict, meta = load_checkpoint(checkpoint)
     _load(segmentor, state_dict, f'{checkpoint} does not fit {config}')
     saved = meta.get('dataset_meta')
-    segmentor.dataset_meta = saved if _has_classes(saved) else _dataset_meta(segmentor.cfg)
+    saved = saved if type(saved) is dict else {}
+    known = known_classes(saved.get('classes'), saved.get('palette'))
+    agree = len(known) == 2 and len(known['classes']) == len(known['palette'])
+    segmentor.dataset_meta = saved if agree else _dataset_meta(segmentor.cfg)
     return segmentor
 
 
@@ -53,14 +56,6 @@ def _load(segmentor, state_dict, complaint):
     if parts:
         raise ValueError(f'{complaint}: {"; ".join(parts)}')
     segmentor.load_state_dict(state_dict)
-
-
-def _has_classes(meta):
-    """Whether a value from a file has a name and a colour for each class."""
-    if type(meta) is not dict:
-        return False
-    names, colours = class_names(meta.get('classes')), class_colours(meta.get('palette'))
-    return names is not None and colours is not None and len(names) == len(colours)
 
 
 def _dataset_meta(config):

@@ -20,9 +20,8 @@ class ExactResumeHook(Hook):
 
     MMEngine restores weights, optimizer, schedule and the order of the images, but no random number
     generator. With this hook the random numbers of Python, NumPy and PyTorch depend only on the
-    run's seed, the rank and the iteration, those of an image also on its place in the batch. So
-    there is no state to save. Where a run cannot be resumed exactly, its log says why before the
-    first iteration.
+    run's seed, the rank and the iteration, so there is no state to save. Where a run cannot be
+    resumed exactly, its log says why before the first iteration.
 
     The hook passes over a checkpoint that a kill or a full disk cut short. A fine-tuning run, whose
     ``load_from`` is outside its ``work_dir``, resumes from its own last checkpoint; if it has none
@@ -60,7 +59,7 @@ class ExactResumeHook(Hook):
         self.has_optimizer = not runner._resume or 'optimizer' in checkpoint
 
     def before_train(self, runner):
-        """Seed the sampler and each image's augmentation; say why the run is not exact."""
+        """Seed the sampler and the loading of each batch; say why the run is not exact."""
         loop, loader = runner.train_loop, runner.train_dataloader
         sampler = getattr(loader.batch_sampler, 'sampler', None)
         # MMEngine itself warns of fast_forward_on_resume and of gradients that it accumulated.
@@ -95,13 +94,12 @@ class ExactResumeHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Seed the model's random numbers, such as those of dropout."""
-        for_torch, for_others = _draw(runner.seed, get_rank(), runner.iter)
-        _seed(for_torch, for_others)
-        torch.manual_seed(for_torch)  # on every device
+        _seed(runner.seed, get_rank(), runner.iter)
+        torch.manual_seed(torch.initial_seed())  # on every device
 
 
 class _SeededBatches:
-    """Batch sampler around another one, with a seed for each image."""
+    """Batch sampler around another one, with a seed for each batch."""
 
     position = 0  # number of the next batch, counted from the beginning of the run
     start = 0  # number of the first batch that is not passed over
@@ -120,28 +118,24 @@ class _SeededBatches:
         for batch in self.batch_sampler:
             self.position += 1
             if self.position > self.start:
-                yield _SeededBatch(batch, (self.seed, get_rank(), self.position - 1))
+                # A further number, or images would draw the numbers that the model draws.
+                yield _SeededBatch(batch, (self.seed, get_rank(), self.position - 1, 1))
 
 
 class _SeededBatch:
-    """Indices of a batch; iterating seeds the process before it loads the image of each."""
+    """Indices of a batch; iterating first seeds the process, which then loads the images."""
 
     def __init__(self, indices, seed):
         self.indices = indices
         self.seed = seed
 
     def __iter__(self):
-        for place, index in enumerate(self.indices):
-            for_others, for_torch = _draw(*self.seed, place)
-            _seed(for_torch, for_others)
-            yield index
+        _seed(*self.seed)
+        return iter(self.indices)
 
 
-def _draw(*numbers):
-    return np.random.SeedSequence(numbers).generate_state(2).tolist()
-
-
-def _seed(for_torch, for_others):
+def _seed(*numbers):
+    for_torch, for_others = np.random.SeedSequence(numbers).generate_state(2).tolist()
     # Of the CPU alone, which loads the images: torch.manual_seed takes hundreds of times as long.
     torch.random.default_generator.manual_seed(for_torch)
     np.random.seed(for_others)

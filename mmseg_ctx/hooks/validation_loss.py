@@ -114,17 +114,14 @@ def _labelled(sample, model):
             f'ValidationLossHook needs labels, got {sample.get("img_path")} without gt_sem_seg: '
             'is LoadAnnotations in the pipeline of val_dataloader?'
         )
-    labels = {name: field for name, field in sample.items() if name.startswith('gt_')}
-    padding = sample.metainfo.get('img_padding_size', [0] * 4)
-    if any(padding):
-        height, width = sample.img_shape[:2]
-        value = model.data_preprocessor.seg_pad_val
-        for name, field in labels.items():
-            rows, columns = field.data.shape[-2:]
-            scales = (columns / width, columns / width, rows / height, rows / height)
-            border = [round(side * scale) for side, scale in zip(padding, scales, strict=True)]
-            labels[name] = PixelData(data=F.pad(field.data, border, value=value))
+    height, width = sample.img_shape[:2]
+    left, right, top, bottom = sample.metainfo.get('img_padding_size', [0] * 4)
     padded = SegDataSample(metainfo=sample.metainfo)
-    for name, field in labels.items():
-        padded.set_field(field, name)
+    for name, field in sample.items():
+        if name.startswith('gt_'):
+            rows, columns = field.data.shape[-2:]
+            border = [round(side * columns / width) for side in (left, right)]
+            border += [round(side * rows / height) for side in (top, bottom)]
+            value = model.data_preprocessor.seg_pad_val
+            padded.set_field(PixelData(data=F.pad(field.data, border, value=value)), name)
     return padded

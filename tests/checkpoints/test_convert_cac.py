@@ -208,14 +208,7 @@ def without_projectors(state_dict):
             lambda state: {
                 'decode_head.estimate_projector.0.weight': state['decode_head.proj.0.weight']
             },
-            'has our names already',
-        ),
-        (
-            lambda state: {
-                **state,
-                'decode_head.estimate_projector.0.weight': state['decode_head.proj.0.weight'],
-            },
-            r"has decode_head\.estimate_projector\.0\.weight under the authors' name and under",
+            'has our names already, such as decode_head.estimate_projector.0.weight',
         ),
         (lambda state: {'state_dict': {}}, 'has no state dict'),
         (lambda state: {**state, 'decode_head.proj.0.weight': torch.zeros(2, 3)}, 'has the shape'),

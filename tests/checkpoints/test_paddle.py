@@ -85,7 +85,8 @@ def test_refuses_everything_else_by_name_and_does_not_run_it(name, protocol, wri
         (pickle.dumps(dict(ARRAYS, epoch=3)), "'epoch' is no numeric array"),
         (pickle.dumps({**ARRAYS, 1: ARRAYS['head.steps']}), 'keys are no names'),
         (pickle.dumps(dict(names=np.array(['a', None], object))), "the type 'O8', which is not"),
-        (pickle.dumps({**ARRAYS, 'UnpackBigParamInfor@@': {}}), 'slices'),
+        # What Paddle adds where it cuts large arrays into slices.
+        (pickle.dumps({**ARRAYS, 'UnpackBigParamInfor@@': {}}), "@@' is no numeric array"),
     ],
 )  # fmt: skip
 def test_refuses_another_file_in_one_line(content, reason, write):

@@ -30,20 +30,6 @@ def test_converts_ctnet(source, tmp_path, capsys):
     assert exit_status(main, *arguments, '--force') == 0
 
 
-def test_converts_cac(tmp_path, capsys):
-    names = [f'decode_head.{p}.{n}' for p in ('proj', 'apd_proj') for n in ('0.weight', '2.weight')]
-    state_dict = {name: torch.zeros(2, 2) for name in ['backbone.conv1.weight', *names]}
-    torch.save({'state_dict': state_dict, 'meta': {}}, tmp_path / 'theirs.pth')
-    arguments = ('cac', tmp_path / 'theirs.pth', tmp_path / 'ours.pth')
-    assert exit_status(main, *arguments) == 2
-    assert 'lacks decode_head.estimate_projector.2.bias, ' in capsys.readouterr().err
-    assert not (tmp_path / 'ours.pth').exists()
-    assert exit_status(main, *arguments, '--partial') == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-3] == 'renamed: 4 of 5 names'
-    assert lines[-2].startswith('missing: decode_head.estimate_projector.2.bias, ')
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

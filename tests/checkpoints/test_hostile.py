@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.checkpoints.hostile import Mutants, fuzz, victim
+from tests.checkpoints.hostile import Mutants, fuzz, load
 
 
 @pytest.fixture(scope='module')
@@ -12,15 +12,9 @@ def mutants():
     return Mutants(seed=0)
 
 
-@pytest.fixture(scope='module')
-def load(mutants, tmp_path_factory):
-    with victim(tmp_path_factory.mktemp('victim'), mutants) as load:
-        yield load
-
-
 @pytest.mark.slow
-def test_mutated_files_load_or_are_refused(mutants, load, tmp_path):
-    outcomes, failures = fuzz(tmp_path, mutants, load, range(400))
+def test_mutated_files_load_or_are_refused(mutants, tmp_path):
+    outcomes, failures = fuzz(tmp_path, mutants, range(400))
     assert failures == []
     assert outcomes.total() == 400
     ways = Counter()
@@ -32,11 +26,11 @@ def test_mutated_files_load_or_are_refused(mutants, load, tmp_path):
         assert ways[loader, 'refused'] > 20
 
 
-def test_the_valid_files_load(mutants, load, tmp_path):
+def test_the_valid_files_load(mutants, tmp_path):
     loaders = {'zip': 'checkpoint', 'legacy': 'torch', 'paddle': 'paddle', 'ctnet': 'ctnet'}
     cases = []
     for name, content in mutants.valid().items():
         path = tmp_path / name
         path.write_bytes(content)
         cases.append((loaders[name.split('-')[0]], path))
-    assert load(cases) == [['loaded', '']] * len(cases)
+    assert load(cases, tmp_path) == [['loaded', '']] * len(cases)

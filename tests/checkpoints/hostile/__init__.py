@@ -1,14 +1,11 @@
 """Load thousands of mutated checkpoints: each loads or is refused with an error."""
 
 import json
-import os
 import pickle
 import random
-import subprocess
-import sys
+import signal
 import time
 from collections import Counter
-from contextlib import contextmanager
 
 from tests.checkpoints.hostile import seeds
 from tests.checkpoints.hostile.mutations import (
@@ -17,7 +14,8 @@ from tests.checkpoints.hostile.mutations import (
     mutate_pickle,
     operations,
 )
-from tests.helpers import ROOT
+from tests.checkpoints.hostile.victim import load_all
+from tests.helpers import run_in_process
 
 BATCH = 50
 
@@ -86,44 +84,27 @@ class Mutants:
         return mutate_pickle(rng, self.ctnet, self.paddle)
 
 
-@contextmanager
-def victim(folder, mutants):
-    """Start ``victim.py`` in a folder.
-
-    Yields:
-        Callable: Returns outcome and reason for each pair of a loader's name and a path.
-    """
-    valid = [folder / f'valid-{name}' for name in mutants.valid()]
-    for path, content in zip(valid, mutants.valid().values(), strict=True):
-        path.write_bytes(content)
-    process = subprocess.Popen(
-        [sys.executable, '-m', 'tests.checkpoints.hostile.victim', *valid],
-        cwd=folder,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-    def load(cases):
-        process.stdin.write(json.dumps([[loader, str(path)] for loader, path in cases]) + '\n')
-        process.stdin.flush()
-        return [json.loads(process.stdout.readline()) for _ in cases]
-
-    with process:
-        while process.stdout.readline() != 'ready\n':
-            assert process.poll() is None
-        yield load
-        process.stdin.close()
+def load(cases, folder):
+    """Load files in child processes; return outcome and reason for each loader's name and path."""
+    outcomes = []
+    while rest := cases[len(outcomes) :]:
+        log = folder / 'log'
+        log.touch()
+        status = run_in_process(load_all, rest, log, folder, path=folder / 'end')
+        outcomes += map(json.loads, log.read_text().splitlines())
+        log.unlink()
+        if status:  # a child that dies takes the file that it was at with it
+            kind = 'hung' if -status in (signal.SIGALRM, signal.SIGPROF) else 'crashed'
+            outcomes.append([kind, f'status {status}'])
+    return outcomes
 
 
-def fuzz(folder, mutants, load, numbers, seconds=float('inf')):
+def fuzz(folder, mutants, numbers, seconds=float('inf')):
     """Load mutants, and tell how they went.
 
     Args:
         folder (Path): For the files. Those of the failures stay there.
         mutants (Mutants): The files.
-        load (Callable): As :func:`victim` yields it.
         numbers (Sequence[int]): Of the mutants.
         seconds (float): After which no more batches are begun. Default: no limit.
 
@@ -139,12 +120,12 @@ def fuzz(folder, mutants, load, numbers, seconds=float('inf')):
         batch = {folder / str(n): mutants.case(n) for n in numbers[start : start + BATCH]}
         for path, (_, _, content) in batch.items():
             path.write_bytes(content)
-        results = load([(loader, path) for path, (_, loader, _) in batch.items()])
+        results = load([(loader, path) for path, (_, loader, _) in batch.items()], folder)
         for (path, (family, loader, _)), (outcome, reason) in zip(
             batch.items(), results, strict=True
         ):
             if outcome in BAD and LOADERS[family][0] == 'torch':
-                ((alone, _),) = load([('torch alone', path)])
+                ((alone, _),) = load([('torch alone', path)], folder)
                 outcome += ' as PyTorch alone' if alone == outcome else ''
             outcomes[family, loader, outcome] += 1
             if outcome in BAD:

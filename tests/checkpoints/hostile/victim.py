@@ -1,7 +1,4 @@
-"""A process that loads files in children of its own, and says of each how that went.
-
-It reads lines of JSON, ``[[loader, path], ...]``, and answers each pair in order.
-"""
+"""What a child process does: load files, and say of each how that went."""
 
 import json
 import os
@@ -18,6 +15,7 @@ import numpy as np
 import torch
 
 from mmseg_ctx.checkpoints import cac, ctnet, loading, paddle, stand_ins
+from tests.checkpoints.hostile import seeds
 from tests.helpers import ROOT
 
 LIBRARIES = ('', sys.prefix, sys.base_prefix, str(ROOT))
@@ -165,57 +163,33 @@ def attempt(load, guard, path):
     return ('memory', f'{taken / 2**30:.1f} GiB') if taken > MEMORY else outcome
 
 
-def child(cases, answers):
-    """Load files one after another; each answer is a line of JSON."""
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    guard = Guard()
-    sys.addaudithook(guard)
-    for loader, path in cases:
-        # Which end a process that hangs: CPU time, since the machine may be busy.
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS)
-        outcome = attempt(LOADERS[loader], guard, path)
-        os.write(answers, (json.dumps(outcome) + '\n').encode())
-        if outcome[0] in ('memory', 'ran', 'unexpected'):
-            break  # the next file gets a child of its own
-
-
-def answer(cases):
-    """Yield how each file went; a child that dies took the file that it was at with it."""
-    while cases:
-        reading, writing = os.pipe()
-        process = os.fork()
-        if not process:
-            os.close(reading)
-            child(cases, writing)
-            os._exit(0)
-        os.close(writing)
-        with open(reading) as lines:
-            outcomes = [json.loads(line) for line in lines]
-        _, status = os.waitpid(process, 0)
-        yield from outcomes
-        cases = cases[len(outcomes) :]
-        if status:
-            number = os.waitstatus_to_exitcode(status)
-            kind = 'hung' if -number in (signal.SIGALRM, signal.SIGPROF) else 'crashed'
-            yield kind, f'status {number}'
-            cases = cases[1:]
-
-
-def main():
-    warnings.simplefilter('ignore')
-    torch.set_num_threads(1)
+def warm_up(path):
+    """Import now what is imported when it is first needed, and fill what is filled only once."""
     repr(torch.zeros(1))
-    for path in sys.argv[1:]:  # What is imported when it is first needed is imported now.
-        for name in LOADERS:
+    for content in (seeds.zip_pickles()[1], seeds.legacy(), *seeds.paddle_pickles()):
+        path.write_bytes(content)
+        for load in LOADERS.values():
             with suppress(Exception):
-                LOADERS[name](path)
-    print('ready', flush=True)
-    for line in sys.stdin:
-        for outcome in answer(json.loads(line)):
-            print(json.dumps(outcome), flush=True)
+                load(path)
 
 
-if __name__ == '__main__':
-    main()
+def load_all(cases, log, folder):
+    """Load files one after another, and add a line of JSON to a log for each."""
+    os.chdir(folder)
+    warnings.simplefilter('ignore')
+    warm_up(Path('valid'))
+    with open(log, 'a', buffering=1) as answers:
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        guard = Guard()
+        sys.addaudithook(guard)
+        for loader, path in cases:
+            # Which end a process that hangs: CPU time, since the machine may be busy.
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS)
+            outcome = attempt(LOADERS[loader], guard, str(path))
+            answers.write(json.dumps(outcome) + '\n')
+            if outcome[0] in ('memory', 'ran', 'unexpected'):
+                break  # the next file gets a child of its own
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)

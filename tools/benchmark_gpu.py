@@ -7,7 +7,7 @@ from itertools import product
 import torch
 
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, mib, run_comparison
-from mmseg_ctx.analysis.models import head_config, head_inputs, mmseg_model, with_cac
+from mmseg_ctx.analysis.models import feature_maps, head_config, mmseg_model, with_cac
 from mmseg_ctx.analysis.series import (
     COMPILED,
     OURS,
@@ -15,8 +15,8 @@ from mmseg_ctx.analysis.series import (
     STOCK,
     compare_labels,
     compare_losses,
-    head_step,
-    model_step,
+    segmentor,
+    training_step,
 )
 from mmseg_ctx.utils.commandline import (
     ArgumentParser,
@@ -112,18 +112,20 @@ def rows_of(tiny):
     upernet = tiny_model() if tiny else mmseg_model('upernet/upernet_r50_4xb4-160k')
     side = 64 if tiny else 512
     images = torch.empty(2 if tiny else 4, 3, side, side, device='meta')
-    stock = partial(model_step, {**upernet, 'type': SEGMENTORS[STOCK]}, images)
+    size = (side, side)
+    stock = partial(training_step, {**upernet, 'type': SEGMENTORS[STOCK]}, images, size)
     models = {'step': ('UPerNet-R50', upernet), 'cac': ('UPerNet-R50, CAC', with_cac(upernet))}
     for (kind, (name, model)), dtype in product(models.items(), ('float32', 'bfloat16')):
-        ours = partial(model_step, {**model, 'type': SEGMENTORS[OURS]}, images)
+        ours = partial(training_step, {**model, 'type': SEGMENTORS[OURS]}, images, size)
         yield kind, dtype, Comparison(f'Training step: {name}', {STOCK: stock, OURS: ours}, [STOCK])
     channels, width = (16, 64) if tiny else (2048, 512)
+    maps = feature_maps(2, side, channels)
     for name in (method.head for method in HEAD_METHODS.values()):
-        cases = {}
-        for case, head in ((STOCK, 'DMHead'), (OURS, name)):
-            config = head_config(head, channels, width)
-            inputs = head_inputs(config, batch=2, image=side, channels=channels)
-            cases[case] = partial(head_step, config, inputs)
+        models = {
+            case: segmentor(STOCK, head_config(head, channels, width))
+            for case, head in ((STOCK, 'DMHead'), (OURS, name))
+        }
+        cases = {case: partial(training_step, each, maps, size) for case, each in models.items()}
         yield 'head', 'float32', Comparison(f'Head: {name} beside DMHead', cases, [STOCK])
     shapes = [(2, (4, 4), 4)] if tiny else [(16, (64, 64), 8), (1, (512, 1024), 4)]
     counts, dtypes = (3,) if tiny else (19, 150), ('float32', 'bfloat16', 'float16')
@@ -132,7 +134,7 @@ def rows_of(tiny):
         yield 'loss', dtype, compare_losses(batch, classes, small, stride, kinds=kinds)
         size = tuple(stride * each for each in small)
         title = f'{batch} × {classes} classes, {size[0]}×{size[1]}'
-        options = dict(kinds=kinds, stride=stride)
+        options = dict(kinds=kinds, down=stride)
         yield 'labels', dtype, compare_labels(title, batch, classes, size, size, **options)
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
@@ -65,7 +66,7 @@ class Comparison:
     cases: dict  # by name, Callable[[Setting], Callable[[], object]]
     against: Sequence  # names of the cases that the ratios are to
     facts: Sequence = ()  # lines below the table
-    complexity: dict = field(default_factory=dict)  # what cases cost, Complexity by name
+    complexity: dict = field(default_factory=dict)  # what cases cost: dict by name
 
 
 def run_comparison(comparison, setting, repeats, progress=lambda case: None):
@@ -78,9 +79,9 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
     """
     rows, steps = {}, {}
     for name, prepare in comparison.cases.items():
-        costs = comparison.complexity.get(name)
+        costs = comparison.complexity.get(name, {})
         empty = dict(seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
-        rows[name] = dict(case=name, **empty, **(costs._asdict() if costs else {}))
+        rows[name] = dict(case=name, **empty, **costs)
         try:
             progress(name)
             step = prepare(setting)
@@ -140,14 +141,14 @@ def _columns(comparison, rows):
 
     against = [name for name in comparison.against if name in rows]
 
-    def ratio_to(name):
-        return lambda ratios: spread(ratios[name], 3) if name in ratios else ''
+    def ratio(name, ratios):
+        return spread(ratios[name], 3) if name in ratios else ''
 
     return [
         Column('case', 'case'),
         *(COLUMNS if comparison.complexity else ()),
         Column('seconds', 'time [ms]', lambda seconds: spread(np.multiply(seconds, 1000), 1)),
-        *(Column('ratios', f'time / {each}', ratio_to(each)) for each in against),
+        *(Column('ratios', f'time / {each}', partial(ratio, each)) for each in against),
         Column('peak_bytes', 'peak memory [MiB]', mib),
         *[Column('error', 'not measured')] * any(row['error'] for row in rows.values()),
     ]
@@ -161,10 +162,9 @@ def mib(value):
 def _circumstances(setting, repeats):
     """Return the lines below every table: machine and packages, settings, what the figures are."""
     if setting.device == 'cpu':
-        info = Path('/proc/cpuinfo')
-        model = re.search(r'model name\s*: (.+)', info.read_text()) if info.exists() else None
-        name = model[1] if model else platform.machine()
-        machine = f'{name}, {torch.get_num_threads()} threads'
+        info = Path('/proc/cpuinfo')  # of Linux
+        models = re.findall(r'model name\s*: (.+)', info.read_text() if info.exists() else '')
+        machine = f'{(models or [platform.machine()])[0]}, {torch.get_num_threads()} threads'
     else:
         machine = torch.cuda.get_device_name(setting.device)
     dtype = setting.dtype + (' by autocast' if setting.dtype != 'float32' else '')

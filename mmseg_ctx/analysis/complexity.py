@@ -113,7 +113,7 @@ def _count_row(source, row):
         config = row['backbone']
     else:
         config = models.head_config(row['head'], **row.get('options', {}))
-        inputs = models.head_inputs(config, image=image, strides=row['strides'])
+        inputs = (models.feature_maps(image=image, strides=row['strides']),)
     costs = count(build(config), *inputs, without=row.get('without', ()))._asdict()
     papers = {
         f'paper_{key}': round(row[key] * unit) if key in row else None
@@ -125,10 +125,9 @@ def _count_row(source, row):
 
 def heads_table():
     """Return the table of the plugin's and MMSegmentation's heads on the same features."""
-    configs = map(models.head_config, models.COMPARED)
     rows = [
-        dict(model=config['type'], **count(build(config), *models.head_inputs(config))._asdict())
-        for config in configs
+        dict(model=name, **count(build(models.head_config(name)), models.feature_maps())._asdict())
+        for name in models.COMPARED
     ]
     columns = (Column('model', 'head'), *COLUMNS)
     return Table('Heads on [1, 2048, 64, 64], 60 classes', columns, rows, models.HEAD_FACTS)

@@ -7,17 +7,17 @@ tiles of losses that are one operation, and workspaces of cuDNN.
 
 import copy
 import weakref
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmseg_ctx.analysis.models import labelled_samples
 from mmseg_ctx.utils.configs import read_config
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import Column, Table
@@ -59,7 +59,7 @@ class _LiveBytes(TorchDispatchMode):
             out = args[0].new_empty(args[0].numel(), args[0].ndim, dtype=torch.long)
         else:
             out = func(*args, **kwargs or {})
-        self.add(*tree_leaves(out))
+        self._add(*tree_leaves(out))
         return out
 
     def _numbers(self, index):
@@ -67,20 +67,17 @@ class _LiveBytes(TorchDispatchMode):
         if index is None or index.dtype not in (torch.bool, torch.uint8):
             return [index]
         numbers = [index.new_empty(index.numel(), dtype=torch.long) for _ in range(index.ndim)]
-        self.add(*numbers)
+        self._add(*numbers)
         return numbers
 
-    def add(self, *values):
-        """Add what lives from now on: the storages of tensors."""
+    def _add(self, *values):
         for value in values:
-            if isinstance(value, torch.Tensor):
-                storage = value.untyped_storage()
-                if storage._cdata not in self.known:
-                    self.known.add(storage._cdata)
-                    size = storage.nbytes()
-                    self.live += size
-                    self.peak = max(self.peak, self.live)
-                    weakref.finalize(storage, self._remove, storage._cdata, size)
+            storage = value.untyped_storage() if isinstance(value, torch.Tensor) else None
+            if storage is not None and storage._cdata not in self.known:
+                self.known.add(storage._cdata)
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._remove, storage._cdata, storage.nbytes())
 
     def _remove(self, identity, size):
         self.known.remove(identity)
@@ -107,42 +104,35 @@ def training_memory(config):
     model = revert_sync_batchnorm(build({**copy.deepcopy(config.model), 'pretrained': None}))
     with FakeTensorMode(allow_non_fake_inputs=True), _LiveBytes() as memory:
         model.to_empty(device='cpu').train()
-        mixed = wrapper.get('type') == 'AmpOptimWrapper'
         own = ('optimizer', 'clip_grad')  # rates of single weights take no memory
         optim = build_optim_wrapper(model, {key: wrapper[key] for key in own if key in wrapper})
         trained = [each for each in model.parameters() if each.requires_grad]
         for weight in trained:
             weight.grad = torch.empty_like(weight)
-        gradients = _bytes(weight.grad for weight in trained)
+        gradients = _bytes([weight.grad for weight in trained])
         optim.step()
         optim.zero_grad()
         memory.peak = before = memory.live
         images = torch.empty(batch, 3, *size)
-        samples = [_sample(size) for _ in range(batch)]
+        samples = labelled_samples(batch, size, model.num_classes)
+        mixed = wrapper.get('type') == 'AmpOptimWrapper'
         with torch.autocast('cpu', torch.bfloat16, enabled=mixed):
             losses = model.loss(images, samples)
         loss, _ = model.parse_losses(losses)
         del losses
         activations = memory.live - before
         optim.update_params(loss)
-        state = tree_leaves([*optim.optimizer.state.values()])
         return TrainingMemory(
-            parameters=_bytes((*model.parameters(), *model.buffers())),
+            parameters=_bytes([*model.parameters(), *model.buffers()]),
             gradients=gradients,
-            optimizer=_bytes(each for each in state if isinstance(each, torch.Tensor)),
+            optimizer=_bytes([*optim.optimizer.state.values()]),
             activations=activations,
             peak=memory.peak,
         )
 
 
-def _sample(size):
-    sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
-    sample.gt_sem_seg = PixelData(data=torch.empty(1, *size, dtype=torch.long))
-    return sample
-
-
-def _bytes(tensors):
-    return sum(each.nbytes for each in tensors)
+def _bytes(tree):
+    return sum(each.nbytes for each in tree_leaves(tree) if isinstance(each, torch.Tensor))
 
 
 def memory_table(paths):
@@ -150,11 +140,7 @@ def memory_table(paths):
     columns = (
         Column('config', 'config'),
         Column('images', 'images'),
-        *(
-            Column(name, f'{name} [GiB]', _gib)
-            for name in ('parameters', 'gradients', 'optimizer', 'activations')
-        ),
-        Column('peak', 'peak [GiB]', _gib),
+        *(Column(name, f'{name} [GiB]', _gib) for name in TrainingMemory._fields),
         Column('fits', 'fits into [GB]'),
         Column('stock_peak', "MMSegmentation's peak [GiB]", _gib),
         Column('stock_fits', 'fits into [GB] '),  # PrettyTable asks for titles that differ
@@ -174,7 +160,7 @@ def _memory_row(path):
     kind = config.model.type.removeprefix(OURS)
     if kind not in SEGMENTORS:
         raise ValueError(f'{path}: model.type must be one of {SEGMENTORS}, got {kind!r}')
-    name = config.filename.rpartition('/')[2].removesuffix('.py')
+    name = Path(path).stem
     row = dict(config=name, images=config.train_dataloader.batch_size)
     for prefix, segmentor in (('', OURS + kind), ('stock_', kind)):
         config.model.type = segmentor

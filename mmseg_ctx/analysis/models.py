@@ -1,10 +1,13 @@
-"""The heads and models that are compared, and the features that the heads read."""
+"""The heads and models that are compared, and the features and labels that they learn from."""
 
 from pathlib import Path
 
 import mmseg
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 
 from mmseg_ctx.utils.methods import HEAD_METHODS, METHODS
 
@@ -22,13 +25,9 @@ COMPARED = {
     'APCHead': {},
     'EncHead': dict(in_index=(1, 2, 3)),
     'DNLHead': {},
-    'OCRHead': dict(ocr_channels=256),
     **{method.head: method.compared for method in HEAD_METHODS.values()},
 }
-HEAD_FACTS = (
-    *(f'{each.head} {each.note}' for each in HEAD_METHODS.values() if each.note),
-    'OCRHead is without the FCN head before it.',
-)
+HEAD_FACTS = [f'{each.head} {each.note}' for each in HEAD_METHODS.values() if each.note]
 
 
 def head_config(name, channels=CHANNELS, width=WIDTH, classes=CLASSES, **options):
@@ -62,22 +61,28 @@ def _scaled(channels, width):
     return [_scaled(each, width) for each in channels]
 
 
-def head_inputs(config, batch=1, image=512, channels=CHANNELS, strides=STRIDES):
-    """Return what the head of a config reads of images with ``image`` × ``image`` pixels.
+def feature_maps(batch=1, image=512, channels=CHANNELS, strides=STRIDES):
+    """Return what a head reads of images with ``image`` × ``image`` pixels, on the meta device.
 
-    These are, in a tuple and on the meta device, the list of a ResNet's four feature maps,
-    ``[B, C / 8, h, w]`` … ``[B, C, h, w]``, and for a head of a cascade the earlier head's logits
-    ``[B, N, h, w]``.
+    These are a ResNet's four feature maps, ``[B, C / 8, h, w]`` … ``[B, C, h, w]``, in a list.
     """
-    stages = [channels // part for part in PARTS]
     sides = [-(-image // stride) for stride in strides]
-    features = [
-        torch.empty(batch, width, side, side, device='meta')
-        for width, side in zip(stages, sides, strict=True)
+    return [
+        torch.empty(batch, channels // part, side, side, device='meta')
+        for part, side in zip(PARTS, sides, strict=True)
     ]
-    if config['type'] != 'OCRHead':
-        return (features,)
-    return features, features[-1].new_empty(batch, config['num_classes'], sides[-1], sides[-1])
+
+
+def labelled_samples(batch, size, classes, device='cpu'):
+    """Return data samples with labels of a size, of at most twelve classes an image, in blocks."""
+    blocks = torch.arange(12.0, device=device).view(1, 1, 4, 3)
+    blocks = F.interpolate(blocks, size)[0].long()  # [1, H, W]
+    samples = []
+    for image in range(batch):
+        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
+        sample.gt_sem_seg = PixelData(data=(blocks + 12 * image) % classes)
+        samples.append(sample)
+    return samples
 
 
 def mmseg_model(name):

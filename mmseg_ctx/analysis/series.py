@@ -8,22 +8,21 @@ from functools import partial
 from itertools import product
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn.bricks import NonLocal2d
 from mmengine.config import ConfigDict
 from mmengine.model import revert_sync_batchnorm
-from mmengine.structures import PixelData
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 
-from mmseg_ctx.analysis.benchmark import Comparison, mib
+from mmseg_ctx.analysis.benchmark import Comparison
 from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.analysis.models import (
     CLASSES,
     COMPARED,
     HEAD_FACTS,
+    feature_maps,
     head_config,
-    head_inputs,
+    labelled_samples,
     mmseg_model,
     with_cac,
     wrapped,
@@ -38,7 +37,9 @@ SEGMENTORS = {
     OURS: 'MemoryEfficientEncoderDecoder',
     COMPILED: 'EncoderDecoder',
 }
-CHANNELS = 3  # of the features of a head that is a classifier alone
+# A head that is a classifier alone, and the channels of its features.
+CHANNELS = 3
+ALONE = dict(num_convs=0, concat_input=False, in_index=0, dropout_ratio=0)
 SAMPLERS = {
     'softmax cross-entropy': None,
     'of hard pixels (OHEM, ACNet)': dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000),
@@ -51,7 +52,9 @@ def compare_forward(title, modules, against, **options):
     ``modules`` has, by the name of the case, what builds the module on a device, and its inputs.
     """
     cases = {name: partial(_forward_step, *each) for name, each in modules.items()}
-    costs = {name: count(make('meta'), *inputs) for name, (make, inputs) in modules.items()}
+    costs = {
+        name: count(make('meta'), *inputs)._asdict() for name, (make, inputs) in modules.items()
+    }
     return Comparison(title, cases, against, complexity=costs, **options)
 
 
@@ -66,83 +69,45 @@ def _forward_step(make, inputs, setting):
     return step
 
 
-def training_step(losses_of, module, *inputs, setting):
-    """Return the step of a module's losses and of the gradients of its weights and inputs.
+def segmentor(kind, head, **test_cfg):
+    """Return the config of a segmentor, one of ``SEGMENTORS``, to which features are given."""
+    return dict(
+        type=SEGMENTORS[kind],
+        backbone=dict(type=torch.nn.Identity),
+        decode_head=head,
+        test_cfg=ConfigDict(dict(mode='whole') | test_cfg),
+    )
 
-    ``losses_of(*inputs)`` returns the dictionary of a model's losses. The gradients are gone when
-    the step ends.
+
+def training_step(config, inputs, size, setting, compiled=False):
+    """Return the step of a segmentor's losses, and of the gradients of weights and inputs.
+
+    The gradients are gone when the step ends.
+
+    Args:
+        config (dict): Config of the segmentor.
+        inputs (Tensor | list[Tensor]): Images, or features for a :func:`segmentor`.
+        size (tuple[int, int]): Height and width of the labels.
+        setting (Setting): Where and how the step runs.
+        compiled (bool): Whether ``torch.compile`` compiles the head's losses. Default: False.
     """
-    setting.place(module).train()
-    inputs = [each.requires_grad_() for each in setting.place(inputs)]
+    # Batch norms of one process.
+    model = revert_sync_batchnorm(build({**config, 'data_preprocessor': None}, setting.device))
+    model, inputs = setting.place(model).train(), setting.place(inputs)
+    maps = inputs if isinstance(inputs, list) else [inputs]
+    leaves = [*model.parameters(), *(each.requires_grad_() for each in maps)]
+    if compiled:
+        model.decode_head.loss_by_feat = torch.compile(model.decode_head.loss_by_feat)
+    samples = labelled_samples(len(maps[0]), size, model.num_classes, setting.device)
 
     def step():
         with setting.autocast():
-            entries = losses_of(*inputs)
-        sum(value for name, value in entries.items() if 'loss' in name).backward()
-        for leaf in (*module.parameters(), *inputs):
+            losses = model.loss(inputs, samples)
+        model.parse_losses(losses)[0].backward()
+        for leaf in leaves:
             leaf.grad = None
 
     return step
-
-
-def head_step(config, inputs, setting):
-    """Return the training step of a head."""
-    features, *previous = inputs
-    head = build(config, setting.device)
-    samples = labelled_samples(features[-1], head.num_classes, setting.device)
-
-    def losses_of(*maps):
-        features, previous = list(maps[:4]), maps[4:]
-        return head.loss(features, *previous, samples, train_cfg=None)
-
-    return training_step(losses_of, head, *features, *previous, setting=setting)
-
-
-def model_step(config, images, setting):
-    """Return the training step of a whole model, whose batch norms are of one process."""
-    model = revert_sync_batchnorm(build({**config, 'data_preprocessor': None}, setting.device))
-    maps = images[..., ::STRIDE, ::STRIDE]
-    samples = labelled_samples(maps, model.decode_head.num_classes, setting.device)
-    return training_step(lambda images: model.loss(images, samples), model, images, setting=setting)
-
-
-def segmentor(kind, head, setting, test_cfg=None):
-    """Return a segmentor, one of ``SEGMENTORS``, whose head reads the images as features."""
-    config = dict(
-        type=SEGMENTORS[kind],
-        data_preprocessor=None,
-        backbone=dict(type='ResNet', depth=18, base_channels=1, stem_channels=1),
-        decode_head=head,
-        test_cfg=ConfigDict(test_cfg or dict(mode='whole')),
-    )
-    model = build(config, setting.device)
-    model.extract_feat = lambda inputs: [inputs]
-    return model
-
-
-def segmentor_step(kind, head, features, setting, stride=STRIDE):
-    """Return the training step of such a segmentor."""
-    model = segmentor(kind, head, setting)
-    if kind == COMPILED:
-        model.decode_head.loss_by_feat = torch.compile(model.decode_head.loss_by_feat)
-    samples = labelled_samples(features, model.decode_head.num_classes, setting.device, stride)
-    return training_step(lambda maps: model.loss(maps, samples), model, features, setting=setting)
-
-
-def labelled_samples(maps, classes, device='cpu', stride=STRIDE):
-    """Return a data sample for each of ``maps`` ``[B, C, h, w]``, with labels ``stride`` as large.
-
-    An image has labels of at most twelve classes, in blocks.
-    """
-    size = tuple(stride * side for side in maps.shape[2:])
-    blocks = torch.arange(12.0, device=device).view(1, 1, 4, 3)
-    blocks = F.interpolate(blocks, size)[0].long()  # [1, H, W]
-    samples = []
-    for image in range(len(maps)):
-        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))
-        sample.gt_sem_seg = PixelData(data=(blocks + 12 * image) % classes)
-        samples.append(sample)
-    return samples
 
 
 def heads(sizes=(64,), channels=2048, width=512):
@@ -151,68 +116,48 @@ def heads(sizes=(64,), channels=2048, width=512):
     against = ('FCNHead', 'DMHead', 'APCHead')
     for size in sizes:
         shape, image = f'[1, {channels}, {size}, {size}]', STRIDE * size
-        forward, training = {}, {}
-        for name, config in configs.items():
-            inputs = partial(head_inputs, config, image=image, channels=channels)
-            forward[name] = partial(build, config), inputs()
-            # Two images: a batch norm on a globally pooled map needs them.
-            training[name] = partial(head_step, config, inputs(batch=2))
+        maps = feature_maps(1, image, channels)
+        forward = {name: (partial(build, config), (maps,)) for name, config in configs.items()}
         yield compare_forward(f'Heads: forward, {shape}', forward, against, facts=HEAD_FACTS)
+        # Two images: a batch norm on a globally pooled map needs them.
+        maps = feature_maps(2, image, channels)
+        training = {
+            name: partial(training_step, segmentor(STOCK, config), maps, (image, image))
+            for name, config in configs.items()
+        }
         title = f'Heads: losses and gradients, two times {shape}, labels {image}×{image}'
         yield Comparison(title, training, against, facts=HEAD_FACTS)
 
 
 def ctnet_linear(sizes=(64, 128, 256), channels=512):
     """CTNet's spatial context, linear in pixels, beside a non-local block, quadratic in them."""
+    norm = dict(norm_cfg=dict(type='BN'))
+    ours = partial(build, dict(type=SpatialContextModule, channels=channels, **norm))
+    theirs = partial(build, dict(type=NonLocal2d, in_channels=channels, **norm))
     scores = torch.empty(1, channels, CLASSES, device='meta')
     for size in sizes:
         features = torch.empty(1, channels, size, size, device='meta')
-        kinds = [(SpatialContextModule, features, scores)]
+        modules = dict(SpatialContextModule=(ours, (features, scores)))
         if size <= 128:  # at 256 the attention, a float for each pair of pixels, has 16 GiB
-            kinds.append((NonLocal2d, features))
-        modules = {
-            kind.__name__: (partial(_build_module, kind, channels), inputs)
-            for kind, *inputs in kinds
-        }
+            modules['NonLocal2d'] = theirs, (features,)
         title = f'Spatial context: forward, {[*features.shape]}, {CLASSES} classes'
         yield compare_forward(title, modules, ('NonLocal2d',))
 
 
-def _build_module(kind, channels, device):
-    return kind(channels, norm_cfg=dict(type='BN')).to(device)
-
-
 def cac_loss(sizes=(64,), channels=512, classes=150):
-    """The losses of CAC beside a plain head's and one full-size cross-entropy, two images."""
-    alone = dict(num_convs=0, concat_input=False, in_index=0)
-    plain = head_config('FCNHead', channels, channels, classes, **alone)
+    """The losses of CAC beside a plain head's, two images."""
+    plain = head_config('FCNHead', channels, channels, classes, **ALONE)
+    models = {'plain head': segmentor(STOCK, plain), 'with CAC': segmentor(OURS, wrapped(plain))}
     for size in sizes:
         features = torch.empty(2, channels, size, size, device='meta')
-        logits = torch.empty(2, classes, size, size, device='meta')
+        side = STRIDE * size
         cases = {
-            'cross-entropy': partial(_cross_entropy_step, logits),
-            'plain head': partial(segmentor_step, STOCK, plain, features),
-            'with CAC': partial(segmentor_step, OURS, wrapped(plain), features),
+            name: partial(training_step, model, [features], (side, side))
+            for name, model in models.items()
         }
-        shape = f'{[*features.shape]}, {classes} classes, labels {STRIDE * size}²'
-        facts = (
-            'The cross-entropy is of small logits, with bilinear upsampling. The plain head is in '
-            "MMSegmentation's segmentor, with CAC in the memory-efficient one.",
-            f'Small logits have {mib(logits.nbytes)} MiB, features {mib(features.nbytes)} MiB.',
-        )
-        against = ('cross-entropy', 'plain head')
-        yield Comparison(f'Losses and gradients: {shape}', cases, against, facts)
-
-
-def _cross_entropy_step(logits, setting):
-    samples = labelled_samples(logits, logits.size(1), setting.device)
-    label = torch.cat([sample.gt_sem_seg.data for sample in samples])  # [B, H, W]
-
-    def losses_of(logits):
-        full = resize(logits, label.shape[1:], mode='bilinear', align_corners=False, warning=False)
-        return dict(loss=F.cross_entropy(full, label, ignore_index=255))
-
-    return training_step(losses_of, torch.nn.Identity(), logits, setting=setting)
+        title = f'Losses and gradients: {[*features.shape]}, {classes} classes, labels {side}²'
+        fact = "The plain head is in MMSegmentation's segmentor, CAC in the memory-efficient one."
+        yield Comparison(title, cases, ('plain head',), [fact])
 
 
 def cac_inference(sizes=(512,), name='UPerNet, ResNet-50', config='upernet/upernet_r50_4xb4-160k'):
@@ -248,26 +193,29 @@ def losses(sizes=(64,)):
 
 def compare_losses(batch, classes, size, stride, name='softmax cross-entropy', kinds=(STOCK, OURS)):
     """Return the comparison of the losses of small logits, for labels ``stride`` as large."""
-    logits = torch.empty(batch, classes, *size, device='meta')
-    head, features = _head(classes, sampler=SAMPLERS[name]), logits[:, :CHANNELS]
-    cases = {kind: partial(segmentor_step, kind, head, features, stride=stride) for kind in kinds}
+    features = torch.empty(batch, CHANNELS, *size, device='meta')
+    head = head_config('FCNHead', CHANNELS, CHANNELS, classes, **ALONE, sampler=SAMPLERS[name])
     height, width = (stride * side for side in size)
-    title = f'Losses: {name}, {[*logits.shape]}, labels {height}×{width}'
-    facts = (f'Small logits have {mib(logits.nbytes)} MiB.',)
-    return Comparison(title, cases, (STOCK,), facts)
-
-
-def _head(classes, **options):
-    alone = dict(num_convs=0, concat_input=False, in_index=0, dropout_ratio=0)
-    return head_config('FCNHead', CHANNELS, CHANNELS, classes, **alone, **options)
+    cases = {
+        kind: partial(
+            training_step,
+            segmentor(kind, head),
+            [features],
+            (height, width),
+            compiled=kind == COMPILED,
+        )
+        for kind in kinds
+    }
+    title = f'Losses: {name}, {[batch, classes, *size]}, labels {height}×{width}'
+    return Comparison(title, cases, [STOCK])
 
 
 def labels(sizes=(512, 2560)):
     """Labels of one whole image, at the size of the network's input and at another one."""
-    for size, classes in product(sizes, (19, 150)):
-        for original in (size, size * 9 // 10):
-            title = f'{classes} classes, {size}×{size}, labels {original}×{original}'
-            yield compare_labels(title, 1, classes, (size, size), (original, original))
+    for size, classes, tenths in product(sizes, (19, 150), (10, 9)):
+        original = size * tenths // 10
+        title = f'{classes} classes, {size}×{size}, labels {original}×{original}'
+        yield compare_labels(title, 1, classes, (size, size), (original, original))
 
 
 def labels_slide(sizes=(1280,)):
@@ -276,32 +224,27 @@ def labels_slide(sizes=(1280,)):
         crop = size // 5 // STRIDE * STRIDE
         windows = dict(mode='slide', crop_size=(crop, crop), stride=(-(-(size - crop) // 6),) * 2)
         title = f'{classes} classes, {size}×{size}, 7×7 windows of {crop}×{crop}'
-        yield compare_labels(title, 1, classes, (size, size), (size, size), test_cfg=windows)
+        yield compare_labels(title, 1, classes, (size, size), (size, size), **windows)
 
 
 def compare_labels(title, *sizes, kinds=(STOCK, OURS), **options):
-    """Return the comparison of steps from features to labels; ``sizes`` as in _labels_step."""
-    batch, classes, size, original = sizes
-    logits = 4 * batch * classes * size[0] * size[1] // STRIDE**2
-    facts = (
-        f'The small logits have {mib(logits)} MiB, and the label maps '
-        f'{mib(8 * batch * original[0] * original[1])} MiB.',
-    )
+    """Return the comparison of steps from features to labels; arguments as in _labels_step."""
     cases = {kind: partial(_labels_step, kind, *sizes, **options) for kind in kinds}
-    return Comparison(f'Labels: {title}', cases, (STOCK,), facts)
+    return Comparison(f'Labels: {title}', cases, [STOCK])
 
 
-def _labels_step(kind, batch, classes, size, original, setting, test_cfg=None, stride=STRIDE):
-    """Return the step from features of images of a size to labels of their original size."""
+def _labels_step(kind, batch, classes, size, original, setting, down=STRIDE, **test_cfg):
+    """Return the step from features, ``down`` times as small as images, to original-size labels."""
     dtype = getattr(torch, setting.dtype)
     if kind == COMPILED:  # as few operations as there can be, which the compiler may fuse
-        small = (side // stride for side in size)
+        small = (side // down for side in size)
         logits = setting.place(torch.empty(batch, classes, *small, device='meta')).to(dtype)
         compiled = torch.compile(lambda maps: resize(maps, original, mode='bilinear').argmax(1))
         return torch.no_grad()(lambda: compiled(logits))
-    model = segmentor(kind, _head(classes), setting, test_cfg).eval().to(dtype)
+    head = head_config('FCNHead', CHANNELS, CHANNELS, classes, **ALONE)
+    model = build(segmentor(kind, head, **test_cfg), setting.device).eval().to(dtype)
     model.extract_feat = lambda images: [
-        setting.place(torch.rand_like(images[..., ::stride, ::stride], dtype=dtype))
+        setting.place(torch.rand_like(images[..., ::down, ::down], dtype=dtype))
     ]
     # The images take no memory.
     images = torch.zeros(1, device=setting.device).expand(batch, CHANNELS, *size)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -23,10 +24,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmseg_ctx.heads import ContextAwareClassifierHead
 from mmseg_ctx.utils.configs import config_path, read_config
 from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.files import writing
 from mmseg_ctx.utils.methods import METHODS
+from mmseg_ctx.utils.models import last_head
 
 SUITES = Path(__file__).with_name('studies')
 NONE = MappingProxyType({})
@@ -91,16 +94,15 @@ def read_suite(name):
         raise ValueError(f'the suite must be among {known} or a table file, got {name!r}')
     with value_errors(f'{path} cannot be read as a suite'):
         content = {'out': f'work_dirs/study-{path.stem}', **yaml.safe_load(path.read_text())}
-        defaults = content.pop('defaults', {})
+        defaults, quick = content.pop('defaults', {}), content.pop('quick')
         rows = [row for entry in content.pop('rows') for row in _read_rows(defaults, **entry)]
-        quick = content.pop('quick')
-        shorter = dict(seeds=(0,), **{key: quick[key] for key in quick if key != 'rows'})
-        few = tuple(row._replace(**shorter) for row in select(rows, quick['rows']))
+        quick_rows = select(rows, quick.pop('rows'))
+        few = tuple(row._replace(seeds=(0,), **quick) for row in quick_rows)
         return Suite(rows=tuple(rows), quick=few, **content)
 
 
 def _read_rows(defaults, methods=None, **entry):
-    overrides = {**defaults.get('overrides', {}), **entry.get('overrides', {})}
+    overrides = defaults.get('overrides', {}) | entry.get('overrides', {})
     entry = {**defaults, **entry, 'overrides': overrides}
     if methods is None:
         return [Row(**entry)]
@@ -188,12 +190,11 @@ def plan(rows, out, seeds=None, iterations=None, force=False):
         raise ValueError(f'rows must differ in their names, got several called {twice[0]!r}')
     planned = [(row, seed) for row in rows for seed in dict.fromkeys(seeds or row.seeds)]
     texts = {}
-    for row, seed in sorted(planned, key=lambda each: each[1]):
-        folder = Path(out, 'runs', row.name, f'seed{seed}')
+    for row, seed in sorted(planned, key=itemgetter(1)):
         # MMEngine's own formatting takes a second a config.
         entries = run_config(row, seed, iterations).to_dict().items()
         lines = [f'{name} = {pprint.pformat(value, width=100)}\n' for name, value in entries]
-        texts[folder] = ''.join(lines)
+        texts[Path(out, 'runs', row.name, f'seed{seed}')] = ''.join(lines)
     for folder, text in texts.items():
         path = folder / 'settings.py'
         if path.exists() and path.read_text() != text:
@@ -282,9 +283,7 @@ def train_and_test(config):
     runner = Runner.from_cfg(config)
     runner.register_hook(_CurveHook(path))
     model = runner.train()
-    heads = config.model.decode_head
-    last = heads[-1] if isinstance(heads, list) else heads
-    aware = last.type == METHODS['cac'].head
+    aware = isinstance(last_head(model), ContextAwareClassifierHead)
     metrics = {}
     for name in ('prior', 'refined', 'oracle') if aware else ('model',):
         test = copy.deepcopy(config)

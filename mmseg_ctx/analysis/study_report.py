@@ -1,6 +1,7 @@
 """Tables and pictures of a study, from the results of its runs."""
 
 import json
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from statistics import mean, stdev
@@ -73,11 +74,10 @@ def summarize(results, shows):
     for row, own in groupby(results, itemgetter('row')):
         own = list(own)
         for test, metrics in own[0]['metrics'].items():
-            classifier = None if test == 'model' else test
             entry = dict(
-                label=f'{row}, {test}' if classifier else row,
+                label=row if test == 'model' else f'{row}, {test}',
                 row=row,
-                classifier=classifier,
+                classifier=None if test == 'model' else test,
                 shows=shows.get(row, ''),
                 parameters=own[0]['parameters'],
                 seeds=[result['seed'] for result in own],
@@ -98,23 +98,21 @@ def metric_titles(summary, known):
 def study_table(title, titles, summary):
     """Return the table of a summary: mean ± standard deviation over the seeds, of each metric."""
 
-    def show(name):
-        def shown(metrics):
-            values = metrics.get(name, ())
-            deviation = f' ± {stdev(values):.1f}' if len(values) > 1 else ''
-            return f'{mean(values):.1f}{deviation}' if values else ''
-
-        return shown
-
     columns = (
         Column('label', 'row'),
         Column('shows', 'shows'),
-        *(Column('metrics', heading, show(name)) for name, heading in titles.items()),
+        *(Column('metrics', heading, partial(_show, name)) for name, heading in titles.items()),
         Column('parameters', 'parameters [M]', millions),
         Column('seeds', 'seeds', lambda seeds: str(len(seeds))),
     )
     facts = ('mIoU in percent, mean ± standard deviation over the seeds.',)
     return Table(title, columns, summary, facts)
+
+
+def _show(name, metrics):
+    values = metrics.get(name, ())
+    deviation = f' ± {stdev(values):.1f}' if len(values) > 1 else ''
+    return f'{mean(values):.1f}{deviation}' if values else ''
 
 
 def curves_picture(title, titles, results):
@@ -128,18 +126,17 @@ def curves_picture(title, titles, results):
             for name in titles.keys() & point.keys():
                 lines = curves.setdefault(name, {}).setdefault(result['row'], {})
                 lines.setdefault(point['iteration'], []).append(point[name])
-    titles = {name: heading for name, heading in titles.items() if name in curves}
-    if not titles:
+    if not curves:
         return None
-    figure = Figure((1.5 + 4 * len(titles), 4), layout='constrained')
-    panels = figure.subplots(1, len(titles), squeeze=False)[0]
-    for panel, (name, heading) in zip(panels, titles.items(), strict=True):
+    figure = Figure((1.5 + 4 * len(curves), 4), layout='constrained')
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for panel, name in zip(panels, filter(curves.get, titles), strict=True):
         for row, values in curves[name].items():
             iterations = sorted(values)
             line, *band = ([each(values[x]) for x in iterations] for each in (mean, min, max))
             (drawn,) = panel.plot(iterations, line, label=row)
             panel.fill_between(iterations, *band, color=drawn.get_color(), alpha=0.2, linewidth=0)
-        panel.set(title=heading, xlabel='iterations', ylabel='%')
+        panel.set(title=titles[name], xlabel='iterations', ylabel='%')
         panel.grid(linewidth=0.5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc='outside right center')
     figure.suptitle(f'{title}: mean over the seeds; bands are the seeds')

@@ -22,20 +22,7 @@ from mmseg_ctx.utils.arguments import Positive, PositiveInt, validate_arguments
 from mmseg_ctx.utils.recording import show
 
 
-class _ScaledModule(nn.Module):
-    """A module with a learned factor ``[1]``, which loads from older checkpoints as a scalar.
-
-    FSDP shards no scalars.
-    """
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        for name, _ in self.named_parameters(prefix.removesuffix('.'), recurse=False):
-            if name in state_dict and state_dict[name].dim() == 0:
-                state_dict[name] = state_dict[name][None]
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-class GlobalContextModule(_ScaledModule):
+class GlobalContextModule(nn.Module):
     """GCM: add the global feature to each pixel, weighted by their similarity (Section 3.2).
 
     Distances and gate are computed in float32 or wider: float16 cannot hold the squares of large
@@ -55,7 +42,7 @@ class GlobalContextModule(_ScaledModule):
         super().__init__()
         self.delta = delta
         self.project = nn.Conv2d(channels, channels, 1)
-        self.alpha = nn.Parameter(torch.ones(1))
+        self.alpha = nn.Parameter(torch.ones(1))  # FSDP shards no scalars
 
     def forward(self, x):
         """Return the features with global context, and the gate.
@@ -82,7 +69,7 @@ class GlobalContextModule(_ScaledModule):
         return context.to(x.dtype), gate
 
 
-class LocalContextModule(_ScaledModule):
+class LocalContextModule(nn.Module):
     """LCM: fuse a finer stage's features into the pixels whose global gate is low (Section 3.3).
 
     Args:
@@ -257,13 +244,14 @@ class AdaptiveContextHead(ContextHead):
 
 def _local_widths(in_channels, block_channels, local_channels):
     """Return ``local_channels`` as one width for each block that reads a finer stage."""
+    blocks = len(block_channels) - 1
     if local_channels is None:
         local_channels = block_channels[:-1]
-    if not isinstance(local_channels, (list, tuple)):
-        local_channels = [local_channels] * (len(block_channels) - 1)
+    elif isinstance(local_channels, int):
+        local_channels = [local_channels] * blocks
     for name, widths, number in (
-        ('in_channels', in_channels, len(block_channels)),
-        ('local_channels', local_channels, len(block_channels) - 1),
+        ('in_channels', in_channels, blocks + 1),
+        ('local_channels', local_channels, blocks),
     ):
         if len(widths) != number:
             raise ValueError(

@@ -140,16 +140,3 @@ def test_head_equals_its_blocks(align_corners):
     torch.testing.assert_close(head(inputs), head.conv_seg(x))
     assert [block.reduce.out_channels for block in head.blocks] == [3, 5]
     assert all(m.delta == 2.0 for m in head.modules() if isinstance(m, GlobalContextModule))
-
-
-def test_checkpoints_from_before_the_factors_had_a_dimension():
-    """Then α and β were scalars, which FSDP does not shard."""
-    head, other = (randomize(AdaptiveContextHead(**SMALL), seed) for seed in (0, 1))
-    weights = head.state_dict()
-    factors = [name for name in weights if name.endswith(('alpha', 'beta'))]
-    assert len(factors) == 5
-    old = {name: value[0] if name in factors else value for name, value in weights.items()}
-    other.load_state_dict(old, strict=True)
-    assert all(old[name].dim() == 0 for name in factors)
-    for name, value in other.state_dict().items():
-        assert torch.equal(value, weights[name]), name

@@ -17,6 +17,7 @@ https://arxiv.org/abs/2303.11633.
 
 import inspect
 from contextlib import contextmanager
+from functools import partial
 from threading import get_ident
 from typing import Literal, NamedTuple
 
@@ -29,7 +30,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.losses import ClassEntropyKLLoss
-from mmseg_ctx.losses.head_losses import head_losses, label_of, loss_modules, losses_of_logits
+from mmseg_ctx.losses.head_losses import head_losses, loss_modules, losses_of_logits
 from mmseg_ctx.ops import (
     ResizableLogits,
     at_least_float32,
@@ -117,8 +118,9 @@ class ContextAwareClassifier(nn.Conv2d):
         self.prior_product, self.context_product = prior_logits, context_logits
         self.projector_input, self.residual = projector_input, residual
         hidden_channels = projector_channels or max(conv.in_channels // 2, 1)
-        self.estimate_projector = self._build_projector(hidden_channels)
-        self.oracle_projector = self._build_projector(hidden_channels)
+        for name in PROJECTORS:
+            setattr(self, name, self._build_projector(hidden_channels))
+        self._projectors = self._modules  # or another module's, where the projectors are
         if prior_logits == 'cosine' and self.bias is not None:
             self.bias.requires_grad_(False)
         self._evaluated = {}  # what evaluate asked for, by thread
@@ -204,7 +206,7 @@ class ContextAwareClassifier(nn.Conv2d):
         """Return p_p for f ``[B, d, h, w]`` and p; p and p_p are ``[B, N, h, w]`` (Eqs. 4 to 6)."""
         probabilities = at_least_float32(prior).softmax(dim=1)  # σ(p), [B, N, h, w]
         prototypes = class_prototypes(features, probabilities)  # C_p, [B, N, d]
-        return self._context_logits(features, prototypes, self.estimate_projector)
+        return self._context_logits(features, prototypes, 'estimate_projector')
 
     def oracle_logits(self, features, label, scope):
         """Return p_y ``[B, N, h, w]`` for f ``[B, d, h, w]`` and the ground truth (Eqs. 1 to 3).
@@ -218,7 +220,7 @@ class ContextAwareClassifier(nn.Conv2d):
         masks = one_hot(label, self.out_channels)  # y*, [B, N, h, w]
         absent = self.weight.flatten(1).detach()
         prototypes = class_prototypes(features, masks, absent, scope)  # C_y, [B, N, d]
-        return self._context_logits(features, prototypes, self.oracle_projector)
+        return self._context_logits(features, prototypes, 'oracle_projector')
 
     def _context_logits(self, features, prototypes, projector):
         """Classify by A = θ(prototypes ⊕ C) (Eqs. 2 and 3, or 5 and 6)."""
@@ -229,7 +231,7 @@ class ContextAwareClassifier(nn.Conv2d):
                 inputs = torch.cat([prototypes, weight.expand_as(prototypes)], dim=2)
             elif self.projector_input == 'sum':
                 inputs = prototypes + weight
-            classifier = projector(inputs)  # A, [B, N, d]
+            classifier = self._projectors[projector](inputs)  # A, [B, N, d]
             if self.residual == 'classifier':
                 classifier = classifier + weight
         show(self, prototypes=prototypes, classifier=classifier)
@@ -375,23 +377,20 @@ class ContextAwareClassifierHead(nn.Module):
         _refuse_if(_why_not_wrapped(head), head, TypeError)
         layer = ContextAwareClassifier(head.conv_seg, head.dropout, temperature, **classifier)
         head.conv_seg, head.dropout = layer, None
-        self._share_state(head)
+        # Have the head's modules and tensors, not a child whose name stands in front of theirs.
+        for name in ('_modules', '_parameters', '_buffers'):
+            vars(self)[name] = vars(head)[name]
+        vars(self)['head'] = head
+        vars(self).pop('training', None)  # so that it is the head's
         self.context_losses = ContextAwareClassifierLosses(
             oracle_scope, loss_prior_weight, loss_oracle_weight, loss_kl
         )
         # Beside the head's own modules, as in released checkpoints.
         for name in PROJECTORS:
-            setattr(self, name, layer._modules.pop(name))
-        self._classifier()
+            self._modules[name] = layer._modules.pop(name)
+        layer._projectors = self._modules
         # Distributed training waits for the gradient of every parameter that requires one.
         self.oracle_projector.requires_grad_(loss_oracle_weight > 0)
-
-    def _share_state(self, head):
-        """Have the head's modules and tensors, not a child whose name stands in front of theirs."""
-        for name in ('_modules', '_parameters', '_buffers'):
-            vars(self)[name] = vars(head)[name]
-        vars(self)['head'] = head
-        vars(self).pop('training', None)  # so that it is the head's
 
     def __getattr__(self, name):
         head = vars(self).get('head')
@@ -399,27 +398,10 @@ class ContextAwareClassifierHead(nn.Module):
 
     def __setattr__(self, name, value):
         head = vars(self).get('head')
-        public = head is not None and not name.startswith('_')
-        # A tensor in the place of a parameter, as data parallelism sets it, is the head's, too.
-        if public and (name in vars(head) or isinstance(value, torch.Tensor)):
+        if head is not None and name in vars(head) and not name.startswith('_'):
             setattr(head, name, value)
         else:
             super().__setattr__(name, value)
-
-    def _replicate_for_data_parallel(self):
-        replica = super()._replicate_for_data_parallel()
-        replica._share_state(self.head._replicate_for_data_parallel())
-        return replica
-
-    def _classifier(self):
-        """Return the layer, with the projectors that are registered here.
-
-        A replica of data parallelism has its own, and FSDP may have wrapped them.
-        """
-        for name in PROJECTORS:
-            if vars(self.conv_seg).get(name) is not self._modules[name]:
-                vars(self.conv_seg)[name] = self._modules[name]
-        return self.conv_seg
 
     def init_weights(self):
         """Initialise the head's weights as it would without CAC."""
@@ -427,12 +409,10 @@ class ContextAwareClassifierHead(nn.Module):
         if info is not None:
             self.head._params_init_info = info
         self.head.init_weights()
-        if info is not None:
-            del self.head._params_init_info
+        vars(self.head).pop('_params_init_info', None)
 
     def forward(self, inputs, *args, **kwargs):
         """Return the head's output for the refined logits."""
-        self._classifier()
         return self.head.forward(inputs, *args, **kwargs)
 
     def loss(self, inputs, *args, **kwargs):
@@ -446,19 +426,19 @@ class ContextAwareClassifierHead(nn.Module):
         Returns:
             dict[str, Tensor]: The entries of both.
         """
-        head, layer = self.head, self._classifier()
+        head, layer = self.head, self.conv_seg
         in_cascade = int(isinstance(head, BaseCascadeDecodeHead))
-        label = label_of(head, kwargs.get('batch_data_samples') or args[in_cascade])
+        samples = kwargs.get('batch_data_samples') or args[in_cascade]
+        label = head._stack_batch_gt(samples).squeeze(1)  # [B, H, W]
+        check_labels(label, head.num_classes, head.ignore_index)
         with layer.training_step() as steps:
             losses = head_losses(head, inputs, *args, **kwargs)
         _refuse_if(_why_not_learnt_from(steps), head, RuntimeError)
         criteria = loss_modules(head)
         if isinstance(head, (DDRHead, STDCHead)):
             criteria = criteria[:1]  # the others belong to the head's auxiliary map
-
-        def losses_of(logits):
-            return losses_of_logits(head, logits, label, criteria, with_accuracy=False)
-
+        own = dict(label=label, criteria=criteria, with_accuracy=False)
+        losses_of = partial(losses_of_logits, head, **own)
         return losses | self.context_losses(layer, steps[0], label, head.ignore_index, losses_of)
 
     def predict(self, inputs, *args, **kwargs):
@@ -467,7 +447,7 @@ class ContextAwareClassifierHead(nn.Module):
         Raises:
             ValueError: The oracle is evaluated on windows or on flipped images.
         """
-        layer, predict = self._classifier(), self.head.predict
+        layer, predict = self.conv_seg, self.head.predict
         evaluated, labels = layer.evaluated
         if evaluated != 'oracle':
             return predict(inputs, *args, **kwargs)
@@ -529,11 +509,6 @@ def _why_not_wrapped(head):
             f'its conv_seg must have an output for each of two or more classes, got '
             f'{conv.out_channels} for {head.num_classes}'
         )
-    for criterion in loss_modules(head):
-        try:  # as MMSegmentation's loss_by_feat calls it
-            inspect.signature(criterion.forward).bind_partial(weight=None, ignore_index=None)
-        except TypeError:
-            return f'its loss {type(criterion).__name__} takes no weight and ignore_index'
     return None
 
 

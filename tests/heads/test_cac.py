@@ -10,12 +10,11 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
-from mmseg.models.decode_heads import FCNHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_ctx.heads import ContextAwareClassifierHead, cac
+from mmseg_ctx.heads import ContextAwareClassifierHead
 from mmseg_ctx.heads.cac import ContextAwareClassifier
 from mmseg_ctx.ops import resize_labels
 from tests.heads.models import assert_finite, total
@@ -32,15 +31,17 @@ ALL = {'loss_ce', 'loss_prior_ce', 'loss_oracle_ce', 'loss_kl'}
 
 @MODELS.register_module()
 class UsersHead(BaseDecodeHead):
-    """A head of somebody's project: its own loss entry, its own argument."""
+    """A head of somebody's project: its own loss, arguments, parameter, and way to classify."""
 
-    def __init__(self, margin=0.5, **kwargs):
+    def __init__(self, margin=0.5, conv=None, classify=BaseDecodeHead.cls_seg, **kwargs):
         super().__init__(**kwargs)
-        self.margin = margin
+        self.margin, self.classify = margin, classify
         self.reduce = nn.Conv2d(self.in_channels, self.channels, 1)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.conv_seg = conv or self.conv_seg
 
     def forward(self, inputs):
-        return self.cls_seg(self.reduce(self._transform_inputs(inputs)))
+        return self.classify(self, self.scale * self.reduce(self._transform_inputs(inputs)))
 
     def loss_by_feat(self, seg_logits, batch_data_samples):
         losses = super().loss_by_feat(seg_logits, batch_data_samples)
@@ -49,50 +50,11 @@ class UsersHead(BaseDecodeHead):
 
 
 @MODELS.register_module()
-class UsersConvHead(FCNHead):
-    """A head whose classifier is another convolution."""
-
-    def __init__(self, conv, **kwargs):
-        super().__init__(**kwargs)
-        self.conv_seg = conv
-
-
-@MODELS.register_module()
-class UsersMaskHead(UsersHead):
-    """A mask classifier that has a conv_seg, and leaves it alone."""
-
-    def forward(self, inputs):
-        return self.reduce(self._transform_inputs(inputs))[:, :CLASSES]
-
-
-@MODELS.register_module()
-class UsersTwiceHead(UsersHead):
-    """A head that classifies twice."""
-
-    def forward(self, inputs):
-        x = self.reduce(self._transform_inputs(inputs))
-        return self.cls_seg(x) + self.cls_seg(x.flip(3))
-
-
-@MODELS.register_module()
-class UsersBypassHead(FCNHead):
-    """A head whose forward does without the cls_seg that its base would call."""
-
-    def forward(self, inputs):
-        return self.conv_seg(self._forward_feature(inputs))
-
-
-@MODELS.register_module()
 class UsersClassHead(UsersHead):
     """A head that classifies in its own way."""
 
     def cls_seg(self, feat):
         return self.conv_seg(feat.relu())
-
-
-@MODELS.register_module()
-class UsersOtherHead(nn.Module):
-    """No decode head."""
 
 
 @pytest.fixture(autouse=True)
@@ -344,11 +306,10 @@ class TestRefuses:
     @pytest.mark.parametrize(
         ('head', 'reason'),
         [
-            (dict(type='UsersOtherHead'), 'no BaseDecodeHead'),
+            (dict(type='ResNet', depth=18), 'no BaseDecodeHead'),
             ({**SEGMENTER, **PLAIN}, 'its conv_seg must be a 1×1 Conv2d, got None'),
             (dict(PLAIN, type='UsersClassHead'), 'cls_seg of its own'),
             (dict(PLAIN, type='PIDHead'), '_stack_batch_gt'),
-            (dict(FCN, loss_decode=dict(type='OhemCrossEntropy')), 'its loss OhemCrossEntropy'),
             (dict(type='ContextAwareClassifierHead', head=FCN), 'has a context-aware'),
             (dict(FCN, num_classes=2, out_channels=1, threshold=0.3), 'got 1 for 2'),
             (dict(FCN, num_classes=1, out_channels=1, threshold=0.3), 'got 1 for 1'),
@@ -370,20 +331,21 @@ class TestRefuses:
         ids=['3×3', 'stride', 'several', 'outputs'],
     )
     def test_another_convolution(self, conv, reason):
-        with pytest.raises(TypeError, match=f'cannot wrap UsersConvHead: .*{reason}'):
-            wrap(dict(FCN, type='UsersConvHead', conv=conv))
+        with pytest.raises(TypeError, match=f'cannot wrap UsersHead: .*{reason}'):
+            wrap(dict(PLAIN, type='UsersHead', conv=conv))
 
     @pytest.mark.parametrize(
-        ('kind', 'reason'),
+        ('classify', 'reason'),
         [
-            ('UsersMaskHead', 'it does not classify through cls_seg'),
-            ('UsersTwiceHead', 'it must classify once.*2 times'),
+            (lambda head, x: x[:, :CLASSES], 'it does not classify through cls_seg'),
+            (lambda head, x: head.cls_seg(x) + head.cls_seg(-x), 'it must classify once.*2 times'),
         ],
+        ids=['masks', 'twice'],
     )
-    def test_heads_that_do_not_classify_once(self, kind, reason):
-        head = wrap(dict(PLAIN, type=kind))
+    def test_heads_that_do_not_classify_once(self, classify, reason):
+        head = wrap(dict(PLAIN, type='UsersHead', classify=classify))
         for _ in range(2):  # and not only once
-            with pytest.raises(RuntimeError, match=f'cannot wrap {kind}: {reason}'):
+            with pytest.raises(RuntimeError, match=f'cannot wrap UsersHead: {reason}'):
                 losses_of(head, features(12), labels())
 
     def test_bad_arguments(self):
@@ -394,8 +356,8 @@ class TestRefuses:
 
 
 def test_conv_seg_is_what_counts():
-    head = wrap(dict(FCN, type='UsersBypassHead'))
-    assert set(losses_of(head, features(12), labels())) == {*ALL, 'acc_seg'}
+    head = wrap(dict(PLAIN, type='UsersHead', classify=lambda head, x: head.conv_seg(x)))
+    assert set(losses_of(head, features(12), labels())) == {*ALL, 'acc_seg', 'loss_margin'}
 
 
 CE = dict(type='CrossEntropyLoss')
@@ -471,19 +433,6 @@ class TestSwitches:
         total(losses).backward()
         for name, parameter in head.named_parameters():
             assert (parameter.grad is not None) == parameter.requires_grad, name
-
-    @pytest.mark.parametrize(
-        ('switch', 'unused', 'left'),
-        [
-            (dict(loss_oracle_weight=0, loss_kl=None), 'oracle_logits', 'loss_prior_ce'),
-            (dict(loss_prior_weight=0, loss_oracle_weight=0), 'losses_of_logits', 'loss_kl'),
-        ],
-    )
-    def test_weight_of_zero_skips_the_work(self, switch, unused, left, monkeypatch):
-        head = wrap(**switch)
-        place = ContextAwareClassifier if unused == 'oracle_logits' else cac
-        monkeypatch.setattr(place, unused, None)  # a call would fail
-        assert set(losses_of(head, features(12), labels())) == {'loss_ce', 'acc_seg', left}
 
     @settings(deadline=None)
     @given(

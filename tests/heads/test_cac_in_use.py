@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
-from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch.utils.checkpoint import checkpoint
@@ -121,7 +120,7 @@ def test_memory_of_a_step():
 
 
 class Step(torch.nn.Module):
-    """A training step as data parallelism and compilers see it: called through ``forward``."""
+    """A training step as compilers see it: called through ``forward``."""
 
     def __init__(self, head):
         super().__init__()
@@ -180,35 +179,6 @@ def test_a_step_compiled_for_any_size():
     for height in (6, 9):
         x, label = torch.randn(2, 8, height, 7), torch.randint(0, 5, (2, 4 * height, 28))
         torch.testing.assert_close(compiled(x, label), model(x, label))
-
-
-def test_replicas_of_data_parallelism():
-    """The steps of ``nn.parallel.replicate``, which itself needs CUDA devices."""
-    model = Step(wrap(dict(FCN, type='ParameterHead')))
-    modules = list(model.modules())
-    replicas = [module._replicate_for_data_parallel() for module in modules]
-    for module, replica in zip(modules, replicas, strict=True):
-        for name, child in module._modules.items():
-            setattr(replica, name, child and replicas[modules.index(child)])
-        for name, parameter in module._parameters.items():
-            setattr(replica, name, None if parameter is None else 1 * parameter)
-    x, label = make_batch()
-    loss = replicas[0](x, label)
-    torch.testing.assert_close(loss, model(x, label))
-    loss.backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-@MODELS.register_module(force=True)
-class ParameterHead(FCNHead):
-    """A head that has a parameter itself, not only its layers."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.scale = torch.nn.Parameter(torch.ones(1))
-
-    def _forward_feature(self, inputs):
-        return self.scale * super()._forward_feature(inputs)
 
 
 @pytest.mark.parametrize('ratio', [-1, 0, 0.3])

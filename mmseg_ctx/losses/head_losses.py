@@ -11,12 +11,11 @@ import torch
 from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss
-from mmseg.models.losses import accuracy as mmseg_accuracy
 from mmseg.models.utils import resize
 from mmseg.structures import OHEMPixelSampler
 from torch import nn
 
-from mmseg_ctx.ops import ResizableLogits, check_labels, upsampled_cross_entropy
+from mmseg_ctx.ops import ResizableLogits, upsampled_cross_entropy
 
 
 def head_losses(head, *args, **kwargs):
@@ -31,7 +30,7 @@ def head_losses(head, *args, **kwargs):
     Returns:
         dict[str, Tensor]: The losses by name, and ``acc_seg``.
     """
-    if kwargs or not _has_plain_loss(head) or not _is_softmax_alone(head, loss_modules(head)):
+    if kwargs or not _has_plain_loss(head):
         return head.loss(*args, **kwargs)
     *inputs, samples, _ = args
     return losses_by_feat(head, head.forward(*inputs), samples)
@@ -56,13 +55,6 @@ def _has_plain_loss(head):
     return cls.loss_by_feat is BaseDecodeHead.loss_by_feat
 
 
-def label_of(head, samples):
-    """Return the labels ``[B, H, W]`` of samples, checked by :func:`check_labels`."""
-    label = head._stack_batch_gt(samples).squeeze(1)
-    check_labels(label, head.num_classes, head.ignore_index)
-    return label
-
-
 def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
     """Return the losses of logits by name, and ``acc_seg`` if it is asked for.
 
@@ -71,10 +63,11 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
         logits (Tensor): ``[B, N, h, w]``.
         label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``.
         criteria (list[nn.Module]): Losses of ``loss_decode``.
-        with_accuracy (bool): Whether to return ``acc_seg``, too. Default: True.
+        with_accuracy (bool): Whether to return ``acc_seg``, too, if all losses are softmax
+            cross-entropies. Default: True.
     """
     if not _is_softmax_alone(head, criteria):
-        return _losses_of_criteria(head, logits, label, criteria, with_accuracy)
+        return _losses_of_criteria(head, logits, label, criteria)
     hardest = None if head.sampler is None else partial(_hardest, head.sampler, criteria)
     losses = {}
     for criterion in criteria:
@@ -90,19 +83,14 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
             criterion.reduction,
             criterion.loss_weight,
         )
-        _add(losses, criterion.loss_name, loss)
+        losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
     if with_accuracy:
         losses['acc_seg'] = accuracy
     return losses
 
 
-def _add(losses, name, loss):
-    losses[name] = losses[name] + loss if name in losses else loss
-
-
-def _losses_of_criteria(head, logits, label, criteria, with_accuracy):
+def _losses_of_criteria(head, logits, label, criteria):
     """Return the losses of any other criteria, which get resizable logits."""
-    check_labels(label, head.num_classes, head.ignore_index)
     resized = resize(
         ResizableLogits(logits), label.shape[1:], mode='bilinear', align_corners=head.align_corners
     )
@@ -110,9 +98,7 @@ def _losses_of_criteria(head, logits, label, criteria, with_accuracy):
     losses = {}
     for criterion in criteria:
         loss = criterion(resized, label, weight=weight, ignore_index=head.ignore_index)
-        _add(losses, criterion.loss_name, loss)
-    if with_accuracy:
-        losses['acc_seg'] = mmseg_accuracy(resized, label, ignore_index=head.ignore_index)
+        losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
     return losses
 
 
@@ -141,10 +127,11 @@ def _hardest(sampler, criteria, pixels, label):
     """
     labelled, kept = label >= 0, sampler.min_kept * len(label)
     if sampler.thresh is None:
-        losses = sum(
-            criterion.loss_weight * pixels * _weight_of_labels(criterion, pixels, label)
-            for criterion in criteria
-        )
+        losses = 0
+        for criterion in criteria:
+            weight = _class_weight(criterion, pixels)
+            own = pixels if weight is None else pixels * weight[label.clamp(min=0).long()]
+            losses = losses + criterion.loss_weight * own
         losses = losses.masked_fill(~labelled, -torch.inf).flatten()
         hardest = losses.topk(min(kept, losses.numel()), sorted=False).indices
         chosen = torch.zeros_like(losses).index_fill(0, hardest, 1).view_as(pixels)
@@ -156,11 +143,6 @@ def _hardest(sampler, criteria, pixels, label):
         threshold = ranked.index_select(0, rank[None]).clamp(min=sampler.thresh)  # [1]
         chosen = (probability < threshold).to(pixels.dtype)
     return chosen * labelled
-
-
-def _weight_of_labels(criterion, pixels, label):
-    weight = _class_weight(criterion, pixels)
-    return 1 if weight is None else weight[label.clamp(min=0).long()]
 
 
 _ON_DEVICE = {}  # Class weights by values, type and device.

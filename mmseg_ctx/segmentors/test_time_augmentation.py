@@ -5,7 +5,7 @@ from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS
 
 from mmseg_ctx.ops import averaged_labels
-from mmseg_ctx.segmentors.memory_efficient import LogitsOnDemand, MemoryEfficientSegmentor
+from mmseg_ctx.segmentors.memory_efficient import LogitsOnDemand
 
 
 @MODELS.register_module()
@@ -13,23 +13,13 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
     """``SegTTAModel`` that averages the probabilities of scales and flips tile by tile.
 
     Of each pass it keeps only the small logits. MMSegmentation's own ``SegTTAModel`` gives the same
-    labels for the segmentors of this package, and makes the logits of each pass at full size.
+    labels for the segmentors of this package, and makes the logits of each pass at full size, as
+    this class does for other segmentors.
 
     Args:
-        module (dict | nn.Module): A memory-efficient segmentor.
+        module (dict | nn.Module): A memory-efficient segmentor, or any other.
         **kwargs: Arguments of ``SegTTAModel``.
-
-    Raises:
-        TypeError: ``module`` is another segmentor.
     """
-
-    def __init__(self, module, **kwargs):
-        super().__init__(module, **kwargs)
-        if not isinstance(self.module, MemoryEfficientSegmentor):
-            raise TypeError(
-                'module must be a memory-efficient segmentor, such as '
-                f'MemoryEfficientEncoderDecoder, got {type(self.module).__name__}'
-            )
 
     def test_step(self, data):
         """Return the labels of a batch of images.
@@ -40,7 +30,7 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
         Returns:
             list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
         """
-        if self.module.keeps_full_size or not isinstance(data, dict):
+        if getattr(self.module, 'keeps_full_size', True) or not isinstance(data, dict):
             return super().test_step(data)
         passes = []
         for index in range(len(data['inputs'])):

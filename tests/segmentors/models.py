@@ -12,6 +12,7 @@ from mmseg.structures import SegDataSample
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmseg_ctx.utils.models import last_head
 from tests.models import FCN, HEAD, HEADS, model_config, randomize
 
 HEADS_AND_CASCADES = {
@@ -33,12 +34,8 @@ MODES = {
 
 def pair(head=FCN, **test_cfg):
     """Return MMSegmentation's segmentor with a head, or a cascade of them, and ours."""
-    config = model_config('FCN')
-    config.update(decode_head=head, test_cfg=ConfigDict(dict(mode='whole') | test_cfg))
-    if isinstance(head, list):
-        config.update(type='CascadeEncoderDecoder', num_stages=len(head))
-    stock = MODELS.build(copy.deepcopy(config)).eval()
-    randomize(stock)
+    config = model_config(head) | dict(test_cfg=ConfigDict(dict(mode='whole') | test_cfg))
+    stock = randomize(MODELS.build(copy.deepcopy(config)).eval())
     balance(stock)
     ours = MODELS.build(config | dict(type='MemoryEfficient' + config['type'])).eval()
     ours.load_state_dict(stock.state_dict())
@@ -48,12 +45,10 @@ def pair(head=FCN, **test_cfg):
 def balance(segmentor):
     """Let no class be likelier than the others, on the whole."""
     inputs = segmentor.data_preprocessor(dict(inputs=[photograph(96, 128)]))['inputs']
-    head = segmentor.decode_head
-    head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
     with torch.no_grad():
         logits = segmentor(inputs)
         logits = logits[0] if isinstance(logits, tuple) else logits
-        head.conv_seg.bias -= logits.mean(dim=(0, 2, 3))
+        last_head(segmentor).conv_seg.bias -= logits.mean(dim=(0, 2, 3))
 
 
 def photograph(height, width):

@@ -26,13 +26,9 @@ DICE = dict(STILL, loss_decode=dict(type='DiceLoss'))
 
 def pair(head, auxiliary=None):
     """Return MMSegmentation's segmentor and ours in training mode, with the same weights."""
-    config = model_config('FCN')
-    config.update(decode_head=head, auxiliary_head=auxiliary, train_cfg=ConfigDict())
+    config = model_config(head) | dict(auxiliary_head=auxiliary, train_cfg=ConfigDict())
     config['data_preprocessor']['size_divisor'] = 1
-    if isinstance(head, list):
-        config.update(type='CascadeEncoderDecoder', num_stages=len(head))
-    stock = MODELS.build(copy.deepcopy(config))
-    randomize(stock)
+    stock = randomize(MODELS.build(copy.deepcopy(config)))
     ours = MODELS.build(config | dict(type='MemoryEfficient' + config['type']))
     ours.load_state_dict(stock.state_dict())
     return stock, ours

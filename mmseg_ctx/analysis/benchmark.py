@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from operator import itemgetter
@@ -23,7 +23,6 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import timer
 
-from mmseg_ctx.analysis.complexity import COLUMNS
 from mmseg_ctx.utils.errors import one_line
 from mmseg_ctx.utils.tables import Column, Table
 
@@ -66,7 +65,6 @@ class Comparison:
     cases: dict  # by name, Callable[[Setting], Callable[[], object]]
     against: Sequence  # names of the cases that the ratios are to
     facts: Sequence = ()  # lines below the table
-    complexity: dict = field(default_factory=dict)  # what cases cost: dict by name
 
 
 def run_comparison(comparison, setting, repeats, progress=lambda case: None):
@@ -79,9 +77,8 @@ def run_comparison(comparison, setting, repeats, progress=lambda case: None):
     """
     rows, steps = {}, {}
     for name, prepare in comparison.cases.items():
-        costs = comparison.complexity.get(name, {})
         empty = dict(seconds=None, ratios={}, peak_bytes=None, rounds=[], error=None)
-        rows[name] = dict(case=name, **empty, **costs)
+        rows[name] = dict(case=name, **empty)
         try:
             progress(name)
             step = prepare(setting)
@@ -146,7 +143,6 @@ def _columns(comparison, rows):
 
     return [
         Column('case', 'case'),
-        *(COLUMNS if comparison.complexity else ()),
         Column('seconds', 'time [ms]', lambda seconds: spread(np.multiply(seconds, 1000), 1)),
         *(Column('ratios', f'time / {each}', partial(ratio, each)) for each in against),
         Column('peak_bytes', 'peak memory [MiB]', mib),

@@ -98,8 +98,6 @@ def mmseg_model(name):
 
 def wrapped(head):
     """Return the config of ``ContextAwareClassifierHead`` around the config of a head."""
-    if head.get('dropout_ratio') == -1:  # how MMSegmentation's HRNet configs say that there is none
-        head = {**head, 'dropout_ratio': 0}
     return dict(type=METHODS['cac'].head, head=head)
 
 

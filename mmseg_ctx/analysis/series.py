@@ -15,7 +15,6 @@ from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 
 from mmseg_ctx.analysis.benchmark import Comparison
-from mmseg_ctx.analysis.complexity import count
 from mmseg_ctx.analysis.models import (
     CLASSES,
     COMPARED,
@@ -46,19 +45,8 @@ SAMPLERS = {
 }
 
 
-def compare_forward(title, modules, against, **options):
-    """Return the comparison of forward passes without gradients, with their complexity.
-
-    ``modules`` has, by the name of the case, what builds the module on a device, and its inputs.
-    """
-    cases = {name: partial(_forward_step, *each) for name, each in modules.items()}
-    costs = {
-        name: count(make('meta'), *inputs)._asdict() for name, (make, inputs) in modules.items()
-    }
-    return Comparison(title, cases, against, complexity=costs, **options)
-
-
-def _forward_step(make, inputs, setting):
+def forward_step(make, inputs, setting):
+    """Return the step of a forward pass without gradients of what ``make`` builds on a device."""
     module, inputs = setting.place(make(setting.device)).eval(), setting.place(inputs)
 
     @torch.no_grad()
@@ -117,8 +105,11 @@ def heads(sizes=(64,), channels=2048, width=512):
     for size in sizes:
         shape, image = f'[1, {channels}, {size}, {size}]', STRIDE * size
         maps = feature_maps(1, image, channels)
-        forward = {name: (partial(build, config), (maps,)) for name, config in configs.items()}
-        yield compare_forward(f'Heads: forward, {shape}', forward, against, facts=HEAD_FACTS)
+        forward = {
+            name: partial(forward_step, partial(build, config), [maps])
+            for name, config in configs.items()
+        }
+        yield Comparison(f'Heads: forward, {shape}', forward, against, facts=HEAD_FACTS)
         # Two images: a batch norm on a globally pooled map needs them.
         maps = feature_maps(2, image, channels)
         training = {
@@ -137,11 +128,11 @@ def ctnet_linear(sizes=(64, 128, 256), channels=512):
     scores = torch.empty(1, channels, CLASSES, device='meta')
     for size in sizes:
         features = torch.empty(1, channels, size, size, device='meta')
-        modules = dict(SpatialContextModule=(ours, (features, scores)))
+        cases = dict(SpatialContextModule=partial(forward_step, ours, [features, scores]))
         if size <= 128:  # at 256 the attention, a float for each pair of pixels, has 16 GiB
-            modules['NonLocal2d'] = theirs, (features,)
+            cases['NonLocal2d'] = partial(forward_step, theirs, [features])
         title = f'Spatial context: forward, {[*features.shape]}, {CLASSES} classes'
-        yield compare_forward(title, modules, ('NonLocal2d',))
+        yield Comparison(title, cases, ['NonLocal2d'])
 
 
 def cac_loss(sizes=(64,), channels=512, classes=150):
@@ -157,19 +148,20 @@ def cac_loss(sizes=(64,), channels=512, classes=150):
         }
         title = f'Losses and gradients: {[*features.shape]}, {classes} classes, labels {side}²'
         fact = "The plain head is in MMSegmentation's segmentor, CAC in the memory-efficient one."
-        yield Comparison(title, cases, ('plain head',), [fact])
+        yield Comparison(title, cases, ['plain head'], [fact])
 
 
-def cac_inference(sizes=(512,), name='UPerNet, ResNet-50', config='upernet/upernet_r50_4xb4-160k'):
-    """Inference with and without the context-aware classifier: UPerNet, ResNet-50, 512×512."""
-    baseline = mmseg_model(config)
+def cac_sizes(sizes=(512, 1280, 2560), name='UPerNet, Swin-T'):
+    """Inference with and without the context-aware classifier at the sizes of its Table 6."""
+    baseline = mmseg_model('swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k')
     models = {name: baseline, f'{name}, with CAC': with_cac(baseline)}
     for size in sizes:
         image = torch.empty(1, 3, size, size, device='meta')
-        built = {
-            key: (partial(_build_whole, model, size), (image,)) for key, model in models.items()
+        cases = {
+            key: partial(forward_step, partial(_build_whole, model, size), [image])
+            for key, model in models.items()
         }
-        yield compare_forward(f'Inference of one {size}×{size} image', built, (name,))
+        yield Comparison(f'Inference of one {size}×{size} image', cases, [name])
 
 
 def _build_whole(config, size, device):
@@ -177,12 +169,6 @@ def _build_whole(config, size, device):
     model = build(config, device)
     model.forward = partial(model.encode_decode, batch_img_metas=[dict(img_shape=(size, size))])
     return model
-
-
-def cac_sizes(sizes=(512, 1280, 2560)):
-    """Inference with and without the context-aware classifier at the sizes of its Table 6."""
-    config = 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k'
-    return cac_inference(sizes, 'UPerNet, Swin-T', config)
 
 
 def losses(sizes=(64,)):
@@ -253,5 +239,5 @@ def _labels_step(kind, batch, classes, size, original, setting, down=STRIDE, **t
     return torch.no_grad()(lambda: model.predict(images, samples))
 
 
-_ALL = (heads, ctnet_linear, cac_loss, cac_inference, cac_sizes, losses, labels, labels_slide)
+_ALL = (heads, ctnet_linear, cac_loss, cac_sizes, losses, labels, labels_slide)
 SERIES = {series.__name__.replace('_', '-'): series for series in _ALL}

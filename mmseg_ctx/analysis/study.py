@@ -11,11 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from operator import itemgetter
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -32,7 +30,6 @@ from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import last_head
 
 SUITES = Path(__file__).with_name('studies')
-NONE = MappingProxyType({})
 # Settings that a run needs in its config, or that this module changes.
 NEEDED = (
     *('model', 'train_cfg.max_iters', 'train_dataloader', 'test_cfg', 'test_dataloader'),
@@ -46,7 +43,7 @@ class Row(NamedTuple):
     Attributes:
         name (str): Name in the table, and of the folder of the runs.
         config (str): Path of a config, below the package's ``configs/`` or anywhere.
-        overrides (dict): Settings, with dotted keys as in ``--cfg-options``. Default: none.
+        overrides (dict | None): Settings, with dotted keys as in ``--cfg-options``. Default: none.
         shows (str): What the row is for. Default: nothing.
         group (str): Name that ``--rows`` accepts for all rows of the group. Default: none.
         seeds (Sequence[int]): Seeds. Default: 0, 1 and 2.
@@ -57,7 +54,7 @@ class Row(NamedTuple):
 
     name: str
     config: str
-    overrides: Mapping = NONE
+    overrides: dict | None = None
     shows: str = ''
     group: str = ''
     seeds: tuple = (0, 1, 2)
@@ -73,7 +70,7 @@ class Suite(NamedTuple):
     rows: tuple  # in the order of the table
     quick: tuple  # the rows of --quick, with seed 0 and fewer iterations
     out: str  # folder of the study if none is named
-    metrics: Mapping = NONE  # metrics to show and their headings; every mIoU if empty
+    metrics: dict | None = None  # metrics to show and their headings; every mIoU if None
     note: str = ''  # how long the study takes, for the help text
 
 
@@ -149,7 +146,7 @@ def run_config(row, seed, iterations=None):
         ValueError: The config cannot be read, lacks what a run needs, or trains by epochs.
     """
     path = row.config if Path(row.config).exists() else config_path(row.config)
-    config = read_config(path, *NEEDED, overrides=dict(row.overrides))
+    config = read_config(path, *NEEDED, overrides=row.overrides)
     length = config.train_cfg.max_iters
     iterations = iterations or row.iterations or length
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)

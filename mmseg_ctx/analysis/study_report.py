@@ -51,7 +51,7 @@ def write_report(suite, rows, results, out):
     names = [*shows, *(result['row'] for result in results)]
     results = sorted(results, key=lambda result: (names.index(result['row']), result['seed']))
     summary = summarize(results, shows)
-    titles = metric_titles(summary, suite.metrics)
+    titles = metric_titles(summary, suite.metrics or {})
     table = study_table(suite.title, titles, summary)
     content = dict(title=table.title, rows=table.rows, facts=table.facts, runs=results)
     texts = [render([table], 'markdown'), json.dumps([content], indent=1) + '\n']

@@ -98,18 +98,15 @@ def measure(comparison, *names):
 
 
 def test_every_head_runs_forward_and_training():
-    forward, training = map(measure, heads((8,), channels=64, width=40))
-    for rows in (forward, training):
+    for rows in map(measure, heads((8,), channels=64, width=40)):
         assert {name: row['error'] for name, row in rows.items()} == dict.fromkeys(COMPARED)
-    assert all(row['multiply_adds'] > 0 for row in forward.values())
 
 
 def test_spatial_context_grows_linearly_and_non_local_quadratically():
     tables = [measure(each) for each in ctnet_linear((16, 64), channels=16)]
     for name, least, most in (('SpatialContextModule', 10, 17), ('NonLocal2d', 100, 300)):
-        for cost in ('multiply_adds', 'peak_bytes'):
-            small, large = (rows[name][cost] for rows in tables)
-            assert least < large / small < most  # at 16 times the pixels
+        small, large = (rows[name]['peak_bytes'] for rows in tables)
+        assert least < large / small < most  # at 16 times the pixels
 
 
 @pytest.mark.parametrize(

@@ -197,12 +197,6 @@ def test_runs_that_fail_do_not_lose_the_others(tmp_path, monkeypatch):
     assert errors['broken'].endswith('log.txt: ValueError: no such head')
 
 
-def _result(folder, metrics, **entries):
-    folder.mkdir(parents=True)
-    result = dict(metrics=metrics, parameters=1_000_000, **entries)
-    (folder / 'result.json').write_text(json.dumps(result))
-
-
 def test_the_table_has_mean_and_deviation():
     models = [dict(aAcc=90.0, mIoU=50.0, mIoU_far=20.0), dict(aAcc=92.0, mIoU=54.0, mIoU_far=24.0)]
     classifiers = {name: dict(mIoU=60.0) for name in ('prior', 'refined', 'oracle')}
@@ -228,8 +222,11 @@ def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
     assert write_report(SCENES, [], [], tmp_path) is None
     for name, seed in (('mine', 0), ('dmnet', 1), ('dmnet', 0), ('fcn', 0), ('dmnet', 10)):
         curve = [dict(iteration=step, mIoU=40.0 + step) for step in (1, 2)]
+        folder = tmp_path / f'runs/{name}/seed{seed}'
+        folder.mkdir(parents=True)
         metrics = dict(model=dict(mIoU=50.0 + seed))
-        _result(tmp_path / f'runs/{name}/seed{seed}', metrics, curve=curve)
+        result = dict(metrics=metrics, parameters=1_000_000, curve=curve)
+        (folder / 'result.json').write_text(json.dumps(result))
     (tmp_path / 'runs/ctnet/seed0').mkdir(parents=True)
     results = finished_results(tmp_path)
     table = write_report(SCENES, [Row('planned', FCN)], results, tmp_path)

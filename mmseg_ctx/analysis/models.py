@@ -96,14 +96,9 @@ def mmseg_model(name):
     return {**model.to_dict(), 'pretrained': None}
 
 
-def wrapped(head):
-    """Return the config of ``ContextAwareClassifierHead`` around the config of a head."""
-    return dict(type=METHODS['cac'].head, head=head)
-
-
 def with_cac(model):
     """Return the config of a model whose decode head, or its cascade's last one, is wrapped."""
     heads = model['decode_head']
-    if isinstance(heads, dict):
-        return {**model, 'decode_head': wrapped(heads)}
-    return {**model, 'decode_head': [*heads[:-1], wrapped(heads[-1])]}
+    *earlier, last = heads if isinstance(heads, list) else [heads]
+    wrapped = dict(type=METHODS['cac'].head, head=last)
+    return {**model, 'decode_head': [*earlier, wrapped] if earlier else wrapped}

@@ -24,7 +24,6 @@ from mmseg_ctx.analysis.models import (
     labelled_samples,
     mmseg_model,
     with_cac,
-    wrapped,
 )
 from mmseg_ctx.heads.ctnet import SpatialContextModule
 from mmseg_ctx.utils.models import build
@@ -138,7 +137,7 @@ def ctnet_linear(sizes=(64, 128, 256), channels=512):
 def cac_loss(sizes=(64,), channels=512, classes=150):
     """The losses of CAC beside a plain head's, two images."""
     plain = head_config('FCNHead', channels, channels, classes, **ALONE)
-    models = {'plain head': segmentor(STOCK, plain), 'with CAC': segmentor(OURS, wrapped(plain))}
+    models = {'plain head': segmentor(STOCK, plain), 'with CAC': with_cac(segmentor(OURS, plain))}
     for size in sizes:
         features = torch.empty(2, channels, size, size, device='meta')
         side = STRIDE * size

@@ -48,11 +48,10 @@ def losses_by_feat(head, logits, samples):
 
 def _has_plain_loss(head):
     """Return whether ``loss`` and ``loss_by_feat`` of a head are MMSegmentation's base's."""
-    cls, replaced = type(head), vars(head).keys() & {'loss', 'loss_by_feat'}
-    loss = getattr(cls, 'loss', None)
+    loss, replaced = getattr(type(head), 'loss', None), vars(head).keys() & {'loss', 'loss_by_feat'}
     if replaced or loss not in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss):
         return False
-    return cls.loss_by_feat is BaseDecodeHead.loss_by_feat
+    return type(head).loss_by_feat is BaseDecodeHead.loss_by_feat
 
 
 def losses_of_logits(head, logits, label, criteria, with_accuracy=True):

@@ -72,12 +72,14 @@ def test_kept_logits_are_merged_as_before():
 
 
 @pytest.mark.parametrize('head', ['FCN', 'binary'])
-def test_the_stock_augmentation_of_our_segmentor(head):
+def test_the_stock_augmentation_of_our_segmentor_and_the_other_way_round(head):
     stock, ours = pair(HEADS_AND_CASCADES[head])
     models = [MODELS.build(dict(type='SegTTAModel', module=module)) for module in (stock, ours)]
-    expected, actual = (model.test_step(passes([photograph(101, 147)]))[0] for model in models)
-    same = actual.pred_sem_seg.data == expected.pred_sem_seg.data
-    assert same.float().mean() >= 0.9999
+    models.append(MODELS.build(dict(type='MemoryEfficientSegTTAModel', module=stock)))
+    expected, *others = (model.test_step(passes([photograph(101, 147)]))[0] for model in models)
+    for actual in others:
+        same = actual.pred_sem_seg.data == expected.pred_sem_seg.data
+        assert same.float().mean() >= 0.9999
 
 
 def test_memory_of_passes_is_that_of_their_small_logits():

@@ -121,6 +121,16 @@ def refined_by_equations(head, f, temperature=15):
     return torch.stack(refined)
 
 
+def oracle_by_equations(head, f, label):
+    """Eqs. 1 to 3 of an image with a label of its size; an absent class has its weights."""
+    C = head.conv_seg.weight.flatten(1)
+    classes = [f[:, label == k] for k in range(head.num_classes)]
+    C_y = [each.mean(1) if each.shape[1] else C[k] for k, each in enumerate(classes)]  # Eq. 1
+    hidden, _, out = head.oracle_projector
+    A_y = F.relu(torch.cat([torch.stack(C_y), C], 1) @ hidden.weight.T) @ out.weight.T + out.bias
+    return 15 * torch.einsum('nd,dhw->nhw', F.normalize(A_y, dim=1), F.normalize(f, dim=0))
+
+
 class TestReleasedCode:
     """Outputs, losses and gradients of the authors' own code, recorded."""
 
@@ -181,21 +191,14 @@ def test_paper_text():
     f = torch.randn(2, 8, 6, 7, dtype=torch.float64)
     label = torch.randint(0, CLASSES, (2, 6, 7))
     losses = losses_of(head, [f], label)
-    C = head.conv_seg.weight.flatten(1)
     refined = refined_by_equations(head, f)
-    hidden, _, out = head.oracle_projector
     kl = oracle_ce = 0
     for f_i, y, p_p in zip(f, label, refined, strict=True):
-        masks = torch.stack([y == k for k in range(CLASSES)]).double()
-        C_y = torch.stack([(m * f_i).sum((1, 2)) / m.sum() for m in masks])  # Eq. 1
-        A_y = F.relu(torch.cat([C_y, C], 1) @ hidden.weight.T) @ out.weight.T + out.bias  # Eq. 2
-        p_y = 15 * torch.einsum(
-            'nd,dhw->nhw', F.normalize(A_y, dim=1), F.normalize(f_i, dim=0)
-        )  # Eq. 3
+        p_y = oracle_by_equations(head, f_i, y)
         oracle_ce += F.cross_entropy(p_y[None], y[None]) / 2
         soft, log_p = p_y.softmax(0), p_p.log_softmax(0)
         H = -(soft * soft.log()).sum(0)  # Eq. 9
-        for M in masks:  # Eq. 11
+        for M in (y == k for k in range(CLASSES)):  # Eq. 11
             kl -= (M * H * (soft * log_p).sum(0)).sum() / (M * H).sum() / CLASSES / 2
     torch.testing.assert_close(losses['loss_kl'], kl)
     torch.testing.assert_close(losses['loss_oracle_ce'], oracle_ce)
@@ -486,11 +489,9 @@ class TestCorners:
         head = wrap(BARE)
         (f,) = features(8)
         label = torch.randint(0, 3, (2, 9, 11))  # classes 3 and 4 are absent
-        oracle = head.conv_seg.oracle_logits(f, label, 'batch')
-        C = head.conv_seg.weight.flatten(1)
-        A = head.oracle_projector(torch.cat([C, C], dim=1))
-        expected = 15 * torch.einsum('nd,bdhw->bnhw', F.normalize(A, dim=1), F.normalize(f, dim=1))
-        torch.testing.assert_close(oracle[:, 3:], expected[:, 3:])
+        oracle = head.conv_seg.oracle_logits(f, label, 'image')
+        expected = [oracle_by_equations(head, *each) for each in zip(f, label, strict=True)]
+        torch.testing.assert_close(oracle, torch.stack(expected))
 
     @pytest.mark.parametrize('ignore_index', [0, -100])
     def test_ignore_index(self, ignore_index):

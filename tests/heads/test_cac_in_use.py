@@ -19,6 +19,7 @@ from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.hooks import EvaluatedClassifierHook
 from tests import models
 from tests.heads.models import total
+from tests.heads.test_cac import oracle_by_equations
 from tests.helpers import assert_relative, data_samples
 from tests.models import build_segmentor
 
@@ -50,16 +51,6 @@ def make_batch():
 
 
 class TestEvaluatedClassifier:
-    @staticmethod
-    def oracle_by_equations(head, f, label):
-        """Eqs. 1 to 3 of one image."""
-        C = head.conv_seg.weight.flatten(1)
-        small = F.interpolate(label[None, None].float(), f.shape[1:])[0, 0]
-        classes = [f[:, small == k] for k in range(head.num_classes)]
-        C_y = [each.mean(1) if each.shape[1] else C[k] for k, each in enumerate(classes)]
-        A = head.oracle_projector(torch.cat([torch.stack(C_y), C], dim=1))
-        return 15 * torch.einsum('nd,dhw->nhw', F.normalize(A, dim=1), F.normalize(f, dim=0))
-
     @torch.no_grad()
     def test_equals_the_equations(self):
         model = build_segmentor(dict(type='ContextAwareClassifierHead', head=models.FCN))
@@ -74,7 +65,8 @@ class TestEvaluatedClassifier:
 
         refined = predict()
         (f,) = seen
-        oracles = [self.oracle_by_equations(head, *each) for each in zip(f, label, strict=True)]
+        small = F.interpolate(label[:, None].float(), f.shape[2:])[:, 0]
+        oracles = [oracle_by_equations(head, *each) for each in zip(f, small, strict=True)]
         prior = F.conv2d(f, head.conv_seg.weight, head.conv_seg.bias)
         for classifier, logits in (('prior', prior), ('oracle', torch.stack(oracles))):
             hook = EvaluatedClassifierHook(classifier)

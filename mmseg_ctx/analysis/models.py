@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import mmseg
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
@@ -37,7 +38,7 @@ def head_config(name, channels=CHANNELS, width=WIDTH, classes=CLASSES, **options
     head, or others in place of its paper's.
     """
     own = {
-        key: _scaled(value, width) if key.endswith('channels') else value
+        key: (np.array(value) * width // WIDTH).tolist() if key.endswith('channels') else value
         for key, value in COMPARED.get(name, {}).items()
     }
     if stages := own.get('in_index'):
@@ -53,12 +54,6 @@ def head_config(name, channels=CHANNELS, width=WIDTH, classes=CLASSES, **options
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     )
     return {**common, **own, **options}
-
-
-def _scaled(channels, width):
-    if isinstance(channels, int):
-        return channels * width // WIDTH
-    return [_scaled(each, width) for each in channels]
 
 
 def feature_maps(batch=1, image=512, channels=CHANNELS, strides=STRIDES):

@@ -509,6 +509,11 @@ def _why_not_wrapped(head):
             f'its conv_seg must have an output for each of two or more classes, got '
             f'{conv.out_channels} for {head.num_classes}'
         )
+    for criterion in loss_modules(head):
+        try:  # as MMSegmentation's loss_by_feat calls it
+            inspect.signature(criterion.forward).bind_partial(weight=None, ignore_index=None)
+        except TypeError:
+            return f'its loss {type(criterion).__name__} takes no weight and ignore_index'
     return None
 
 

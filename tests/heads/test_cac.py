@@ -316,6 +316,7 @@ class TestRefuses:
             (dict(type='ContextAwareClassifierHead', head=FCN), 'has a context-aware'),
             (dict(FCN, num_classes=2, out_channels=1, threshold=0.3), 'got 1 for 2'),
             (dict(FCN, num_classes=1, out_channels=1, threshold=0.3), 'got 1 for 1'),
+            (dict(FCN, loss_decode=dict(type='OhemCrossEntropy')), 'its loss OhemCrossEntropy'),
         ],
         ids=lambda value: value['type'] if isinstance(value, dict) else '',
     )

@@ -1,5 +1,6 @@
 """ACNet's context: where it uses global and where local context (the paper's Figure 4)."""
 
+import math
 from itertools import zip_longest
 
 from mmseg_ctx.visualization.panels import Map, PixelAnswer
@@ -22,7 +23,8 @@ def read_context(head, shown, prediction):
         [gate[0, 0].float().cpu() for gate in shown.get(name, [])]
         for name in ('gate', 'local_gate')
     )
-    strides = [round(prediction.padded_size[0] / len(weight)) for weight in weights]
+    # A stride is a power of 2; the size of a map is rounded up.
+    strides = [2 ** round(math.log2(prediction.padded_size[0] / len(each))) for each in weights]
     titles = [f'block {number} at 1/{stride}' for number, stride in enumerate(strides, start=1)]
     return list(zip_longest(titles, weights, local))
 

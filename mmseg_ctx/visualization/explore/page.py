@@ -191,8 +191,9 @@ class Page:
             size = PIXEL_WIDTH, mosaic_height(here.mosaic, PIXEL_WIDTH, aspect)
             figure = Figure(size, dpi=150, layout='constrained')
             draw_panels(figure, here.mosaic)
-            table = pd.DataFrame(here.rows, columns=here.columns, dtype=object)
-            numbers = dict(float_format='{:.4f}'.format, na_rep='', index=False, border=0)
+            rows = [['' if cell is None else cell for cell in row] for row in here.rows]
+            table = pd.DataFrame(rows, columns=here.columns, dtype=object)
+            numbers = dict(float_format='{:.4f}'.format, index=False, border=0)
             answer += [escape(here.sentence), figure, table.to_html(**numbers)]
         return answer
 

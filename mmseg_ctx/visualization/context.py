@@ -1,7 +1,7 @@
 """A sheet about one image: what a head's context looks like.
 
-``SHEETS`` has the sheet of each method; a head without one gets ``plain.py``, and a head in CAC may
-have two. A sheet defines:
+The sheet of a head is the file here with the name of the head's own file in ``heads/``; a head
+without one gets ``plain.py``. A head in CAC has two. A sheet defines:
 
 - ``TITLE`` and ``EXPLANATION``, which stand above and below its panels;
 - ``read_context(head, shown, prediction)``: what the head computed, from what it showed of itself,
@@ -13,36 +13,40 @@ have two. A sheet defines:
   ``tools/explore.py``.
 """
 
+from importlib import import_module
+from importlib.util import find_spec
+
 import torch
 
-from mmseg_ctx import heads
-from mmseg_ctx.heads.cac import ContextAwareClassifier
+from mmseg_ctx.heads.base import ContextHead
+from mmseg_ctx.heads.cac import ContextAwareClassifier, ContextAwareClassifierHead
 from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.models import last_head
 from mmseg_ctx.utils.recording import recording
-from mmseg_ctx.visualization import acnet, cac, cacnet, ctnet, dmnet, plain
+from mmseg_ctx.visualization import cac, plain
 from mmseg_ctx.visualization.panels import Picture, draw_sheet
 from mmseg_ctx.visualization.prediction import predict
-
-SHEETS = {
-    heads.ContextAdaptiveConvHead: cacnet,
-    heads.AdaptiveContextHead: acnet,
-    heads.DynamicMultiScaleHead: dmnet,
-    heads.ContextTandemHead: ctnet,
-    ContextAwareClassifier: cac,
-}
 
 
 def find_methods(head):
     """Return the sheets of the context methods in a decode head, or else the plain one: a list."""
-    parts = [_own_head(head), *head.modules()]
-    sheets = [sheet for kind, sheet in SHEETS.items() if any(isinstance(p, kind) for p in parts)]
-    return sheets or [plain]
+    own = _own_head(head)
+    sheets = [_sheet(type(own))] if isinstance(own, ContextHead) else []
+    in_cac = any(isinstance(part, ContextAwareClassifier) for part in head.modules())
+    return sheets + [cac] * in_cac or [plain]
+
+
+def _sheet(kind):
+    for cls in kind.__mro__:
+        room, _, name = cls.__module__.rpartition('.')
+        if room == 'mmseg_ctx.heads' and find_spec(f'{__package__}.{name}'):
+            return import_module(f'{__package__}.{name}')
+    return plain
 
 
 def _own_head(head):
     """Return the head that a ``ContextAwareClassifierHead`` equips, or the head itself."""
-    return head.head if isinstance(head, heads.ContextAwareClassifierHead) else head
+    return head.head if isinstance(head, ContextAwareClassifierHead) else head
 
 
 @torch.no_grad()

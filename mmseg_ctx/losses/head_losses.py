@@ -82,10 +82,15 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
             criterion.reduction,
             criterion.loss_weight,
         )
-        losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
+        _add(losses, criterion.loss_name, loss)
     if with_accuracy:
         losses['acc_seg'] = accuracy
     return losses
+
+
+def _add(losses, name, loss):
+    """Add a loss to those of its name, without an operation where it is the first."""
+    losses[name] = losses[name] + loss if name in losses else loss
 
 
 def _losses_of_criteria(head, logits, label, criteria):
@@ -97,7 +102,7 @@ def _losses_of_criteria(head, logits, label, criteria):
     losses = {}
     for criterion in criteria:
         loss = criterion(resized, label, weight=weight, ignore_index=head.ignore_index)
-        losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + loss
+        _add(losses, criterion.loss_name, loss)
     return losses
 
 

@@ -323,7 +323,7 @@ class WindowedLogits(_TensorLike):
             for start, length in zip((top, left), window.shape[2:], strict=True)
         )
         count = self.coverage[0][rows, None] * self.coverage[1][columns]
-        self.mean[:, :, rows, columns] += window.full() / count
+        self.mean[:, :, rows, columns].add_(window.full() / count)
 
     def detach(self):
         return self  # its windows have no gradients

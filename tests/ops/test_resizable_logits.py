@@ -149,3 +149,11 @@ def test_windows(small):
     assert (logits.mean is None) == (small == (4, 5))
     torch.testing.assert_close(operator.mul(logits, 1), total / count)
     assert logits.shape == total.shape
+
+
+def test_a_window_is_added_without_writing_the_sum_twice(monkeypatch):
+    window = ResizableLogits(torch.randn(1, 5, 16, 20))
+    logits = WindowedLogits(window, ((0, 6), (0,)), (22, 20))
+    monkeypatch.setattr(torch.Tensor, '__setitem__', None)  # += would copy the slice onto itself
+    logits.add(window, 0, 0)
+    assert torch.equal(logits.mean[:, :, :6], window.small[:, :, :6])

@@ -25,7 +25,7 @@ def pixel_losses(logits, label, align_corners=False, ignore_index=255, with_best
 
     Args:
         logits (Tensor): Small logits, ``[B, N, h, w]``.
-        label (Tensor): Classes, ``[B, H, W]``, integers of any type. H and W may be larger or
+        label (Tensor): Classes, ``[B, H, W]``, uint8 or signed integers. H and W may be larger or
             smaller than h and w. Other values are not looked for: see ``check_labels``.
         align_corners (bool): ``align_corners`` of the resizing. Default: False.
         ignore_index (int | None): Label of pixels without a class; None if all pixels have one.
@@ -124,7 +124,7 @@ def upsampled_cross_entropy(
 
     Args:
         logits (Tensor): Small logits, ``[B, N, h, w]``.
-        label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``, integers of any type.
+        label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``, uint8 or signed integers.
         class_weight (Tensor | Sequence[float] | None): Weights of the classes, ``[N]``.
             Default: None.
         ignore_index (int | None): Label of pixels without a class. Default: 255.

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from mmseg_ctx.evaluation.voc_results import voc_palette
 from mmseg_ctx.ops.labels import IGNORED
 from mmseg_ctx.utils.errors import value_errors
-from mmseg_ctx.utils.images import read_image
+from mmseg_ctx.utils.images import read_image, reason
 
 CLASS_FILES = (
     *('classes.txt', 'class_dict.csv', 'meta.json', 'classes.json', 'labelmap.txt'),
@@ -70,11 +70,13 @@ def read_labels(splits, progress=lambda done, total: None):
     for number, (split, pair) in enumerate(pairs, start=1):
         image_path = split.images / (pair.name + pair.image_suffix)
         label_path = split.labels / (pair.name + pair.label_suffix)
+        path = image_path
         try:
-            size = _size(image_path)
-            label = read_image(str(label_path))
+            size = _size(path)
+            path = label_path
+            label = read_image(str(path))
         except Exception as error:
-            raise OSError(f'{image_path} or its label cannot be read: {error}') from error
+            raise OSError(f'{path} cannot be read: {reason(error)}') from error
         if label.format == 'JPEG':
             raise ValueError(f'{label_path} is a JPEG file, whose values are not exact: use PNG')
         if label.size != size:
@@ -216,7 +218,8 @@ def decide_encoding(labels, names=None, keys=None, ignore=()):
         keys = [0, IGNORED]
         names = ['background', *(names or ['foreground'])] if len(names or ' ') == 1 else names
     else:
-        keys = _grey_classes(sorted(found - {IGNORED}), names, set(ignore))
+        from_zero = keys is not None and not isinstance(keys[0], tuple)
+        keys = _grey_classes(sorted(found - {IGNORED}), names, set(ignore), from_zero)
     names = [str(key) for key in keys] if names is None else list(names)
     if len(names) != len(keys):
         raise ValueError(
@@ -247,8 +250,11 @@ def _refuse_unknown(labels, unknown):
         )
 
 
-def _grey_classes(values, names, ignore):
-    """Return the label value of each class: from 0, from 1, or those that are left of them."""
+def _grey_classes(values, names, ignore, from_zero):
+    """Return the label value of each class: from 0, from 1, or those that are left of them.
+
+    ``from_zero`` says that the file of classes numbers them so.
+    """
     if not values:
         raise ValueError('the labels have no value but 255, which is ignored')
     first, last = values[0], values[-1]
@@ -259,14 +265,18 @@ def _grey_classes(values, names, ignore):
             f'the labels have values from 0 to {last}, and there are {number} classes: --ignore 0 '
             f'if 0 is unlabelled, --ignore {last} if {last} is'
         )
+    if names and first > 0 and last < number and not (from_zero or ignore & {0, IGNORED}):
+        raise ValueError(
+            f'no label has the value 0 or {number}, and there are {number} classes: --ignore 0 if '
+            f'the first class is 1, --ignore {IGNORED} if it is 0'
+        )
     keys = list(range(begin, begin + number))
     if ignore & set(keys):
         return values
     question = "--classes FILE, with a line 'NAME, VALUE' for each class, says what they mean"
     if last not in keys or last > 254:
-        raise ValueError(
-            f'the labels have values up to {last}, and there are {number} classes: {question}'
-        )
+        known = f', and there are {number} classes' if names else ''
+        raise ValueError(f'the labels have values up to {last}{known}: {question}')
     if not names and len(values) <= (last + 1) / 2 and last > 3:
         shown = ', '.join(map(str, values[:6]))
         raise ValueError(f'the labels have {len(values)} values up to {last}: {shown}: {question}')

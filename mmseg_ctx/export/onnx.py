@@ -75,7 +75,8 @@ class ImageToLogits(nn.Module):
         """
         if self.normalize:
             preprocessor = self.segmentor.data_preprocessor
-            image = image[:, [2, 1, 0]] if swaps_channels(preprocessor) else image
+            if swaps_channels(preprocessor) and image.size(1) == 3:  # as the preprocessor does
+                image = image[:, [2, 1, 0]]
             # Without normalisation, it has neither.
             image = (image - getattr(preprocessor, 'mean', 0)) / getattr(preprocessor, 'std', 1)
         logits = self.segmentor.encode_decode(image, [dict(img_shape=image.shape[2:])])

@@ -4,7 +4,7 @@ import torch
 
 from mmseg_ctx.ops.precision import at_least_float32, autocast_off
 
-# Added to a divisor that is zero for a class without a pixel, or if its probabilities underflow.
+# In the place of a sum of zero, of a class without a pixel or whose probabilities underflow.
 EPSILON = 1e-12
 
 
@@ -48,5 +48,6 @@ def class_prototypes(features, membership, absent=None, scope='image'):
         if scope == 'batch':
             sums = sums.sum(dim=0, keepdim=True)  # [1, N, d]
             weights = weights.sum(dim=0, keepdim=True)  # [1, N, 1]
-        prototypes = sums / (weights + EPSILON)
+        # Not added, since PyTorch's exporter to ONNX takes so small a summand for zero.
+        prototypes = sums / weights.clamp(min=EPSILON)
         return prototypes if absent is None else torch.where(weights > 0, prototypes, absent)

@@ -78,6 +78,13 @@ def test_a_graph_that_ends_in_labels(dynamic, tmp_path):
     assert run(path, image).equal(expected)
 
 
+def test_cac_where_a_class_has_no_probability(tmp_path):
+    segmentor = build_segmentor('CAC')
+    segmentor.decode_head.conv_seg.bias.data[3] = -1e4
+    (agreement,) = export_onnx(segmentor, tmp_path / 'model.onnx', (40, 64))
+    assert agreement.same_labels == 1
+
+
 def test_labels_of_a_model_with_one_logit(tmp_path):
     loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
     two = dict(num_classes=2, out_channels=1, threshold=0.4, loss_decode=loss)
@@ -90,11 +97,18 @@ def test_labels_of_a_model_with_one_logit(tmp_path):
     assert run(tmp_path / 'model.onnx', image).equal(expected)
 
 
-def test_another_number_of_channels(tmp_path):
-    segmentor = build_segmentor('CTNet', dict(mean=None, std=None, bgr_to_rgb=False))
-    segmentor.backbone.stem = torch.nn.Conv2d(4, 4, 5, stride=4, padding=2)
-    (agreement,) = export_onnx(segmentor, tmp_path / 'model.onnx', (32, 40), normalize=True)
-    assert agreement.shape == (1, 4, 32, 40)
+@pytest.mark.parametrize('channels', [1, 4])
+def test_another_number_of_channels(channels, tmp_path):
+    """The data preprocessor swaps three channels alone, whatever its ``bgr_to_rgb``."""
+    segmentor = build_segmentor('CTNet', dict(mean=[120], std=[50]))
+    segmentor.backbone.stem = torch.nn.Conv2d(channels, 4, 5, stride=4, padding=2)
+    path = tmp_path / 'model.onnx'
+    (agreement,) = export_onnx(segmentor, path, (32, 40), normalize=True)
+    assert agreement.shape == (1, channels, 32, 40)
+    image = torch.randint(0, 256, (1, channels, 32, 40))
+    batch = segmentor.data_preprocessor(dict(inputs=[image[0]], data_samples=None))
+    expected = expected_logits(segmentor, batch['inputs'])
+    torch.testing.assert_close(run(path, image.float()), expected, rtol=0, atol=1e-3)
 
 
 def test_a_model_of_sliding_windows_is_exported_as_a_whole(tmp_path):

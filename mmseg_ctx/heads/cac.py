@@ -120,7 +120,7 @@ class ContextAwareClassifier(nn.Conv2d):
         hidden_channels = projector_channels or max(conv.in_channels // 2, 1)
         for name in PROJECTORS:
             setattr(self, name, self._build_projector(hidden_channels))
-        self._projectors = self._modules  # or another module's, where the projectors are
+        self._projectors = self._modules  # the dict that has them; a head moves them into its own
         if prior_logits == 'cosine' and self.bias is not None:
             self.bias.requires_grad_(False)
         self._evaluated = {}  # what evaluate asked for, by thread
@@ -293,7 +293,7 @@ class ContextAwareClassifierLosses(nn.Module):
             return losses
         small = resize_labels(mask_ignored(label, ignore_index), step.features.shape[2:])
         oracle = classifier(step.features, small, self.oracle_scope)
-        if isinstance(oracle, ResizableLogits):
+        if isinstance(oracle, ResizableLogits):  # by the segmentor's hook on the layer
             oracle = oracle.small
         if oracle_learns:
             losses |= _renamed('oracle', losses_of(oracle), self.loss_oracle_weight)
@@ -377,7 +377,8 @@ class ContextAwareClassifierHead(nn.Module):
         _refuse_if(_why_not_wrapped(head), head, TypeError)
         layer = ContextAwareClassifier(head.conv_seg, head.dropout, temperature, **classifier)
         head.conv_seg, head.dropout = layer, None
-        # Have the head's modules and tensors, not a child whose name stands in front of theirs.
+        # Share the head's modules and tensors. With the head as a child, each of their names would
+        # begin with `head.`.
         for name in ('_modules', '_parameters', '_buffers'):
             vars(self)[name] = vars(head)[name]
         vars(self)['head'] = head

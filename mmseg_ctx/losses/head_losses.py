@@ -41,7 +41,7 @@ def losses_by_feat(head, logits, samples):
     if not _is_softmax_alone(head, loss_modules(head)):
         return head.loss_by_feat(logits, samples)
     if isinstance(logits, ResizableLogits):
-        logits = logits.full('resize')  # the small logits, unless the head itself resizes them
+        logits = logits.full('resize')  # makes nothing, unless the head itself has resized them
     label = head._stack_batch_gt(samples).squeeze(1)
     return losses_of_logits(head, logits, label, loss_modules(head))
 

@@ -167,16 +167,16 @@ def upsampled_cross_entropy(
         if reduction == 'sum':
             divisor, epsilon = 1, 0.0
         options = ignore_index, align_corners, divisor, epsilon, loss_weight
-        loss, share, valid = _ReducedLosses.apply(logits, label, class_weight, *options)
+        loss, accuracy, valid = _ReducedLosses.apply(logits, label, class_weight, *options)
         torch._assert_async(valid, labels_message(classes, ignore_index))
-        return loss, share if with_accuracy else None
+        return loss, accuracy if with_accuracy else None
     if reduction not in ('mean', 'sum', 'none'):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     check_labels(label, classes, ignore_index)
     label = compact_label(label, classes, ignore_index)
     losses, best = pixel_losses(logits, label, align_corners, -1, with_best=with_accuracy)
     labelled = label >= 0
-    share = _accuracy(best, label, labelled) if with_accuracy else None
+    accuracy = _accuracy(best, label, labelled) if with_accuracy else None
     if callable(pixel_weight):
         pixel_weight = pixel_weight(losses.detach(), label)
     divisor = labelled.sum() if avg_non_ignore else label.numel()
@@ -189,7 +189,7 @@ def upsampled_cross_entropy(
         losses = losses.sum()
     if reduction == 'mean':
         losses = losses / (divisor + epsilon)
-    return loss_weight * losses, share
+    return loss_weight * losses, accuracy
 
 
 def _accuracy(best, label, labelled):
@@ -211,13 +211,13 @@ class _ReducedLosses(torch.autograd.Function):
         ctx.ignore_index, ctx.align_corners = ignore_index, align_corners
         # No label is the smallest integer.
         ignore_index = -(2**63) if ignore_index is None else ignore_index
-        loss, share, valid, *kept = triton_kernels_for(logits).reduced_losses(
+        loss, accuracy, valid, *kept = triton_kernels_for(logits).reduced_losses(
             logits, label, class_weight, ignore_index, align_corners, *options
         )
         ctx.save_for_backward(logits, label, *kept, class_weight)
-        ctx.mark_non_differentiable(share, valid)
+        ctx.mark_non_differentiable(accuracy, valid)
         ctx.set_materialize_grads(False)  # which would take launches
-        return loss, share, valid
+        return loss, accuracy, valid
 
     @staticmethod
     def backward(ctx, grad, *_):
@@ -325,7 +325,8 @@ def _(grad, logits, label, normaliser, align_corners):
 def _visit_tiles(visit, logits, size, align_corners, with_gradient=False):
     """Call ``visit`` with each tile's index into ``[B, H, W]``, and its logits ``[B, R, S, N]``.
 
-    With ``with_gradient`` it puts their gradient in their place; the logits' one is returned.
+    With ``with_gradient``, ``visit`` replaces a tile's logits by their gradient. The gradient of
+    ``logits`` is returned.
     """
     batch, classes, height, width = logits.shape
     pixels = _finite_below(logits).permute(0, 2, 3, 1).contiguous()  # [B, h, w, N]

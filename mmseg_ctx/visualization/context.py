@@ -28,18 +28,19 @@ from mmseg_ctx.visualization.panels import Picture, draw_sheet
 from mmseg_ctx.visualization.prediction import predict
 
 
-def find_methods(head):
+def find_sheets(head):
     """Return the sheets of the context methods in a decode head, or else the plain one: a list."""
     own = _own_head(head)
     sheets = [_sheet(type(own))] if isinstance(own, ContextHead) else []
-    in_cac = any(isinstance(part, ContextAwareClassifier) for part in head.modules())
-    return sheets + [cac] * in_cac or [plain]
+    if any(isinstance(part, ContextAwareClassifier) for part in head.modules()):
+        sheets.append(cac)
+    return sheets or [plain]
 
 
 def _sheet(kind):
     for cls in kind.__mro__:
-        room, _, name = cls.__module__.rpartition('.')
-        if room == 'mmseg_ctx.heads' and find_spec(f'{__package__}.{name}'):
+        folder, _, name = cls.__module__.rpartition('.')
+        if folder == 'mmseg_ctx.heads' and find_spec(f'{__package__}.{name}'):
             return import_module(f'{__package__}.{name}')
     return plain
 
@@ -68,9 +69,10 @@ def read_context(segmentor, item, dataset_meta):
     """
     head = last_head(segmentor)
     ignore_index = getattr(head, 'ignore_index', IGNORED)
+    # A wrapped head shows tensors of its own, and is no submodule of CAC's.
     with recording(head, _own_head(head)) as shown:
         prediction = predict(segmentor, item, dataset_meta, ignore_index)
-    sheets = find_methods(head)
+    sheets = find_sheets(head)
     return prediction, [(each, each.read_context(head, shown, prediction)) for each in sheets]
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmseg_ctx.utils.errors import value_errors
 from mmseg_ctx.utils.models import last_head
-from mmseg_ctx.visualization.context import find_methods, read_context
+from mmseg_ctx.visualization.context import find_sheets, read_context
 from mmseg_ctx.visualization.files import build_test_data, read_items, test_dataset_config
 from mmseg_ctx.visualization.panels import class_name
 from mmseg_ctx.visualization.prediction import Prediction, most_probable, predict
@@ -87,7 +87,7 @@ class Explorer:
     def __init__(self, segmentor):
         self._segmentor = segmentor
         test_dataset_config(segmentor.cfg)  # raises an error where there is none
-        self.methods = find_methods(last_head(segmentor))
+        self.methods = find_sheets(last_head(segmentor))
         self._dataset, self.test_problem = (), None
         try:
             self._dataset = build_test_data(segmentor.cfg)

@@ -79,7 +79,8 @@ def read_suite(name):
 
     The file has the attributes of :class:`Suite`, and those of a :class:`Row` in each entry of
     ``rows``; ``defaults`` has attributes of every row, and overrides beside the row's own. An entry
-    with ``methods`` stands for a row of each method of the package, for the study that it names.
+    with ``methods`` stands for a row of each method that has a config for the study of this name;
+    ``{}`` in its ``name`` and ``shows`` stands for the method's.
     ``quick`` names ``rows`` or groups, and their ``iterations``, by default their own.
 
     Raises:
@@ -103,11 +104,14 @@ def _read_rows(defaults, methods=None, **entry):
     entry = {**defaults, **entry, 'overrides': overrides}
     if methods is None:
         return [Row(**entry)]
-    return [
-        Row(Path(config).name.split('_')[0], config, shows=method.label, **entry)
-        for method in METHODS.values()
-        for config in [method.studies[methods]]
-    ]
+    name, shows, rows = entry.pop('name', '{}'), entry.pop('shows', '{}'), []
+    for method in METHODS.values():
+        if config := method.studies.get(methods):
+            own = Path(config).name.split('_')[0]
+            rows.append(Row(name.format(own), config, shows=shows.format(method.label), **entry))
+    if not rows:
+        raise ValueError(f'no method has a config for the study {methods!r}')
+    return rows
 
 
 def suite_names():

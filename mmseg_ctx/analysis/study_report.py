@@ -39,6 +39,8 @@ def read_results(*paths):
 def write_report(suite, rows, results, out):
     """Write ``study.md``, ``study.json`` and, if there are curves, ``study-curves.png``.
 
+    With the metrics ``IoU_<class>``, ``study.md`` has a table of the classes, too.
+
     The rows of the suite come first, then the planned ``rows``, then those that only ``results``
     has, which come from ``finished_results`` or :func:`read_results`.
 
@@ -54,7 +56,8 @@ def write_report(suite, rows, results, out):
     titles = metric_titles(summary, suite.metrics or {})
     table = study_table(suite.title, titles, summary)
     content = dict(title=table.title, rows=table.rows, facts=table.facts, runs=results)
-    texts = [render([table], 'markdown'), json.dumps([content], indent=1) + '\n']
+    tables = [table, *class_tables(summary)]
+    texts = [render(tables, 'markdown'), json.dumps([content], indent=1) + '\n']
     for name, text in zip(FILES, texts, strict=False):
         with writing(out / name, force=True) as temporary:
             temporary.write_text(text)
@@ -107,6 +110,22 @@ def study_table(title, titles, summary):
     )
     facts = ('mIoU in percent, mean ± standard deviation over the seeds.',)
     return Table(title, columns, summary, facts)
+
+
+def class_tables(summary):
+    """Return the table of the IoU of each class, the mean over the seeds, where it was measured."""
+    names = dict.fromkeys(name for entry in summary for name in entry['metrics'])
+    columns = [
+        Column('metrics', name.removeprefix('IoU_'), lambda each, name=name: _mean(each.get(name)))
+        for name in names
+        if name.startswith('IoU_')
+    ]
+    facts = ('IoU in percent, mean over the seeds.',)
+    return [Table('Classes', (Column('label', 'row'), *columns), summary, facts)] if columns else []
+
+
+def _mean(values):
+    return f'{mean(values):.1f}' if values else ''
 
 
 def _show(name, metrics):

@@ -127,8 +127,8 @@ class EfficientNetLite(BaseModule):
         frozen_stages (int): How many of the seven stages are not trained and keep their batch norm
             statistics, together with the stem; 0 freezes the stem alone, -1 nothing. Default: -1.
         norm_eval (bool): Whether every batch norm keeps its statistics in training. Default: False.
-        with_cp (bool): Whether blocks are computed again in the backward pass to save memory.
-            Default: False.
+        with_cp (bool): Whether blocks are computed again in the backward pass to save memory. As in
+            MMSegmentation's backbones, their batch norms then count a batch twice. Default: False.
         init_cfg (dict | list[dict] | None): Initial weights, as in MMEngine. By default random
             ones, as MMSegmentation's ResNet has them.
 

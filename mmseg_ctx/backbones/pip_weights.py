@@ -24,12 +24,14 @@ def load_from_pip(filename, map_location=None):
 
     Raises:
         ModuleNotFoundError: The distribution is not installed; the message names the command.
-        ValueError: The distribution has no ``.pth`` file, or several.
+        ValueError: There is no name, or the distribution has no ``.pth`` file, or several.
     """
     name = filename.removeprefix(SCHEME)
     try:
         files = distribution(name).files or []
     except (PackageNotFoundError, ValueError) as error:  # a ValueError if there is no name
+        if not name:
+            raise ValueError(f'{SCHEME} must be followed by a name, got {filename!r}') from error
         raise ModuleNotFoundError(
             f'{filename} is not installed; this command installs it: pip install {name}'
         ) from error

@@ -14,7 +14,9 @@ class ContextIoUMetric(IoUMetric):
 
     Args:
         *args: Arguments of ``IoUMetric``.
-        **kwargs: Arguments of ``IoUMetric``. The groups need ``'mIoU'`` among ``iou_metrics``.
+        per_class (bool): Whether to report the IoU of each class, too. Default: False.
+        **kwargs: Arguments of ``IoUMetric``. Groups and classes need ``'mIoU'`` among
+            ``iou_metrics``.
 
     Example:
         >>> metric = ContextIoUMetric(iou_metrics=['mIoU'])
@@ -24,6 +26,10 @@ class ContextIoUMetric(IoUMetric):
     # No prefix before the metrics' names; with None, MMEngine warns that there is none.
     default_prefix = ''
 
+    def __init__(self, *args, per_class=False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.per_class = per_class
+
     def compute_metrics(self, results):
         """Return the means over all images, in percent.
 
@@ -32,8 +38,9 @@ class ContextIoUMetric(IoUMetric):
                 prediction and label, each ``[N]``.
 
         Returns:
-            dict[str, float]: The entries of ``IoUMetric`` and ``mIoU_<group>`` of each group. A
-            mean leaves out classes that occur neither in a label nor in a prediction.
+            dict[str, float]: The entries of ``IoUMetric``, ``mIoU_<group>`` of each group and, with
+            ``per_class``, ``IoU_<class>`` of each class. A mean leaves out classes that occur
+            neither in a label nor in a prediction.
         """
         metrics = super().compute_metrics(results)
         if 'mIoU' not in metrics:
@@ -49,4 +56,7 @@ class ContextIoUMetric(IoUMetric):
             if indices:
                 mean = iou[indices].nanmean().item()
                 metrics[f'mIoU_{key.removesuffix("_classes")}'] = round(100 * mean, 2)
+        if self.per_class:
+            for name, value in zip(self.dataset_meta['classes'], iou.tolist(), strict=True):
+                metrics[f'IoU_{name}'] = round(100 * value, 2)
         return metrics

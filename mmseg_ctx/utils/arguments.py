@@ -133,7 +133,8 @@ def describe(annotation):
 def _accepts(annotation, value):
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return isinstance(value, Integral | str) and value in parts
+        plain = isinstance(value, Integral | str) and not isinstance(value, bool)
+        return plain and value in parts
     if origin in (Union, types.UnionType):
         return any(_accepts(part, value) for part in parts)
     if origin is Annotated:

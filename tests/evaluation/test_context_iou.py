@@ -65,6 +65,14 @@ def test_groups_against_a_count_of_pixels():
         assert metrics[key] == pytest.approx(naive_mean(labels, predictions, indices), abs=0.006)
 
 
+def test_each_class_on_request():
+    labels, predictions = pictures()
+    metrics = evaluate(ContextIoUMetric(per_class=True), META, labels, predictions)
+    for index, name in enumerate(CLASSES):
+        expected = naive_mean(labels, predictions, [index])
+        assert metrics[f'IoU_{name}'] == pytest.approx(expected, abs=0.006)
+
+
 def test_a_class_that_never_occurs_is_left_out():
     labels, predictions = pictures(classes=4)
     metrics = evaluate(ContextIoUMetric(), META, labels, predictions)

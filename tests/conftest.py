@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 
 def pytest_addoption(parser):
@@ -39,3 +40,10 @@ def device(request):
 def _same_random_numbers():
     """Start each test from the same seed, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def mmseg_scope():
+    """Let types without a scope be MMSegmentation's, as in a run."""
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield

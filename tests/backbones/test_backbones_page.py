@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmengine import ConfigDict
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from tests.configs.training import HEADS as SMALL_HEADS
@@ -56,12 +55,12 @@ def test_the_page_has_each_backbone():
     assert [kind(snippet) for snippet in SNIPPETS] == list(NARROW)
 
 
+@pytest.mark.usefixtures('mmseg_scope')
 @pytest.mark.parametrize('snippet', SNIPPETS, ids=kind)
 def test_a_snippet_trains(snippet):
     model = snippet_model(snippet)
     if package := PACKAGES.get(model.backbone.type):
         pytest.importorskip(package, exc_type=ImportError)
-    init_default_scope('mmseg')
     narrow(model)
     for part in (model.backbone, model.decode_head):
         assert part.pop('_delete_')

@@ -22,20 +22,11 @@ from mmseg_ctx.checkpoints.stand_ins import (
     only_stand_ins,
 )
 from tests.checkpoints.hostile import seeds
+from tests.checkpoints.hostile.seeds import Calls
 from tests.helpers import ROOT
 
 RECONSTRUCT, _, _ = np.zeros(0).__reduce__()
 SCALAR, _ = np.float64(0).__reduce__()
-
-
-class Calls:
-    """Pickles as a call of ``function`` with ``arguments``, and then ``state``."""
-
-    def __init__(self, function, *arguments, state=None):
-        self.reduced = function, arguments, state
-
-    def __reduce__(self):
-        return self.reduced
 
 
 def load(content):

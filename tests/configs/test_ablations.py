@@ -5,7 +5,6 @@ import re
 
 import pytest
 from mmengine import DictAction
-from mmengine.registry import init_default_scope
 
 from tests.configs.zoo import CONFIGS, build, load
 
@@ -17,10 +16,10 @@ TRIED = {
 }
 
 
+@pytest.mark.usefixtures('mmseg_scope')
 @pytest.mark.parametrize('path', TRIED)
 def test_options_of_the_readmes(path):
     """Each changes the head, of a cascade the last one, in something that it has."""
-    init_default_scope('mmseg')
     readme = (CONFIGS / path).with_name('README.md').read_text()
     rows = re.findall(r'`(model\.decode_head\.[^`]+)` \|$', readme, re.MULTILINE)
     assert len(rows) == TRIED[path]

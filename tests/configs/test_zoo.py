@@ -7,18 +7,13 @@ import pytest
 import torch
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 from mmengine.utils import get_installed_path
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
 
 from tests.configs.zoo import PATHS, PUBLIC, build, datasets, load, read_tables, row
 
+pytestmark = pytest.mark.usefixtures('mmseg_scope')
 ROWS = read_tables()
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    init_default_scope('mmseg')
 
 
 def test_the_tables_have_every_config():

@@ -7,7 +7,6 @@ import pytest
 import torch
 from mmengine import Config
 from mmengine.evaluator import Evaluator
-from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import DATASETS
 from PIL import Image
@@ -20,10 +19,9 @@ SPLITS = ('train', 'val', 'test')
 
 
 @pytest.fixture
-def camvid(tmp_path, monkeypatch):
+def camvid(tmp_path, monkeypatch, mmseg_scope):
     """A toy CamVid below the working directory: its root."""
     monkeypatch.chdir(tmp_path)
-    init_default_scope('mmseg')
     make_toy_dataset('camvid', num_images=3)
     return Path('data/camvid')
 

@@ -1,25 +1,17 @@
 """The data set and its transform: what a pipeline, a loader and a config rely on."""
 
-from importlib import import_module
-
 import numpy as np
 import pytest
 import torch
 from mmengine import fileio
-from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from mmseg_ctx.datasets import ContextScenesDataset
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
 
+pytestmark = pytest.mark.usefixtures('mmseg_scope')
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
 PACK = dict(type='PackSegInputs')
-
-
-@pytest.fixture(autouse=True)
-def _mmseg_scope():
-    import_module('mmseg.datasets.transforms')
-    init_default_scope('mmseg')
 
 
 def test_an_item_is_the_scene_of_its_seed_and_index():

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -20,6 +19,7 @@ from mmseg_ctx.ops import resize_labels
 from tests.heads.models import assert_finite, total
 from tests.helpers import DATA, assert_relative, data_samples
 
+pytestmark = pytest.mark.usefixtures('mmseg_scope')
 CLASSES = 5
 PROJECTORS = ('estimate_projector', 'oracle_projector')
 PLAIN = dict(in_channels=12, channels=8, num_classes=CLASSES, norm_cfg=dict(type='BN'))
@@ -55,13 +55,6 @@ class UsersClassHead(UsersHead):
 
     def cls_seg(self, feat):
         return self.conv_seg(feat.relu())
-
-
-@pytest.fixture(autouse=True)
-def _scope_and_seed():
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        yield
 
 
 def wrap(head=FCN, **arguments):
@@ -473,19 +466,6 @@ class TestSwitches:
 
 
 class TestCorners:
-    @pytest.mark.parametrize('scope', ['batch', 'image'])
-    @pytest.mark.parametrize(
-        'label',
-        [
-            torch.stack([torch.zeros(36, 44).long(), torch.full((36, 44), 255)]),
-            torch.full((2, 36, 44), 3),
-            labels(size=(5, 6)),
-        ],
-        ids=['an image ignored', 'one class', 'smaller'],
-    )
-    def test_labels(self, label, scope):
-        check_training_step(wrap(oracle_scope=scope), features(12), label)
-
     def test_absent_class_keeps_the_classifier(self):
         head = wrap(BARE)
         (f,) = features(8)

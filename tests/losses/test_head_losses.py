@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmseg_ctx.losses import head_losses
 from mmseg_ctx.ops import ResizableLogits
 from tests.helpers import Uploads, assert_relative, data_samples
 
+pytestmark = pytest.mark.usefixtures('mmseg_scope')
 CLASSES = 12
 CE = dict(type='CrossEntropyLoss')
 WEIGHTS = [0.5 + i for i in range(CLASSES)]
@@ -42,11 +42,6 @@ HEADS = {
     'GC': dict(HEAD, type='GCHead'),
     'ISA': dict(HEAD, type='ISAHead', isa_channels=8, down_factor=(4, 4)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    init_default_scope('mmseg')
 
 
 def batch(classes=CLASSES, ignored=True):

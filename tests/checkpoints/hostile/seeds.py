@@ -21,6 +21,16 @@ ARRAYS = {
 }
 
 
+class Calls:
+    """Pickles as a call of ``function`` with ``arguments``, and then ``state``."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.reduced = function, arguments, state
+
+    def __reduce__(self):
+        return self.reduced
+
+
 def checkpoint():
     """Return what MMEngine's runner saves: weights, optimizer and message hub."""
     torch.manual_seed(0)

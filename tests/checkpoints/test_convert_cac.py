@@ -10,9 +10,11 @@ from mmengine.runner import load_checkpoint
 
 from mmseg_ctx.checkpoints.cac import convert_cac, convert_state_dict
 from mmseg_ctx.checkpoints.conversion import restrict_to_model
+from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.models import build
 from tests.checkpoints.hostile.seeds import Calls
+from tests.models import FCN, model_config
 
 # What MMSegmentation 0.x called some of the parts, written down from its checkpoints.
 RELEASED = {
@@ -85,40 +87,21 @@ def test_the_released_models_become_ours(name):
     }
 
 
-SWIN = dict(
-    type='SwinTransformer',
-    embed_dims=8,
-    depths=(1, 1, 1, 1),
-    num_heads=(1, 1, 2, 2),
-    window_size=4,
-    strides=(4, 2, 2, 2),
-)
-SMALL_HEAD = dict(num_classes=5, channels=6, norm_cfg=dict(type='BN'))
-SMALL_MODEL = dict(
-    type='EncoderDecoder',
-    backbone=SWIN,
-    decode_head=dict(
-        type='ContextAwareClassifierHead',
-        head=dict(
-            type='UPerHead', in_channels=[8, 16, 32, 64], in_index=[0, 1, 2, 3], **SMALL_HEAD
-        ),
-    ),
-)
+SMALL = model_config(dict(type='ContextAwareClassifierHead', head=FCN))
 
 
 @pytest.fixture
 def small(tmp_path):
     """A config file and a checkpoint as the authors' trainer writes it."""
     config = tmp_path / 'config.py'
-    Config(dict(model=SMALL_MODEL)).dump(config)
-    torch.manual_seed(0)
-    state_dict = authors_state_dict(Config(SMALL_MODEL), 'decode_head.', 'cpu')
+    Config(dict(model=SMALL)).dump(config)
+    state_dict = authors_state_dict(Config(SMALL), 'decode_head.', 'cpu')
     checkpoint = {
         'meta': {
             'mmseg_version': '0.30.0',
             'config': 'model = dict(...)',
-            'CLASSES': ('wall', 'floor', 'sky', 'tree', 'road'),
-            'PALETTE': [[120, 120, 120], [80, 50, 50], [6, 230, 230], [4, 200, 3], [140, 140, 140]],
+            'CLASSES': CLASSES,
+            'PALETTE': [list(colour) for colour in PALETTE],
             'iter': 160000,
             'hook_msgs': {'best_score': np.float64(0.4691)},
         },
@@ -135,11 +118,11 @@ def test_a_file_becomes_a_checkpoint_that_loads(small, tmp_path):
     destination = tmp_path / 'ours.pth'
     conversion = convert_cac(source, destination, config)
     assert conversion.missing == conversion.left_over == []
-    model = build(Config(SMALL_MODEL), device='cpu')
+    model = build(Config(SMALL), device='cpu')
     checkpoint = load_checkpoint(model, str(destination), map_location='cpu', strict=True)
     assert set(checkpoint) == {'state_dict', 'meta'}
-    assert checkpoint['meta']['dataset_meta']['classes'][3] == 'tree'
-    assert checkpoint['meta']['dataset_meta']['palette'][3] == [4, 200, 3]
+    assert checkpoint['meta']['dataset_meta']['classes'][3] == CLASSES[3]
+    assert checkpoint['meta']['dataset_meta']['palette'][3] == list(PALETTE[3])
     for source_name, name in conversion.targets.items():
         assert torch.equal(model.state_dict()[name], state_dict[source_name])
     assert torch.equal(
@@ -149,25 +132,25 @@ def test_a_file_becomes_a_checkpoint_that_loads(small, tmp_path):
 
 def test_names_that_are_missing_or_left_over_are_reported(small, tmp_path):
     config, source, state_dict = small
-    del state_dict['decode_head.apd_proj.2.bias'], state_dict['backbone.norm0.weight']
+    del state_dict['decode_head.apd_proj.2.bias'], state_dict['backbone.stem.weight']
     state_dict['decode_head.queue.weight'] = torch.zeros(2)
-    state_dict['ema_backbone_norm0_weight'] = torch.zeros(2)
+    state_dict['ema_backbone_stem_weight'] = torch.zeros(2)
     torch.save(state_dict, source)
     alone = convert_cac(source, tmp_path / 'alone.pth', partial=True)
     assert alone.missing == ['decode_head.oracle_projector.2.bias']
-    assert alone.left_over == ['ema_backbone_norm0_weight']
+    assert alone.left_over == ['ema_backbone_stem_weight']
     fitted = convert_cac(source, tmp_path / 'fitted.pth', config, partial=True)
-    assert set(fitted.missing) == {'decode_head.oracle_projector.2.bias', 'backbone.norm0.weight'}
-    assert set(fitted.left_over) == {'ema_backbone_norm0_weight', 'decode_head.queue.weight'}
+    assert set(fitted.missing) == {'decode_head.oracle_projector.2.bias', 'backbone.stem.weight'}
+    assert set(fitted.left_over) == {'ema_backbone_stem_weight', 'decode_head.queue.weight'}
     saved = torch.load(tmp_path / 'fitted.pth', weights_only=True)['state_dict']
     assert 'decode_head.queue.weight' not in saved
-    assert any('missing: ' in line and 'norm0' in line for line in fitted.report())
+    assert any('missing: ' in line and 'stem' in line for line in fitted.report())
 
 
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda state: state.pop('backbone.norm0.weight'), 'it lacks backbone.norm0.weight '),
+        (lambda state: state.pop('backbone.stem.weight'), 'it lacks backbone.stem.weight '),
         (lambda state: state.pop('decode_head.proj.2.bias'), 'estimate_projector.2.bias '),
         (
             lambda state: state.update({'backbone.other.bias': torch.zeros(8)}),

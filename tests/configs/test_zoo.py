@@ -10,7 +10,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.utils import get_installed_path
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
 
-from tests.configs.zoo import PATHS, PUBLIC, build, datasets, load, read_tables, row
+from mmseg_ctx.utils.datasets import inner_datasets
+from tests.configs.zoo import PATHS, PUBLIC, build, load, read_tables, row
 
 pytestmark = pytest.mark.usefixtures('mmseg_scope')
 ROWS = read_tables()
@@ -36,7 +37,7 @@ def test_everything_it_names_can_be_built_and_its_numbers_are_the_tables(
     for scheduler in config.param_scheduler:
         PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=optimizer))
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        for dataset in datasets(loader):
+        for dataset in inner_datasets(loader.dataset):
             assert len(DATASETS.get(dataset.type).METAINFO['classes']) == head.num_classes
             Compose(dataset.pipeline)
     Compose(config.tta_pipeline)

@@ -34,13 +34,8 @@ HEADS = {
     'DA': dict(HEAD, type='DAHead', pam_channels=4),
     'Enc': dict(SEVERAL, type='EncHead', num_codes=4),
     'EMA': dict(HEAD, type='EMAHead', ema_channels=8, num_bases=4, num_stages=3),
-    'PSP': dict(HEAD, type='PSPHead'),
-    'ASPP': dict(HEAD, type='ASPPHead', dilations=(1, 2)),
     'UPer': dict(SEVERAL, type='UPerHead'),
     'SegFormer': dict(SEVERAL, type='SegformerHead'),
-    'DM': dict(HEAD, type='DMHead'),
-    'GC': dict(HEAD, type='GCHead'),
-    'ISA': dict(HEAD, type='ISAHead', isa_channels=8, down_factor=(4, 4)),
 }
 
 

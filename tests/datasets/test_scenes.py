@@ -125,13 +125,9 @@ def crates(image, label):
     return found
 
 
-@cache
-def all_crates():
-    return [crates(image, label) for image, label in many_scenes()]
-
-
 def test_the_darker_crates_of_an_image_are_the_dark_ones():
-    for found in all_crates():
+    for scene in many_scenes():
+        found = crates(*scene)
         dark = max(colour.sum() for colour, crate in found if crate == DARK_CRATE)
         light = min(colour.sum() for colour, crate in found if crate == LIGHT_CRATE)
         assert dark < light

@@ -28,7 +28,6 @@ def test_tables_as_json(tmp_path, capsys):
         (['unknown'], "'heads', "),
         (['heads', '--repeats', '0'], "--repeats: must be an integer >= 1, got '0'"),
         (['ctnet-linear', '--cases', 'NonLocal'], "NonLocal2d, got 'NonLocal'"),
-        (['heads', '--out', '/nowhere/table.md', '--sizes', '8'], '/nowhere'),
     ],
 )
 def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys):

@@ -23,7 +23,6 @@ def test_a_table_is_written(tmp_path, capsys):
         (['both'], "papers, heads, got 'both'"),
         (['heads', '--memory', 'a.py'], "no TABLE, got 'heads'"),
         (['--memory', 'absent.py'], 'absent.py is not a file'),
-        (['heads', '--out', '/nowhere/heads.md'], '/nowhere'),
     ],
 )
 def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys):

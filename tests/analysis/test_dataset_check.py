@@ -10,11 +10,7 @@ import pytest
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from mmseg_ctx.analysis.dataset_check import (
-    check_dataset,
-    draw_frequencies,
-    frequency_table,
-)
+from mmseg_ctx.analysis.dataset_check import check_dataset, draw_frequencies, frequency_table
 from tests.helpers import ROOT, error_line, exit_status
 from tests.toy import LAYOUTS, make_toy_dataset
 from tools.check_dataset import main

@@ -170,11 +170,7 @@ def labels(*values):
         ([1], dict(names=['a', 'b'], keys=[0, 1]), (['a', 'b'], False, 255, None)),
         # Written anew.
         ([0, 255], {}, (['background', 'foreground'], False, 255, {0: 0, 255: 1})),
-        (
-            [0, 1, 2, 3],
-            dict(ignore=[1]),
-            (['0', '2', '3'], False, 255, {0: 0, 2: 1, 3: 2}),
-        ),
+        ([0, 1, 2, 3], dict(ignore=[1]), (['0', '2', '3'], False, 255, {0: 0, 2: 1, 3: 2})),
         ([0, 1, 2, 255], dict(ignore=[2]), (['0', '1'], False, 255, {0: 0, 1: 1})),
         (
             [7, 8000, 255],

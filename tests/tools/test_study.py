@@ -54,10 +54,7 @@ def test_the_report_is_written_from_results_and_over_no_other_file(tmp_path, cap
     ('arguments', 'message'),
     [
         (['--rows', 'fnc'], 'must be among fcn, cacnet'),
-        (
-            ['--suite', 'scenes'],
-            'must be among camvid, context-scenes, dmnet-voc12',
-        ),
+        (['--suite', 'scenes'], 'must be among camvid, context-scenes, dmnet-voc12'),
         (['--configs', 'absent.py'], "no config 'absent.py'; similar names: "),
     ],
 )

@@ -68,10 +68,7 @@ def zip_pickles():
 def with_pickle(container, data):
     """Return a zip checkpoint with another pickle in it."""
     file = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(container)) as source,
-        zipfile.ZipFile(file, 'w') as target,
-    ):
+    with zipfile.ZipFile(io.BytesIO(container)) as source, zipfile.ZipFile(file, 'w') as target:
         for name in source.namelist():
             target.writestr(name, data if name.endswith('data.pkl') else source.read(name))
     return file.getvalue()

@@ -1,6 +1,5 @@
 """Whatever the package imports, its installation declares."""
 
-import ast
 import itertools
 import sys
 from importlib import metadata
@@ -10,18 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.helpers import ROOT, setup_arguments
-
-
-def imported_modules(folder):
-    """Return the top-level names of all that the files of a folder import."""
-    names = set()
-    for path in folder.rglob('*.py'):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.split('.')[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                names.add(node.module.split('.')[0])
-    return names - set(sys.stdlib_module_names)
+from tests.test_rooms import imports
 
 
 @pytest.mark.parametrize('folder', ['mmseg_ctx', 'tools'])
@@ -33,7 +21,8 @@ def test_what_is_imported_is_declared(folder):
     ]
     declared = {canonicalize_name(Requirement(each).name) for each in declared}
     distributions = metadata.packages_distributions()
-    imported = imported_modules(ROOT / folder) - {'mmseg_ctx'}
+    imported = {parts[0] for path in (ROOT / folder).rglob('*.py') for parts in imports(path)}
+    imported -= {'mmseg_ctx', *sys.stdlib_module_names}
     assert 'torch' in imported
     for name in imported:
         # What is not installed has the name that is imported.

@@ -26,8 +26,8 @@ REST = dict(
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob('*/__init__.py'))
 
 
-def imported(path):
-    """Return what a file imports of the package, anywhere in it, as paths within the package."""
+def imports(path):
+    """Yield the parts of each name that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f'{path}:{node.lineno}'
@@ -36,9 +36,12 @@ def imported(path):
             names = [alias.name for alias in node.names]
         else:
             continue
-        for package, *parts in (name.split('.') for name in names):
-            if package == 'mmseg_ctx' and parts:
-                yield parts
+        yield from (name.split('.') for name in names)
+
+
+def imported(path):
+    """Return what a file imports of the package, as paths within the package."""
+    return [parts[1:] for parts in imports(path) if parts[0] == 'mmseg_ctx' and parts[1:]]
 
 
 @pytest.mark.parametrize('room', ROOMS)

@@ -78,12 +78,8 @@ def test_constructors_that_others_registered_are_not_used(tmp_path):
 
 
 @pytest.mark.parametrize('order', '<>')
-def test_numbers_of_every_type(order):
-    for code in CODES:
-        check_numbers(code, order)
-
-
-def check_numbers(code, order):
+@pytest.mark.parametrize('code', CODES)
+def test_numbers_of_every_type(code, order):
     values = np.array([[1, 0, 1], [0, 1, 1]], np.dtype(code).newbyteorder(order))
     content = {
         'array': values,

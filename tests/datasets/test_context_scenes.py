@@ -35,16 +35,6 @@ def test_workers_draw_what_the_main_process_draws():
         assert first.img_path == second.img_path
 
 
-def test_metainfo_names_the_groups():
-    metainfo = ContextScenesDataset(num_images=1).metainfo
-    assert metainfo['classes'] == CLASSES
-    assert metainfo['context_classes'] == ('water', 'sand', 'road', 'grass')
-    assert metainfo['relative_classes'] == ('dark crate', 'light crate')
-    assert metainfo['thin_classes'] == ('pole', 'wire')
-    assert len(metainfo['palette']) == len(CLASSES)
-    assert len({tuple(colour) for colour in metainfo['palette']}) == len(CLASSES)
-
-
 def test_some_classes_alone():
     metainfo = dict(classes=('water', 'sand', 'road', 'grass', 'sky'))
     dataset = ContextScenesDataset(8, 64, pipeline=LOAD, metainfo=metainfo)

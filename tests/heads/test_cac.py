@@ -214,18 +214,18 @@ HEADS = {
 }
 
 
-@pytest.fixture(params=HEADS)
-def case(request):
-    """Return a wrapped head, the same one not wrapped, and inputs."""
-    config, channels = HEADS[request.param]
+def wrapped_and_plain(config):
+    """Return a wrapped head, and the head alone with its weights."""
     wrapped, plain = wrap(config), MODELS.build(config)
     wrapped.load_state_dict(plain.state_dict(), strict=False)
-    return wrapped, plain, features(*channels)
+    return wrapped, plain
 
 
+@pytest.mark.parametrize('name', HEADS)
 class TestAnyHead:
-    def test_refines_what_its_classifier_sees(self, case):
-        wrapped, plain, inputs = case
+    def test_refines_what_its_classifier_sees(self, name):
+        config, channels = HEADS[name]
+        (wrapped, plain), inputs = wrapped_and_plain(config), features(*channels)
         expected = refined_by_equations(wrapped, seen_by_classifier(plain, inputs))
         actual = wrapped.eval()(inputs)
         actual = actual[0] if isinstance(actual, tuple) else actual
@@ -235,9 +235,9 @@ class TestAnyHead:
         resized = F.interpolate(actual, (18, 22), mode='bilinear')
         torch.testing.assert_close(predicted, resized)
 
-    def test_losses(self, case):
-        wrapped, plain, inputs = case
-        label = labels()
+    def test_losses(self, name):
+        config, channels = HEADS[name]
+        (wrapped, plain), inputs, label = wrapped_and_plain(config), features(*channels), labels()
         own = losses_of(plain, inputs, label)
         losses = losses_of(wrapped, inputs, label)
         assert set(losses) == {*own, 'loss_prior_ce', 'loss_oracle_ce', 'loss_kl'}
@@ -249,8 +249,8 @@ class TestAnyHead:
             if name not in baseline or baseline[name].grad is not None:
                 assert torch.isfinite(parameter.grad).all(), name
 
-    def test_attributes_and_names(self, case):
-        wrapped, plain, _ = case
+    def test_attributes_and_names(self, name):
+        wrapped, plain = wrapped_and_plain(HEADS[name][0])
         for name in (
             *('align_corners', 'num_classes', 'out_channels', 'threshold', 'ignore_index'),
             *('in_channels', 'channels', 'in_index', 'input_transform'),
@@ -269,9 +269,7 @@ class TestAnyHead:
 
 
 def test_cascade_takes_the_previous_output():
-    config = dict(PLAIN, type='OCRHead', ocr_channels=6)
-    wrapped, plain = wrap(config), MODELS.build(config)
-    wrapped.load_state_dict(plain.state_dict(), strict=False)
+    wrapped, plain = wrapped_and_plain(dict(PLAIN, type='OCRHead', ocr_channels=6))
     inputs, previous = features(12), torch.randn(2, CLASSES, 9, 11)
     expected = refined_by_equations(wrapped, seen_by_classifier(plain, inputs, previous))
     assert_relative(wrapped.eval()(inputs, previous).detach(), expected.detach(), 1e-4)

@@ -1,6 +1,8 @@
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import runner
 
 
 def pytest_addoption(parser):
@@ -47,3 +49,18 @@ def mmseg_scope():
     """Let types without a scope be MMSegmentation's, as in a run."""
     with DefaultScope.overwrite_default_scope('mmseg'):
         yield
+
+
+@pytest.fixture
+def quick_runs(monkeypatch):
+    """Let runs of MMEngine begin soon.
+
+    MMEngine asks the machine what it has, and formats the config as code several times. Both take
+    as long as training a toy. Here configs are written as plain assignments.
+    """
+
+    def text(config):
+        return ''.join(f'{name} = {value!r}\n' for name, value in config.to_dict().items())
+
+    monkeypatch.setattr(Config, 'pretty_text', property(text))
+    monkeypatch.setattr(runner, 'collect_env', dict)

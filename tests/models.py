@@ -145,7 +145,8 @@ def write_model(head, folder):
     config = Config(
         dict(default_scope='mmseg', model=model_config(head), test_dataloader=scenes_loader(3))
     )
-    config.dump(folder / 'config.py')
+    lines = (f'{name} = {value!r}\n' for name, value in config.to_dict().items())
+    (folder / 'config.py').write_text(''.join(lines))
     segmentor = build_segmentor(head)
     meta = dict(dataset_meta=segmentor.dataset_meta)
     torch.save(dict(state_dict=segmentor.state_dict(), meta=meta), folder / 'model.pth')

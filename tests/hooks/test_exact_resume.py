@@ -83,7 +83,7 @@ def train(folder, stop=None, loop=BY_ITERATION, loader={}, hook={}, **options):
     sampler = dict(type='DefaultSampler')
     loader = {**dict(batch_size=2, num_workers=0, sampler=sampler, dataset=SCENES), **loader}
     hook = {**dict(type='CheckpointHook', by_epoch=False, interval=5), **hook}
-    with mock.patch.object(runner, 'collect_env', dict), mock.patch('time.sleep'):
+    with mock.patch('time.sleep'):
         run = options.pop('cls', runner.Runner)(
             model=Model(),
             work_dir=str(folder),
@@ -120,7 +120,7 @@ SETUPS = [
 
 
 @pytest.fixture(autouse=True)
-def _workers_end_at_once(monkeypatch):
+def _workers_end_at_once(monkeypatch, quick_runs):
     """PyTorch waits five seconds for each when it deletes a loader."""
     monkeypatch.setattr(torch.utils.data._utils, 'MP_STATUS_CHECK_INTERVAL', 0.1)
     monkeypatch.setattr('gc.collect', lambda: None)  # a data set calls it

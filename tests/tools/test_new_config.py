@@ -82,6 +82,7 @@ def new_config(*options):
     return Config.fromfile('new.py')
 
 
+@pytest.mark.usefixtures('quick_runs')
 @pytest.mark.parametrize('layout', [splits_inside, splits_around, no_splits])
 def test_a_made_up_folder_trains(layout, capsys):
     options, classes = layout()

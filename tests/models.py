@@ -57,11 +57,9 @@ class SmallBackbone(nn.Module):
 
 
 def model_config(head):
-    """Return the config of a segmentor with a head.
+    """Return the config of a segmentor.
 
-    Args:
-        head (str | dict | list): A name of ``HEADS``, MMSegmentation's ``'FCN'``, the config of a
-            head, or those of a cascade.
+    ``head`` is a name of ``HEADS``, ``'FCN'``, the config of a head, or those of a cascade.
     """
     if isinstance(head, str):
         head = FCN if head == 'FCN' else HEADS[head]

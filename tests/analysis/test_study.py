@@ -36,17 +36,13 @@ from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import render
+from tests.configs.training import load_lightly
 
 FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
 CAC_FCN = METHODS['cac'].studies['context-scenes']
-TINY = {
-    'train_dataloader.batch_size': 2,
-    'train_dataloader.num_workers': 0,
-    'train_dataloader.persistent_workers': False,
+TINY = load_lightly() | {
     'train_dataloader.dataset.image_size': 32,
     'test_dataloader.batch_size': 2,
-    'test_dataloader.num_workers': 0,
-    'test_dataloader.persistent_workers': False,
     'test_dataloader.dataset.image_size': 32,
     'test_dataloader.dataset.num_images': 2,
     'log_level': 'ERROR',

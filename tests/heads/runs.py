@@ -48,18 +48,8 @@ def train(
 ):
     """Train a row of ``HEADS`` in a folder, on small scenes, and save every second iteration.
 
-    Args:
-        head (str): The row.
-        folder (Path): Work directory.
-        batch (int): Images a process and iteration.
-        iterations (int): How many.
-        flip (float): Probability that an image is flipped.
-        killed_after (int | None): Iteration after which the process kills itself.
-        options (dict): Further arguments of the runner.
-        **arguments: Of the heads, see :func:`tests.heads.models.changed`.
-
-    Returns:
-        tuple[dict, dict, dict]: Losses by iteration; the weights before and after.
+    ``batch`` counts the images of a process, ``options`` are the runner's and ``arguments`` the
+    head's. Returns the losses by iteration, and the weights before and after.
     """
     torch.manual_seed(0)
     loader = scenes_loader(2 * iterations)
@@ -99,8 +89,7 @@ def weights(model):
 def train_alike(rank, folder, batch=1, options=DISTRIBUTED):
     """Train every head so that a step on two images is that of two processes with one each.
 
-    Returns:
-        dict[str, tuple]: Of each head what :func:`train` returns.
+    Returns what :func:`train` returns, by head.
     """
     # What a batch shares, batch norm's statistics and the oracle's prototypes, is each image's.
     arguments = dict(norm_cfg=dict(type='GN', num_groups=1), dropout_ratio=0)
@@ -122,8 +111,7 @@ def train_alike(rank, folder, batch=1, options=DISTRIBUTED):
 def train_sharded(rank):
     """Train every head for two steps, as it is, and with FSDP2 around each layer with weights.
 
-    Returns:
-        tuple[dict, dict]: By head, the pair of the losses, and of the weights afterwards.
+    Returns, by head, the pair of the losses, and the pair of the weights afterwards.
     """
     mesh = init_device_mesh('cpu', (2,))
     losses, weights = {}, {}

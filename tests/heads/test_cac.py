@@ -296,6 +296,10 @@ def test_checkpoint_of_the_head_alone_loads(tmp_path):
 SEGMENTER = dict(type='SegmenterMaskTransformerHead', num_layers=1, num_heads=2, embed_dims=8)
 
 
+def users(conv):
+    return dict(PLAIN, type='UsersHead', conv=conv)
+
+
 class TestRefuses:
     @pytest.mark.parametrize(
         ('head', 'reason'),
@@ -308,26 +312,15 @@ class TestRefuses:
             (dict(FCN, num_classes=2, out_channels=1, threshold=0.3), 'got 1 for 2'),
             (dict(FCN, num_classes=1, out_channels=1, threshold=0.3), 'got 1 for 1'),
             (dict(FCN, loss_decode=dict(type='OhemCrossEntropy')), 'its loss OhemCrossEntropy'),
+            (users(nn.Conv2d(8, CLASSES, 3, padding=1)), r'a 1×1 Conv2d, got Conv2d\(.*3, 3'),
+            (users(nn.Conv2d(8, CLASSES, 1, stride=2)), r'a 1×1 Conv2d, got .*stride=\(2, 2'),
+            (users(nn.Sequential(nn.Conv2d(8, CLASSES, 1))), r'a 1×1 Conv2d, got Sequential\('),
+            (users(nn.Conv2d(8, 7, 1)), 'an output for each .* got 7 for 5'),
         ],
-        ids=lambda value: value['type'] if isinstance(value, dict) else '',
     )
     def test_a_head(self, head, reason):
         with pytest.raises(TypeError, match=f'cannot wrap {head["type"]}: .*{reason}'):
             ContextAwareClassifierHead(head)
-
-    @pytest.mark.parametrize(
-        ('conv', 'reason'),
-        [
-            (nn.Conv2d(8, CLASSES, 3, padding=1), r'a 1×1 Conv2d, got Conv2d\(.*3, 3'),
-            (nn.Conv2d(8, CLASSES, 1, stride=2), r'a 1×1 Conv2d, got Conv2d\(.*stride=\(2, 2'),
-            (nn.Sequential(nn.Conv2d(8, CLASSES, 1)), r'a 1×1 Conv2d, got Sequential\('),
-            (nn.Conv2d(8, 7, 1), 'an output for each .* got 7 for 5'),
-        ],
-        ids=['3×3', 'stride', 'several', 'outputs'],
-    )
-    def test_another_convolution(self, conv, reason):
-        with pytest.raises(TypeError, match=f'cannot wrap UsersHead: .*{reason}'):
-            wrap(dict(PLAIN, type='UsersHead', conv=conv))
 
     @pytest.mark.parametrize(
         ('classify', 'reason'),
@@ -490,14 +483,3 @@ class TestCorners:
             check_training_step(head, [x], labels())
             assert torch.isfinite(head.eval()([x])).all()
         assert torch.isfinite(x.grad).all()
-
-    def test_zero_features(self):
-        head = wrap(BARE)
-        (x,) = features(8)
-        x[:, :, 2:4] = 0
-        x.requires_grad_()
-        check_training_step(head, [x], labels())
-        assert torch.isfinite(x.grad).all()
-        assert x.grad.abs().max() < 10
-        check_training_step(wrap(BARE), [torch.zeros(2, 8, 9, 11)], labels())
-        check_training_step(wrap(BARE, context_logits='dot'), [torch.zeros(2, 8, 9, 11)], labels())

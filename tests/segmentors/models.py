@@ -31,13 +31,9 @@ MODES = {
 
 
 def pair(head=FCN, auxiliary=None, initial=False, **test_cfg):
-    """Return MMSegmentation's segmentor and ours, with the same weights.
+    """Return MMSegmentation's segmentor and ours, with equal weights, random unless ``initial``.
 
-    Args:
-        head (dict | list): Config of the head, or those of a cascade.
-        auxiliary (dict | list | None): Config of the auxiliary head, or those of several.
-        initial (bool): Whether the weights are those of a constructor. Otherwise they are random.
-        **test_cfg: Entries of ``test_cfg``.
+    ``head`` is the config of a head, or those of a cascade, and so is ``auxiliary``.
     """
     config = model_config(head) | dict(test_cfg=ConfigDict(dict(mode='whole') | test_cfg))
     config['auxiliary_head'] = auxiliary

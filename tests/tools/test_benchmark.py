@@ -2,9 +2,7 @@
 
 import json
 
-import pytest
-
-from tests.helpers import error_line, exit_status
+from tests.helpers import exit_status
 from tools.benchmark import main
 
 
@@ -20,15 +18,3 @@ def test_tables_as_json(tmp_path, capsys):
     assert row['case'] == 'SpatialContextModule'
     assert len(row['rounds']) == 2
     assert any('2 rounds' in fact for fact in large['facts'])
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['unknown'], "'heads', "),
-        (['heads', '--repeats', '0'], "--repeats: must be an integer >= 1, got '0'"),
-        (['ctnet-linear', '--cases', 'NonLocal'], "NonLocal2d, got 'NonLocal'"),
-    ],
-)
-def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys):
-    assert message in error_line(capsys, main, *arguments)

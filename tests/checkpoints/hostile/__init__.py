@@ -33,11 +33,7 @@ LOADERS = {
 
 
 class Mutants:
-    """Valid files, and mutants of them by number.
-
-    Args:
-        seed (int): Of the mutations.
-    """
+    """Valid files, and mutants of them by number, the same ones for the same seed."""
 
     def __init__(self, seed):
         self.seed = seed
@@ -100,17 +96,10 @@ def load(cases, folder):
 
 
 def fuzz(folder, mutants, numbers, seconds=float('inf')):
-    """Load mutants, and tell how they went.
+    """Load mutants of these numbers until some seconds are over, and tell how they went.
 
-    Args:
-        folder (Path): For the files. Those of the failures stay there.
-        mutants (Mutants): The files.
-        numbers (Sequence[int]): Of the mutants.
-        seconds (float): After which no more batches are begun. Default: no limit.
-
-    Returns:
-        tuple[Counter, list[str]]: The number of outcomes by family, loader and outcome, and a line
-        for each failure.
+    Returns a counter by family, loader and outcome, and a line for each failure, whose file stays
+    in the folder.
     """
     outcomes, failures = Counter(), []
     end = time.monotonic() + seconds

@@ -112,22 +112,3 @@ def test_ground_far_from_the_cue_looks_the_same_in_all_types():
     assert len(features) > 0.9 * COUNT
     accuracy, count = accuracy_of_a_classifier(features, types)
     assert accuracy < 0.25 + 4 * (0.25 * 0.75 / count) ** 0.5  # four deviations of guessing
-
-
-def crates(image, label):
-    """Colour and class of each crate: connected in columns, since each has its own quarter."""
-    found = []
-    for crate in (DARK_CRATE, LIGHT_CRATE):
-        columns = np.nonzero((label == crate).any(0))[0]
-        for part in np.split(columns, np.nonzero(np.diff(columns) > 1)[0] + 1):
-            pixels = image[:, part][label[:, part] == crate]
-            found.append((pixels.mean(0) / 255, crate))
-    return found
-
-
-def test_the_darker_crates_of_an_image_are_the_dark_ones():
-    for scene in many_scenes():
-        found = crates(*scene)
-        dark = max(colour.sum() for colour, crate in found if crate == DARK_CRATE)
-        light = min(colour.sum() for colour, crate in found if crate == LIGHT_CRATE)
-        assert dark < light

@@ -75,13 +75,6 @@ def losses_of(head, inputs, label):
     return head.loss(inputs, data_samples(label), ConfigDict())
 
 
-def check_training_step(head, inputs, label):
-    """Check that a training step is finite and reaches every parameter."""
-    losses = losses_of(head, inputs, label)
-    total(losses).backward()
-    assert_finite(losses, {name: parameter.grad for name, parameter in head.named_parameters()})
-
-
 def classified(head, inputs):
     """Return the features that a wrapped head classifies, and its prior and refined logits."""
     with head.conv_seg.training_step() as steps:
@@ -480,6 +473,8 @@ class TestCorners:
         nn.init.normal_(head.conv_seg.weight)
         x = (1e4 * torch.randn(2, 512, 9, 11)).requires_grad_()
         with torch.autocast('cpu', torch.float16):
-            check_training_step(head, [x], labels())
+            losses = losses_of(head, [x], labels())
+            total(losses).backward()
             assert torch.isfinite(head.eval()([x])).all()
+        assert_finite(losses, {name: each.grad for name, each in head.named_parameters()})
         assert torch.isfinite(x.grad).all()

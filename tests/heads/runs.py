@@ -20,16 +20,21 @@ from tests.models import model_config, scenes_loader
 
 
 class Losses(Hook):
-    """Keeps the losses by iteration; kills the process after one of them."""
+    """Keeps the losses by iteration, and calls a function after one of them."""
 
-    def __init__(self, killed_after):
-        self.killed_after = killed_after
+    def __init__(self, stop, end):
+        self.stop, self.end = stop, end
         self.losses = {}
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.losses[runner.iter + 1] = {name: value.detach() for name, value in outputs.items()}
-        if runner.iter + 1 == self.killed_after:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if runner.iter + 1 == self.stop:
+            self.end()
+
+
+def kill():
+    """Kill this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 # What MMEngine wraps models in, without the GPU that it takes for granted.
@@ -66,7 +71,7 @@ def train(
             train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=100),
             optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
             default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
-            custom_hooks=[ExactResumeHook(), losses := Losses(killed_after)],
+            custom_hooks=[ExactResumeHook(), losses := Losses(killed_after, kill)],
             randomness=dict(seed=0),
             log_level='ERROR',
             default_scope='mmseg',

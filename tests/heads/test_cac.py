@@ -21,7 +21,7 @@ from tests.helpers import DATA, assert_relative, data_samples
 
 pytestmark = pytest.mark.usefixtures('mmseg_scope')
 CLASSES = 5
-PROJECTORS = ('estimate_projector', 'oracle_projector')
+RELEASED = dict(proj='estimate_projector', apd_proj='oracle_projector')
 PLAIN = dict(in_channels=12, channels=8, num_classes=CLASSES, norm_cfg=dict(type='BN'))
 FCN = dict(PLAIN, type='FCNHead', num_convs=1, concat_input=False)
 # Its features are its input.
@@ -117,57 +117,42 @@ def oracle_by_equations(head, f, label):
     return 15 * torch.einsum('nd,dhw->nhw', F.normalize(A_y, dim=1), F.normalize(f, dim=0))
 
 
-class TestReleasedCode:
+def test_equals_the_released_code():
     """Outputs, losses and gradients of the authors' own code, recorded."""
+    with np.load(DATA / 'cac_fcn.npz') as file:
+        recorded = {name: torch.from_numpy(file[name]) for name in file}
 
-    @pytest.fixture(scope='class')
-    def recorded(self):
-        with np.load(DATA / 'cac_fcn.npz') as file:
-            return {name: torch.from_numpy(file[name]) for name in file}
-
-    @pytest.fixture
-    def head(self, recorded):
-        loss = dict(type='CrossEntropyLoss', avg_non_ignore=True)
-        head = wrap(dict(FCN, in_channels=24, channels=16, num_classes=6, loss_decode=loss)).eval()
-        head.load_state_dict(self.ours(recorded, 'w:'), strict=True)
-        return head
-
-    def ours(self, recorded, prefix):
+    def parameters(prefix):
         """Return what is recorded of each parameter, under our names."""
-        names = dict(zip(('proj', 'apd_proj'), PROJECTORS, strict=True))
         found = {}
         for name, value in recorded.items():
             if name.startswith(prefix):
                 first, rest = name.removeprefix(prefix).split('.', 1)
-                found[f'{names.get(first, first)}.{rest}'] = value
+                found[f'{RELEASED.get(first, first)}.{rest}'] = value
         return found
 
-    def test_outputs(self, recorded, head):
-        inputs = [recorded['input0']]
-        assert_relative(head(inputs).detach(), recorded['refined_logits'], 1e-4)
-        f, prior, refined = classified(head, inputs)
-        oracle = head.conv_seg.oracle_logits(
-            f, resize_labels(recorded['label'][:, 0], f.shape[2:]), 'batch'
-        )
-        actual = dict(feat=f, prior_logits=prior, refined_logits=refined, oracle_logits=oracle)
-        for name, value in actual.items():
-            assert_relative(value.detach(), recorded[name], 1e-4)
-
-    def test_losses_and_gradients(self, recorded, head):
-        x = recorded['input0'].clone().requires_grad_()
-        losses = losses_of(head, [x], recorded['label'][:, 0].long())
-        assert set(losses) == {*ALL, 'acc_seg'}
-        for name in ALL:
-            theirs = 'loss_refined' if name == 'loss_ce' else name.removesuffix('_ce')
-            assert_relative(losses[name].detach(), recorded[theirs], 1e-4)
-        loss = total(losses)
-        assert_relative(loss.detach(), recorded['loss_total'], 1e-4)
-        loss.backward()
-        assert_relative(x.grad, recorded['input0_grad'], 1e-4)
-        expected = self.ours(recorded, 'g:')
-        assert set(expected) == {name for name, _ in head.named_parameters()}
-        for name, parameter in head.named_parameters():
-            assert_relative(parameter.grad, expected[name], 1e-4)
+    loss = dict(type='CrossEntropyLoss', avg_non_ignore=True)
+    head = wrap(dict(FCN, in_channels=24, channels=16, num_classes=6, loss_decode=loss)).eval()
+    head.load_state_dict(parameters('w:'), strict=True)
+    x, label = recorded['input0'].requires_grad_(), recorded['label'][:, 0].long()
+    assert_relative(head([x]).detach(), recorded['refined_logits'], 1e-4)
+    f, prior, refined = classified(head, [x])
+    oracle = head.conv_seg.oracle_logits(f, resize_labels(label, f.shape[2:]), 'batch')
+    actual = dict(feat=f, prior_logits=prior, refined_logits=refined, oracle_logits=oracle)
+    losses = losses_of(head, [x], label)
+    assert set(losses) == {*ALL, 'acc_seg'}
+    for name in ALL:
+        theirs = 'loss_refined' if name == 'loss_ce' else name.removesuffix('_ce')
+        actual[theirs] = losses[name]
+    actual['loss_total'] = total(losses)
+    for name, value in actual.items():
+        assert_relative(value.detach(), recorded[name], 1e-4)
+    actual['loss_total'].backward()
+    assert_relative(x.grad, recorded['input0_grad'], 1e-4)
+    expected = parameters('g:')
+    assert set(expected) == {name for name, _ in head.named_parameters()}
+    for name, parameter in head.named_parameters():
+        assert_relative(parameter.grad, expected[name], 1e-4)
 
 
 def test_paper_text():
@@ -252,11 +237,11 @@ class TestAnyHead:
         assert isinstance(wrapped, BaseDecodeHead)
         assert isinstance(wrapped.head, type(plain))
         names = list(wrapped.state_dict())
-        added = [name for name in names if name.startswith(PROJECTORS)]
+        added = [name for name in names if name.startswith(tuple(RELEASED.values()))]
         assert [name for name in names if name not in added] == list(plain.state_dict())
         assert added == [
             f'{projector}.{name}'
-            for projector in PROJECTORS
+            for projector in RELEASED.values()
             for name in ('0.weight', '2.weight', '2.bias')
         ]
 

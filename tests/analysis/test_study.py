@@ -9,15 +9,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from mmseg_ctx.analysis import study
+from mmseg_ctx.analysis import study, study_report
 from mmseg_ctx.analysis.complexity import count
-from mmseg_ctx.analysis.study_report import (
-    metric_titles,
-    read_results,
-    study_table,
-    summarize,
-    write_report,
-)
 from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import build
@@ -191,10 +184,11 @@ def test_the_table_has_mean_and_deviation():
         dict(row='fcn', seed=1, parameters=1_000_000, metrics=dict(model=models[1])),
         dict(row='cac-fcn', seed=1, parameters=2_000_000, metrics=classifiers),
     ]
-    summary = summarize(results, dict(fcn='baseline', later='nothing'))
+    summary = study_report.summarize(results, dict(fcn='baseline', later='nothing'))
 
     def lines(known):
-        table = study_table('Streets', metric_titles(summary, known), summary)
+        titles = study_report.metric_titles(summary, known)
+        table = study_report.study_table('Streets', titles, summary)
         return render([table], 'markdown').splitlines()
 
     assert lines({})[2] == '| row | shows | mIoU | mIoU far | parameters [M] | seeds |'
@@ -205,7 +199,7 @@ def test_the_table_has_mean_and_deviation():
 
 
 def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
-    assert write_report(SCENES, [], [], tmp_path) is None
+    assert study_report.write_report(SCENES, [], [], tmp_path) is None
     for name, seed in (('mine', 0), ('dmnet', 1), ('dmnet', 0), ('fcn', 0), ('dmnet', 10)):
         curve = [dict(iteration=step, mIoU=40.0 + step) for step in (1, 2)]
         folder = tmp_path / f'runs/{name}/seed{seed}'
@@ -215,13 +209,13 @@ def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
         (folder / 'result.json').write_text(json.dumps(result))
     (tmp_path / 'runs/ctnet/seed0').mkdir(parents=True)
     results = study.finished_results(tmp_path)
-    table = write_report(SCENES, [study.Row('planned', FCN)], results, tmp_path)
+    table = study_report.write_report(SCENES, [study.Row('planned', FCN)], results, tmp_path)
     assert [row['label'] for row in table.rows] == ['fcn', 'dmnet', 'mine']
     assert [row['seeds'] for row in table.rows] == [[0], [0, 1, 10], [0]]
     assert [row['shows'] for row in table.rows] == ['the baseline of all', 'DMNet', '']
     again = tmp_path / 'again'
     again.mkdir()
-    write_report(SCENES, [], read_results(tmp_path / 'study.json'), again)
+    study_report.write_report(SCENES, [], study_report.read_results(tmp_path / 'study.json'), again)
     assert len(list(again.iterdir())) == 3
     for path in again.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name

@@ -7,13 +7,7 @@ import signal
 import time
 from collections import Counter
 
-from tests.checkpoints.hostile import seeds
-from tests.checkpoints.hostile.mutations import (
-    insert_deep_key,
-    mutate_bytes,
-    mutate_pickle,
-    operations,
-)
+from tests.checkpoints.hostile import mutations, seeds
 from tests.checkpoints.hostile.victim import load_all
 from tests.helpers import run_in_process
 
@@ -55,29 +49,29 @@ class Mutants:
         return family, rng.choice(LOADERS[family]), getattr(self, f'_{family}')(rng)
 
     def _zip(self, rng):
-        data = mutate_pickle(rng, rng.choice(self.pickles), self.pickles + self.paddle)
+        data = mutations.mutate_pickle(rng, rng.choice(self.pickles), self.pickles + self.paddle)
         return seeds.with_pickle(self.container, data)
 
     def _container(self, rng):
-        return mutate_bytes(rng, self.container)
+        return mutations.mutate_bytes(rng, self.container)
 
     def _legacy(self, rng):
         if rng.random() < 0.2:
-            return mutate_bytes(rng, self.legacy)
+            return mutations.mutate_bytes(rng, self.legacy)
         # A magic number, a version and what the machine was like come first.
         parts, rest = [], self.legacy
         for _ in range(3):
-            pickled, rest = operations(rest)
+            pickled, rest = mutations.operations(rest)
             parts += pickled
-        return b''.join(parts) + mutate_pickle(rng, rest, self.pickles)
+        return b''.join(parts) + mutations.mutate_pickle(rng, rest, self.pickles)
 
     def _paddle(self, rng):
         if rng.random() < 0.01:
-            return insert_deep_key(rng, rng.choice(self.paddle))
-        return mutate_pickle(rng, rng.choice(self.paddle), self.pickles + self.paddle)
+            return mutations.insert_deep_key(rng, rng.choice(self.paddle))
+        return mutations.mutate_pickle(rng, rng.choice(self.paddle), self.pickles + self.paddle)
 
     def _ctnet(self, rng):
-        return mutate_pickle(rng, self.ctnet, self.paddle)
+        return mutations.mutate_pickle(rng, self.ctnet, self.paddle)
 
 
 def load(cases, folder):

@@ -1,5 +1,8 @@
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import runner
 
 
 def pytest_addoption(parser):
@@ -39,3 +42,25 @@ def device(request):
 def _same_random_numbers():
     """Start each test from the same seed, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def mmseg_scope():
+    """Let types without a scope be MMSegmentation's, as in a run."""
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+@pytest.fixture
+def quick_runs(monkeypatch):
+    """Let runs of MMEngine begin soon.
+
+    MMEngine asks the machine what it has, and formats the config as code several times. Both take
+    as long as training a toy. Here configs are written as plain assignments.
+    """
+
+    def text(config):
+        return ''.join(f'{name} = {value!r}\n' for name, value in config.to_dict().items())
+
+    monkeypatch.setattr(Config, 'pretty_text', property(text))
+    monkeypatch.setattr(runner, 'collect_env', dict)

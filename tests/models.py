@@ -57,11 +57,9 @@ class SmallBackbone(nn.Module):
 
 
 def model_config(head):
-    """Return the config of a segmentor with a head.
+    """Return the config of a segmentor.
 
-    Args:
-        head (str | dict | list): A name of ``HEADS``, MMSegmentation's ``'FCN'``, the config of a
-            head, or those of a cascade.
+    ``head`` is a name of ``HEADS``, ``'FCN'``, the config of a head, or those of a cascade.
     """
     if isinstance(head, str):
         head = FCN if head == 'FCN' else HEADS[head]
@@ -145,7 +143,8 @@ def write_model(head, folder):
     config = Config(
         dict(default_scope='mmseg', model=model_config(head), test_dataloader=scenes_loader(3))
     )
-    config.dump(folder / 'config.py')
+    lines = (f'{name} = {value!r}\n' for name, value in config.to_dict().items())
+    (folder / 'config.py').write_text(''.join(lines))
     segmentor = build_segmentor(head)
     meta = dict(dataset_meta=segmentor.dataset_meta)
     torch.save(dict(state_dict=segmentor.state_dict(), meta=meta), folder / 'model.pth')

@@ -13,8 +13,7 @@ from tests.helpers import ROOT, setup_arguments
 def run_python(code, folder):
     """Run code in a fresh interpreter that imports from a folder first.
 
-    Returns:
-        tuple[int, str]: Exit status and the last line of errors, or else of the output.
+    Returns the exit status and the last line of errors, or else of the output.
     """
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]))
     result = subprocess.run(

@@ -1,13 +1,17 @@
-"""Imports only point down: no room of the package knows of those above it."""
+"""Imports only point down, and what is imported is declared by the installation."""
 
 import ast
+import itertools
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from mmseg_ctx.utils.methods import METHODS
-from tests.helpers import ROOT
+from tests.helpers import ROOT, setup_arguments
 
 PACKAGE = ROOT / 'mmseg_ctx'
 # utils ← ops ← losses, heads, backbones ← segmentors ← the rest.
@@ -26,8 +30,8 @@ REST = dict(
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob('*/__init__.py'))
 
 
-def imported(path):
-    """Return what a file imports of the package, anywhere in it, as paths within the package."""
+def imports(path):
+    """Yield the parts of each name that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f'{path}:{node.lineno}'
@@ -36,9 +40,12 @@ def imported(path):
             names = [alias.name for alias in node.names]
         else:
             continue
-        for package, *parts in (name.split('.') for name in names):
-            if package == 'mmseg_ctx' and parts:
-                yield parts
+        yield from (name.split('.') for name in names)
+
+
+def imported(path):
+    """Return what a file imports of the package, as paths within the package."""
+    return [parts[1:] for parts in imports(path) if parts[0] == 'mmseg_ctx' and parts[1:]]
 
 
 @pytest.mark.parametrize('room', ROOMS)
@@ -66,3 +73,21 @@ def test_the_package_does_without_what_tools_need():
     assert 'mmseg_ctx.heads.cac' in modules
     unwanted = ('utils.commandline', 'utils.tables', 'visualization', 'analysis', 'export')
     assert not modules & {'matplotlib', *(f'mmseg_ctx.{name}' for name in unwanted)}
+
+
+@pytest.mark.parametrize('folder', ['mmseg_ctx', 'tools'])
+def test_what_is_imported_is_declared(folder):
+    arguments = setup_arguments()
+    declared = [
+        *arguments['install_requires'],
+        *itertools.chain(*arguments['extras_require'].values()),
+    ]
+    declared = {canonicalize_name(Requirement(each).name) for each in declared}
+    distributions = metadata.packages_distributions()
+    imported = {parts[0] for path in (ROOT / folder).rglob('*.py') for parts in imports(path)}
+    imported -= {'mmseg_ctx', *sys.stdlib_module_names}
+    assert 'torch' in imported
+    for name in imported:
+        # What is not installed has the name that is imported.
+        found = distributions.get(name, [name])
+        assert declared & set(map(canonicalize_name, found)), name

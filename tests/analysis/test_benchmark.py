@@ -8,15 +8,7 @@ import torch
 from mmseg_ctx.analysis import benchmark
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, peak_memory, run_comparison
 from mmseg_ctx.analysis.models import COMPARED
-from mmseg_ctx.analysis.series import (
-    OURS,
-    STOCK,
-    ctnet_linear,
-    heads,
-    labels,
-    labels_slide,
-    losses,
-)
+from mmseg_ctx.analysis.series import OURS, STOCK, ctnet_linear, heads, labels, labels_slide, losses
 
 MIB = 2**20
 
@@ -110,8 +102,7 @@ def test_spatial_context_grows_linearly_and_non_local_quadratically():
 
 
 @pytest.mark.parametrize(
-    ('series', 'size', 'number'),
-    [(losses, 16, 4), (labels, 256, 4), (labels_slide, 160, 2)],
+    ('series', 'size', 'number'), [(losses, 16, 4), (labels, 256, 4), (labels_slide, 160, 2)]
 )
 def test_ours_hold_less_than_mmsegmentations(series, size, number):
     comparisons = list(series((size,)))

@@ -9,49 +9,24 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from mmseg_ctx.analysis import study
+from mmseg_ctx.analysis import study, study_report
 from mmseg_ctx.analysis.complexity import count
-from mmseg_ctx.analysis.study import (
-    Row,
-    Suite,
-    do_run,
-    execute,
-    finished_results,
-    groups,
-    plan,
-    read_suite,
-    run_config,
-    select,
-    suite_names,
-    train_and_test,
-)
-from mmseg_ctx.analysis.study_report import (
-    metric_titles,
-    read_results,
-    study_table,
-    summarize,
-    write_report,
-)
 from mmseg_ctx.checkpoints.loading import load_checkpoint
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import render
+from tests.configs.training import load_lightly
 
 FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
 CAC_FCN = METHODS['cac'].studies['context-scenes']
-TINY = {
-    'train_dataloader.batch_size': 2,
-    'train_dataloader.num_workers': 0,
-    'train_dataloader.persistent_workers': False,
+TINY = load_lightly() | {
     'train_dataloader.dataset.image_size': 32,
     'test_dataloader.batch_size': 2,
-    'test_dataloader.num_workers': 0,
-    'test_dataloader.persistent_workers': False,
     'test_dataloader.dataset.image_size': 32,
     'test_dataloader.dataset.num_images': 2,
     'log_level': 'ERROR',
 }
-SUITES = {name: read_suite(name) for name in suite_names()}
+SUITES = {name: study.read_suite(name) for name in study.suite_names()}
 SCENES = SUITES['context-scenes']
 
 
@@ -59,7 +34,7 @@ SCENES = SUITES['context-scenes']
 def test_every_row_of_a_suite_is_a_model_of_its_own(name):
     suite, trained = SUITES[name], []
     for row in suite.rows:
-        config = run_config(row, seed=0)
+        config = study.run_config(row, seed=0)
         settings = (config.train_dataloader.dataset, config.train_cfg.max_iters)
         settings += (config.load_from,)
         trained.append(f'{config.model} {settings}')
@@ -74,7 +49,9 @@ def test_every_row_of_a_suite_is_a_model_of_its_own(name):
     if name != 'dmnet-voc12':
         quick = [row.config for row in suite.quick[1:]]
         assert quick == [each.studies[name] for each in METHODS.values()]
-    assert not {row.name for row in suite.rows} & set(groups(suite.rows))  # ``--rows`` takes both
+    assert not {row.name for row in suite.rows} & set(
+        study.groups(suite.rows)
+    )  # ``--rows`` takes both
 
 
 def test_dmnets_ablations_have_the_papers_figures():
@@ -93,36 +70,36 @@ def test_dmnets_ablations_have_the_papers_figures():
 
 
 def test_the_schedule_is_stretched():
-    row = Row('fcn', FCN, {'model.decode_head.channels': 8})
-    config = run_config(row, seed=3, iterations=1200)
+    row = study.Row('fcn', FCN, {'model.decode_head.channels': 8})
+    config = study.run_config(row, seed=3, iterations=1200)
     assert config.train_cfg.max_iters == 1200
     assert [(each.begin, each.end) for each in config.param_scheduler] == [(0, 100), (100, 1200)]
     assert (config.model.decode_head.channels, config.randomness.seed) == (8, 3)
     assert config.val_cfg is None
-    short = run_config(row, seed=3, iterations=1)
+    short = study.run_config(row, seed=3, iterations=1)
     assert all(each.begin < each.end for each in short.param_scheduler)
 
 
 def test_a_plan_goes_seed_by_seed_and_writes_the_config(tmp_path):
-    rows = [Row('b', FCN, seeds=(0, 1)), Row('a', FCN, seeds=(0,))]
-    runs = plan(rows, tmp_path)
+    rows = [study.Row('b', FCN, seeds=(0, 1)), study.Row('a', FCN, seeds=(0,))]
+    runs = study.plan(rows, tmp_path)
     folder = tmp_path / 'runs'
     assert runs == [folder / 'b/seed0', folder / 'a/seed0', folder / 'b/seed1']
-    assert plan(rows, tmp_path, seeds=[1]) == [folder / 'b/seed1', folder / 'a/seed1']
+    assert study.plan(rows, tmp_path, seeds=[1]) == [folder / 'b/seed1', folder / 'a/seed1']
     written = Config.fromfile(runs[0] / 'settings.py')
-    assert written.to_dict() == run_config(rows[0], 0).to_dict()
+    assert written.to_dict() == study.run_config(rows[0], 0).to_dict()
 
 
 def test_runs_of_other_settings_are_refused_and_forced(tmp_path):
-    (run,) = plan([Row('fcn', FCN)], tmp_path, seeds=[0])
+    (run,) = study.plan([study.Row('fcn', FCN)], tmp_path, seeds=[0])
     result = run / 'result.json'
     result.write_text('{}')
-    assert plan([Row('fcn', FCN)], tmp_path, seeds=[0]) == [run]
-    other = [Row('fcn', FCN, {'model.decode_head.channels': 8})]
+    assert study.plan([study.Row('fcn', FCN)], tmp_path, seeds=[0]) == [run]
+    other = [study.Row('fcn', FCN, {'model.decode_head.channels': 8})]
     with pytest.raises(ValueError, match=r'other settings.*--force'):
-        plan(other, tmp_path, seeds=[0])
+        study.plan(other, tmp_path, seeds=[0])
     assert result.exists()
-    plan(other, tmp_path, seeds=[0], force=True)
+    study.plan(other, tmp_path, seeds=[0], force=True)
     assert not result.exists()
 
 
@@ -142,14 +119,14 @@ class _StopAfter(Hook):
 
 
 def test_a_run_that_was_cut_short_goes_on(tmp_path):
-    config = run_config(Row('cac-fcn', CAC_FCN, TINY), seed=0, iterations=4)
+    config = study.run_config(study.Row('cac-fcn', CAC_FCN, TINY), seed=0, iterations=4)
     config.work_dir = str(tmp_path)
     _StopAfter.done = 0
     config.custom_hooks = [dict(type='_StopAfter', iterations=3, priority='VERY_LOW')]
     with pytest.raises(KeyboardInterrupt):
-        train_and_test(config)
+        study.train_and_test(config)
     config.custom_hooks = [dict(type='_StopAfter')]
-    result = train_and_test(config)
+    result = study.train_and_test(config)
     assert _StopAfter.done == 4
     assert list(result['metrics']) == ['prior', 'refined', 'oracle']
     assert {'mIoU', 'mIoU_context', 'mIoU_relative', 'mIoU_thin'} <= set(result['metrics']['prior'])
@@ -159,17 +136,19 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path):
 
 def test_two_stages_with_curves(tmp_path):
     frozen = {**TINY, 'optim_wrapper.optimizer.lr': 0.0}
-    (first,) = plan([Row('fcn', FCN, TINY, iterations=3, validate_every=2)], tmp_path, seeds=[0])
-    do_run(first)
+    (first,) = study.plan(
+        [study.Row('fcn', FCN, TINY, iterations=3, validate_every=2)], tmp_path, seeds=[0]
+    )
+    study.do_run(first)
     frozen['load_from'] = str(first / 'work_dir/iter_3.pth')
-    (second,) = plan([Row('later', FCN, frozen, iterations=1)], tmp_path, seeds=[0])
-    do_run(second)
+    (second,) = study.plan([study.Row('later', FCN, frozen, iterations=1)], tmp_path, seeds=[0])
+    study.do_run(second)
     before, after = (
         load_checkpoint(path)[0] for path in (frozen['load_from'], second / 'work_dir/iter_1.pth')
     )
     for name in ('decode_head.conv_seg.weight', 'backbone.conv1.weight'):
         assert torch.equal(before[name], after[name])
-    result, _ = finished_results(tmp_path)
+    result, _ = study.finished_results(tmp_path)
     assert [point['iteration'] for point in result['curve']] == [2, 3]
     assert result['curve'][-1]['mIoU'] == result['metrics']['model']['mIoU']
 
@@ -190,7 +169,7 @@ def test_runs_that_fail_do_not_lose_the_others(tmp_path, monkeypatch):
         return 1
 
     monkeypatch.setattr(study.subprocess, 'call', call)
-    errors = {folder.name: error for folder, error in execute(runs, jobs=4)}
+    errors = {folder.name: error for folder, error in study.execute(runs, jobs=4)}
     assert sorted(ended) == ['broken', 'head']
     assert errors['head'] is errors['done'] is None
     assert errors['broken'].startswith('exit status 1')
@@ -205,10 +184,11 @@ def test_the_table_has_mean_and_deviation():
         dict(row='fcn', seed=1, parameters=1_000_000, metrics=dict(model=models[1])),
         dict(row='cac-fcn', seed=1, parameters=2_000_000, metrics=classifiers),
     ]
-    summary = summarize(results, dict(fcn='baseline', later='nothing'))
+    summary = study_report.summarize(results, dict(fcn='baseline', later='nothing'))
 
     def lines(known):
-        table = study_table('Streets', metric_titles(summary, known), summary)
+        titles = study_report.metric_titles(summary, known)
+        table = study_report.study_table('Streets', titles, summary)
         return render([table], 'markdown').splitlines()
 
     assert lines({})[2] == '| row | shows | mIoU | mIoU far | parameters [M] | seeds |'
@@ -219,7 +199,7 @@ def test_the_table_has_mean_and_deviation():
 
 
 def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
-    assert write_report(SCENES, [], [], tmp_path) is None
+    assert study_report.write_report(SCENES, [], [], tmp_path) is None
     for name, seed in (('mine', 0), ('dmnet', 1), ('dmnet', 0), ('fcn', 0), ('dmnet', 10)):
         curve = [dict(iteration=step, mIoU=40.0 + step) for step in (1, 2)]
         folder = tmp_path / f'runs/{name}/seed{seed}'
@@ -228,14 +208,14 @@ def test_the_report_has_every_finished_run_and_is_written_again(tmp_path):
         result = dict(metrics=metrics, parameters=1_000_000, curve=curve)
         (folder / 'result.json').write_text(json.dumps(result))
     (tmp_path / 'runs/ctnet/seed0').mkdir(parents=True)
-    results = finished_results(tmp_path)
-    table = write_report(SCENES, [Row('planned', FCN)], results, tmp_path)
+    results = study.finished_results(tmp_path)
+    table = study_report.write_report(SCENES, [study.Row('planned', FCN)], results, tmp_path)
     assert [row['label'] for row in table.rows] == ['fcn', 'dmnet', 'mine']
     assert [row['seeds'] for row in table.rows] == [[0], [0, 1, 10], [0]]
     assert [row['shows'] for row in table.rows] == ['the baseline of all', 'DMNet', '']
     again = tmp_path / 'again'
     again.mkdir()
-    write_report(SCENES, [], read_results(tmp_path / 'study.json'), again)
+    study_report.write_report(SCENES, [], study_report.read_results(tmp_path / 'study.json'), again)
     assert len(list(again.iterdir())) == 3
     for path in again.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
@@ -255,15 +235,15 @@ rows:
 def test_a_suite_is_read_from_a_file(tmp_path):
     path = tmp_path / 'streets.yml'
     path.write_text(SUITE)
-    suite = read_suite(str(path))
+    suite = study.read_suite(str(path))
     common = dict(config='fcn.py', overrides=dict(c=2), validate_every=10, seeds=[4])
-    head = Row('head', group='base', **common)
-    two = Row('two', **common | dict(overrides={'c': 2, 'a.b': 1}, seeds=[5, 6]))
-    three = Row('three', by_default=False, **common)
+    head = study.Row('head', group='base', **common)
+    two = study.Row('two', **common | dict(overrides={'c': 2, 'a.b': 1}, seeds=[5, 6]))
+    three = study.Row('three', by_default=False, **common)
     quick = (head._replace(iterations=5, seeds=(0,)),)
-    assert suite == Suite('Streets', (head, two, three), quick, 'work_dirs/study-streets')
-    assert select(suite.rows, []) == [head, two]
-    assert select(suite.rows, ['base']) == [head]
-    assert select(suite.rows, ['three']) == [three]
+    assert suite == study.Suite('Streets', (head, two, three), quick, 'work_dirs/study-streets')
+    assert study.select(suite.rows, []) == [head, two]
+    assert study.select(suite.rows, ['base']) == [head]
+    assert study.select(suite.rows, ['three']) == [three]
     with pytest.raises(ValueError, match="rows must be among head, two, three, base, got 'fuor'"):
-        select(suite.rows, ['base', 'fuor'])
+        study.select(suite.rows, ['base', 'fuor'])

@@ -6,27 +6,26 @@ import pytest
 import torch
 from mmengine import ConfigDict
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from tests.configs.training import HEADS as SMALL_HEADS
+from tests.configs import training
+from tests.configs.training import WIDTHS
 from tests.helpers import ROOT, data_samples
 
 PAGE = (ROOT / 'docs/backbones.md').read_text()
 SNIPPETS = re.findall(r'```python\n(.+?)```', PAGE, re.DOTALL)
 # What makes each backbone narrow, and the widths of its four outputs then.
-WIDTHS = (8, 16, 32, 64)
 ONCE = (1, 1, 1, 1)
 NARROW = {
-    'ResNetV1c': (dict(depth=18, base_channels=8, stem_channels=8), WIDTHS),
-    'SwinTransformer': (dict(embed_dims=8, depths=ONCE, num_heads=(1, 2, 2, 4)), WIDTHS),
+    'ResNetV1c': (training.RESNET, WIDTHS),
+    'SwinTransformer': (training.BACKBONES['SwinTransformer'], WIDTHS),
     'mmpretrain.ConvNeXt': (dict(arch=dict(depths=ONCE, channels=WIDTHS)), WIDTHS),
     'MixVisionTransformer': (dict(embed_dims=4, num_layers=ONCE), (4, 8, 20, 32)),
     'VisionTransformer': (
         dict(embed_dims=16, num_layers=4, num_heads=2, out_indices=(0, 1, 2, 3)),
         (16, 16, 16, 16),
     ),
-    'EfficientNetLite': ({}, (24, 40, 112, 320)),
+    'EfficientNetLite': ({}, training.NARROW['EfficientNetLite']),
     'TIMMBackbone': (dict(pretrained=False), (24, 40, 112, 960)),
 }
 PACKAGES = {'mmpretrain.ConvNeXt': 'mmpretrain.models', 'TIMMBackbone': 'timm'}
@@ -45,7 +44,7 @@ def narrow(model):
     head = model.decode_head.get('head', model.decode_head)
     several = not isinstance(head.in_index, int)
     head.in_channels = [widths[i] for i in head.in_index] if several else widths[head.in_index]
-    head.update(SMALL_HEADS.get(head.type, dict(channels=40)))
+    head.update(training.HEADS.get(head.type, dict(channels=40)))
 
 
 def kind(snippet):
@@ -56,12 +55,12 @@ def test_the_page_has_each_backbone():
     assert [kind(snippet) for snippet in SNIPPETS] == list(NARROW)
 
 
+@pytest.mark.usefixtures('mmseg_scope')
 @pytest.mark.parametrize('snippet', SNIPPETS, ids=kind)
 def test_a_snippet_trains(snippet):
     model = snippet_model(snippet)
     if package := PACKAGES.get(model.backbone.type):
         pytest.importorskip(package, exc_type=ImportError)
-    init_default_scope('mmseg')
     narrow(model)
     for part in (model.backbone, model.decode_head):
         assert part.pop('_delete_')

@@ -9,12 +9,7 @@ SECONDS = 120
 
 
 class Browser:
-    """Debian's Chromium without a window, and what it has to be asked.
-
-    Args:
-        width (int): Width of the page in pixels.
-        height (int): Height of the page in pixels.
-    """
+    """Debian's Chromium without a window, and what it has to be asked."""
 
     def __init__(self, width, height):
         options = webdriver.ChromeOptions()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mmseg_ctx.checkpoints.loading import load_checkpoint
+from tests.checkpoints.hostile.seeds import Calls
 
 
 @pytest.fixture
@@ -27,16 +28,6 @@ def test_state_dict_and_meta(save):
     state_dict, read = load_checkpoint(save(OrderedDict({'module.a.weight': weight})))
     assert list(state_dict) == ['a.weight']
     assert read == {}
-
-
-class Calls:
-    """Pickles as a call of ``function`` with ``arguments``, and then ``state``."""
-
-    def __init__(self, function, *arguments, state=None):
-        self.reduced = function, arguments, state
-
-    def __reduce__(self):
-        return self.reduced
 
 
 @pytest.mark.parametrize('name', ['get', 'items', 'keys', 'values', '__iter__'])

@@ -9,7 +9,7 @@ import torch
 
 from mmseg_ctx.checkpoints.paddle import load_pdparams
 from tests.checkpoints.hostile.mutations import DEEP_KEY
-from tests.checkpoints.hostile.seeds import ARRAYS, paddle_pickles
+from tests.checkpoints.hostile.seeds import ARRAYS, Calls, paddle_pickles
 
 
 @pytest.fixture
@@ -33,23 +33,13 @@ def test_reads_what_paddle_writes(content, write):
         np.testing.assert_array_equal(loaded[name], array)
 
 
-class Call:
-    """Pickles as a call of a function."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
 def harmful(path):
     return {
-        f'{os.system.__module__}.system': Call(os.system, f'touch {path}'),
-        'builtins.eval': Call(eval, f"open({str(path)!r}, 'w')"),
-        'builtins.getattr': Call(getattr, np.ndarray, 'tofile'),
-        'io.open': Call(open, str(path), 'w'),
-        'numpy.load': Call(np.load, str(path), None, True),
+        f'{os.system.__module__}.system': Calls(os.system, f'touch {path}'),
+        'builtins.eval': Calls(eval, f"open({str(path)!r}, 'w')"),
+        'builtins.getattr': Calls(getattr, np.ndarray, 'tofile'),
+        'io.open': Calls(open, str(path), 'w'),
+        'numpy.load': Calls(np.load, str(path), None, True),
         'pathlib.PosixPath': path,
         'torch._utils._rebuild_tensor_v2': torch.zeros(1),
     }

@@ -13,29 +13,14 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch._tensor import _rebuild_from_type_v2
 
+from mmseg_ctx.checkpoints import stand_ins
 from mmseg_ctx.checkpoints.loading import load_checkpoint
-from mmseg_ctx.checkpoints.stand_ins import (
-    CODES,
-    STAND_INS,
-    PickledArray,
-    help_upstream_mmengine,
-    only_stand_ins,
-)
 from tests.checkpoints.hostile import seeds
+from tests.checkpoints.hostile.seeds import Calls
 from tests.helpers import ROOT
 
 RECONSTRUCT, _, _ = np.zeros(0).__reduce__()
 SCALAR, _ = np.float64(0).__reduce__()
-
-
-class Calls:
-    """Pickles as a call of ``function`` with ``arguments``, and then ``state``."""
-
-    def __init__(self, function, *arguments, state=None):
-        self.reduced = function, arguments, state
-
-    def __reduce__(self):
-        return self.reduced
 
 
 def load(content):
@@ -43,7 +28,7 @@ def load(content):
     file = io.BytesIO()
     torch.save(content, file)
     file.seek(0)
-    with only_stand_ins():
+    with stand_ins.only_stand_ins():
         return torch.load(file, weights_only=True)
 
 
@@ -60,7 +45,7 @@ def test_upstream_mmengine_loads_and_resumes_its_own_checkpoints(tmp_path, monke
     torch.save(seeds.checkpoint(), tmp_path / 'a.pth')
     registered = torch.serialization.get_safe_globals()
     monkeypatch.delattr(mmengine_checkpoint, 'get_torch_safe_globals', raising=False)
-    help_upstream_mmengine()
+    stand_ins.help_upstream_mmengine()
     try:
         # As upstream: with PyTorch's default of 2.6.
         loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
@@ -87,12 +72,8 @@ def test_constructors_that_others_registered_are_not_used(tmp_path):
 
 
 @pytest.mark.parametrize('order', '<>')
-def test_numbers_of_every_type(order):
-    for code in CODES:
-        check_numbers(code, order)
-
-
-def check_numbers(code, order):
+@pytest.mark.parametrize('code', stand_ins.CODES)
+def test_numbers_of_every_type(code, order):
     values = np.array([[1, 0, 1], [0, 1, 1]], np.dtype(code).newbyteorder(order))
     content = {
         'array': values,
@@ -209,9 +190,9 @@ LONG = torch.ones(1).expand(2**40)
 def test_a_type_and_an_array_take_no_other_state():
     for state in (0, (), (3, '<'), plain_state(order=b'<'), LONG, (3, '<', *[LONG] * 6)):
         with pytest.raises(pickle.UnpicklingError, match='no plain number'):
-            STAND_INS['numpy.dtype']('f8').__setstate__(state)
+            stand_ins.STAND_INS['numpy.dtype']('f8').__setstate__(state)
         with pytest.raises(pickle.UnpicklingError, match='not that of NumPy'):
-            PickledArray().__setstate__(state)
+            stand_ins.PickledArray().__setstate__(state)
 
 
 def touch(path):
@@ -255,7 +236,7 @@ def load_buffer(*states):
         made += pickle.dumps(state, 2)[2:-1] + b'b'  # without the operations of begin and end
     file = io.BytesIO()
     torch.save({}, file)
-    with only_stand_ins():
+    with stand_ins.only_stand_ins():
         file = io.BytesIO(seeds.with_pickle(file.getvalue(), made + b'.'))
         return torch.load(file, weights_only=True)
 

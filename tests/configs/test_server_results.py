@@ -16,8 +16,7 @@ CITYSCAPES_LABEL_IDS = (*(7, 8, 11, 12, 13, 17), *range(19, 29), 31, 32, 33)
 def write_results(path, layout):
     """Test a config's shrunken model, at one scale and at several with ``--out``.
 
-    Returns:
-        tuple[str, Path]: The data set's root, and the folder that the config names for the results.
+    Returns the data set's root, and the folder that the config names for the results.
     """
     config = prepare(ROOT / 'configs' / path, layout)
     config.load_from = None

@@ -9,6 +9,7 @@ from mmengine import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmseg_ctx.utils.datasets import inner_datasets
 from mmseg_ctx.utils.methods import METHODS
 from tests.toy import make_toy_dataset
 
@@ -124,8 +125,7 @@ def use_small_images(config, side=64, window=48):
     if config.model.test_cfg.mode == 'slide':
         config.model.test_cfg.update(crop_size=(window, window), stride=(window // 2, window // 2))
     for split in ('train', 'val', 'test'):
-        dataset = config[f'{split}_dataloader'].dataset
-        for part in dataset.get('datasets', [dataset]):
+        for part in inner_datasets(config[f'{split}_dataloader'].dataset):
             for step in part.pipeline:
                 if step.type in ('Resize', 'RandomResize'):
                     step.scale = (side, side)

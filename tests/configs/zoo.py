@@ -21,6 +21,8 @@ from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from mmseg_ctx.utils.datasets import inner_datasets
+from tests.configs.training import heads
 from tests.helpers import ROOT
 
 CONFIGS = ROOT / 'configs'
@@ -52,24 +54,13 @@ def build(config):
         return MODELS.build(config.model)
 
 
-def heads(config):
-    """Return the configs of all heads, a wrapped head's own."""
-    decode, auxiliary = config.model.decode_head, config.model.get('auxiliary_head')
-    decode = decode if isinstance(decode, list) else [decode]
-    return [head.get('head', head) for head in decode] + ([auxiliary] if auxiliary else [])
-
-
-def datasets(loader):
-    """Return the configs of the data sets of a loader, those inside a ``ConcatDataset``."""
-    return loader.dataset.get('datasets', [loader.dataset])
-
-
 def row(path, config, model):
     """Return the line of a config: what decides whether a training is the paper's."""
     original = read(CONFIGS / path)
     optimizer, policy = config.optim_wrapper.optimizer, config.param_scheduler[-1]
     backbone, auxiliary = config.model.backbone, config.model.get('auxiliary_head')
-    steps = {step.type: step for step in datasets(config.train_dataloader)[0].pipeline}
+    training = inner_datasets(config.train_dataloader.dataset)
+    steps = {step.type: step for step in training[0].pipeline}
     test = {step.type: step for step in config.test_dataloader.dataset.pipeline}
     [scales] = [s for s in config.tta_pipeline[-1].transforms if s[0].type == 'Resize']
     norms = _values(config.model.to_dict(), 'norm_cfg')
@@ -78,7 +69,7 @@ def row(path, config, model):
         head=_head(config.model.decode_head),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         norms=_words(sorted({norm['type'] for norm in norms if norm})),
-        classes=_words(sorted({head.num_classes for head in heads(config)})),
+        classes=_words(sorted({head.num_classes for _, head in heads(config.model)})),
         auxiliary=auxiliary and f'{auxiliary.loss_decode.loss_weight} at {auxiliary.in_index}',
         optimizer=f'{optimizer.type} {optimizer.lr:g} {optimizer.weight_decay:g}',
         policy=f'{policy.type} {policy.power} to {policy.eta_min:g} at {policy.end}',
@@ -86,7 +77,7 @@ def row(path, config, model):
         iterations=config.train_cfg.max_iters,
         validation=config.train_cfg.val_interval,
         batch=config.train_dataloader.batch_size,
-        training=_words(map(_place, datasets(config.train_dataloader))),
+        training=_words(map(_place, training)),
         validated=_place(config.val_dataloader.dataset),
         tested=_place(config.test_dataloader.dataset),
         metric=config.test_evaluator.type,

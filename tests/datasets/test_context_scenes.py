@@ -1,25 +1,17 @@
 """The data set and its transform: what a pipeline, a loader and a config rely on."""
 
-from importlib import import_module
-
 import numpy as np
 import pytest
 import torch
 from mmengine import fileio
-from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from mmseg_ctx.datasets import ContextScenesDataset
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
 
+pytestmark = pytest.mark.usefixtures('mmseg_scope')
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
 PACK = dict(type='PackSegInputs')
-
-
-@pytest.fixture(autouse=True)
-def _mmseg_scope():
-    import_module('mmseg.datasets.transforms')
-    init_default_scope('mmseg')
 
 
 def test_an_item_is_the_scene_of_its_seed_and_index():
@@ -41,16 +33,6 @@ def test_workers_draw_what_the_main_process_draws():
         first, second = alone['data_samples'], shared['data_samples']
         assert torch.equal(first.gt_sem_seg.data, second.gt_sem_seg.data)
         assert first.img_path == second.img_path
-
-
-def test_metainfo_names_the_groups():
-    metainfo = ContextScenesDataset(num_images=1).metainfo
-    assert metainfo['classes'] == CLASSES
-    assert metainfo['context_classes'] == ('water', 'sand', 'road', 'grass')
-    assert metainfo['relative_classes'] == ('dark crate', 'light crate')
-    assert metainfo['thin_classes'] == ('pole', 'wire')
-    assert len(metainfo['palette']) == len(CLASSES)
-    assert len({tuple(colour) for colour in metainfo['palette']}) == len(CLASSES)
 
 
 def test_some_classes_alone():

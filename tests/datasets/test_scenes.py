@@ -7,14 +7,6 @@ import numpy as np
 import pytest
 
 from mmseg_ctx.datasets import scenes
-from mmseg_ctx.datasets.scenes import (
-    DARK_CRATE,
-    GROUND_TYPES,
-    IGNORED,
-    KITE,
-    LIGHT_CRATE,
-    render_scene,
-)
 
 SIDE = 128
 COUNT = 500
@@ -25,7 +17,7 @@ FAR = 40
 
 @cache
 def many_scenes():
-    return [render_scene(7, index, SIDE, SIDE) for index in range(COUNT)]
+    return [scenes.render_scene(7, index, SIDE, SIDE) for index in range(COUNT)]
 
 
 def digest(arrays):
@@ -40,7 +32,7 @@ def digest(arrays):
     ],
 )
 def test_every_platform_draws_the_recorded_scenes(size, image_digest, label_digest):
-    scenes_ = (render_scene(3, index, *size) for index in range(16))
+    scenes_ = (scenes.render_scene(3, index, *size) for index in range(16))
     images, labels = zip(*scenes_, strict=True)
     assert digest(labels) == label_digest
     assert digest(images) == image_digest
@@ -49,14 +41,14 @@ def test_every_platform_draws_the_recorded_scenes(size, image_digest, label_dige
 @pytest.mark.parametrize('size', [(32, 32), (32, 200), (200, 32), (97, 131)])
 def test_any_size_holds_a_whole_scene(size):
     for index in range(20):
-        image, label = render_scene(0, index, *size)
+        image, label = scenes.render_scene(0, index, *size)
         assert image.shape == (*size, 3)
         assert image.dtype == label.dtype == np.uint8
         assert label.shape == size
-        found = set(np.unique(label)) - {IGNORED}
+        found = set(np.unique(label)) - {scenes.IGNORED}
         assert found <= set(range(len(scenes.CLASSES)))
-        assert {KITE, DARK_CRATE, LIGHT_CRATE} <= found
-        assert len(found & set(GROUND_TYPES)) == 1
+        assert {scenes.KITE, scenes.DARK_CRATE, scenes.LIGHT_CRATE} <= found
+        assert len(found & set(scenes.GROUND_TYPES)) == 1
 
 
 def test_the_cue_is_whole_and_tells_the_type():
@@ -64,9 +56,9 @@ def test_the_cue_is_whole_and_tells_the_type():
     centres = np.array(scenes.KITE_COLOURS)
     right = 0
     for image, label in many_scenes():
-        colour = image[label == KITE].mean(0) / 255
+        colour = image[label == scenes.KITE].mean(0) / 255
         cosines = centres @ colour / np.linalg.norm(centres, axis=1)
-        kind = GROUND_TYPES.index(np.intersect1d(label, GROUND_TYPES).item())
+        kind = scenes.GROUND_TYPES.index(np.intersect1d(label, scenes.GROUND_TYPES).item())
         right += cosines.argmax() == kind
     assert right >= 0.98 * COUNT
 
@@ -75,8 +67,8 @@ def far_ground_patches():
     """Mean and spread of colour of one patch of ground in each scene, far from the kite."""
     features, types = [], []
     for image, label in many_scenes():
-        rows, columns = np.nonzero(label == KITE)
-        ground = np.intersect1d(label, GROUND_TYPES).item()
+        rows, columns = np.nonzero(label == scenes.KITE)
+        ground = np.intersect1d(label, scenes.GROUND_TYPES).item()
         for top in range(SIDE - PATCH, SIDE // 2, -PATCH):
             lefts = [
                 left
@@ -100,10 +92,10 @@ def accuracy_of_a_classifier(features, types):
     upper = np.triu_indices(centred.shape[1])
     squares = (centred[:, :, None] * centred[:, None, :])[:, upper[0], upper[1]]
     inputs = np.concatenate([np.ones((len(centred), 1)), centred, squares], 1)
-    targets = types[:, None] == np.array(GROUND_TYPES)
+    targets = types[:, None] == np.array(scenes.GROUND_TYPES)
     half = len(inputs) // 2
     weights = np.linalg.lstsq(inputs[:half], targets[:half].astype(float), rcond=None)[0]
-    guesses = np.array(GROUND_TYPES)[(inputs[half:] @ weights).argmax(1)]
+    guesses = np.array(scenes.GROUND_TYPES)[(inputs[half:] @ weights).argmax(1)]
     return (guesses == types[half:]).mean(), len(types) - half
 
 
@@ -112,26 +104,3 @@ def test_ground_far_from_the_cue_looks_the_same_in_all_types():
     assert len(features) > 0.9 * COUNT
     accuracy, count = accuracy_of_a_classifier(features, types)
     assert accuracy < 0.25 + 4 * (0.25 * 0.75 / count) ** 0.5  # four deviations of guessing
-
-
-def crates(image, label):
-    """Colour and class of each crate: connected in columns, since each has its own quarter."""
-    found = []
-    for crate in (DARK_CRATE, LIGHT_CRATE):
-        columns = np.nonzero((label == crate).any(0))[0]
-        for part in np.split(columns, np.nonzero(np.diff(columns) > 1)[0] + 1):
-            pixels = image[:, part][label[:, part] == crate]
-            found.append((pixels.mean(0) / 255, crate))
-    return found
-
-
-@cache
-def all_crates():
-    return [crates(image, label) for image, label in many_scenes()]
-
-
-def test_the_darker_crates_of_an_image_are_the_dark_ones():
-    for found in all_crates():
-        dark = max(colour.sum() for colour, crate in found if crate == DARK_CRATE)
-        light = min(colour.sum() for colour, crate in found if crate == LIGHT_CRATE)
-        assert dark < light

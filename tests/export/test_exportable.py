@@ -1,10 +1,7 @@
 """Modules that can be exported beside PyTorch's and MMSegmentation's own."""
 
-import copy
-
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 from mmseg.models.utils import Upsample
 from mmseg.models.utils.embed import AdaptivePadding
 from mmseg.registry import MODELS
@@ -13,7 +10,7 @@ from torch import nn
 from mmseg_ctx.export import export_onnx
 from mmseg_ctx.export.exportable import exportable
 from tests.export.test_onnx import expected_logits, run
-from tests.models import FCN, model_config
+from tests.models import FCN, model_config, randomize, with_cac
 
 BACKBONE = dict(
     type='SwinTransformer',
@@ -29,15 +26,9 @@ BACKBONE = dict(
 
 
 @pytest.fixture
-def segmentor():
-    head = dict(type='ContextAwareClassifierHead', head=dict(FCN, in_index=1))
-    config = dict(copy.deepcopy(model_config('FCN')), backbone=BACKBONE, decode_head=head)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        segmentor = MODELS.build(config).eval()
-    with torch.no_grad():
-        for tensor in segmentor.parameters():
-            tensor.normal_(std=0.3)
-    return segmentor
+def segmentor(mmseg_scope):
+    config = model_config(with_cac(dict(FCN, in_index=1)))
+    return randomize(MODELS.build(dict(config, backbone=BACKBONE)).eval())
 
 
 @torch.no_grad()

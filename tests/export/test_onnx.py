@@ -25,21 +25,6 @@ def expected_logits(segmentor, image):
         return segmentor.encode_decode(image, [dict(img_shape=tuple(image.shape[2:]))] * len(image))
 
 
-def test_one_file_for_any_size(tmp_path):
-    segmentor = build_segmentor('CAC')
-    path = tmp_path / 'model.onnx'
-    agreements = export_onnx(segmentor, path, (48, 56), dynamic=True)
-    shapes = [agreement.shape for agreement in agreements]
-    assert len({shape[0] for shape in shapes}) == 2
-    assert len({shape[2:] for shape in shapes}) == 3
-    assert all(agreement.holds for agreement in agreements)
-    for shape in ((3, 3, 41, 90), (1, 3, 64, 33)):
-        image = torch.randn(shape)
-        expected = expected_logits(segmentor, image)
-        assert expected.std() > 0.05  # or any file would agree
-        torch.testing.assert_close(run(path, image), expected, rtol=0, atol=1e-3)
-
-
 def test_one_size(tmp_path):
     segmentor = build_segmentor('DMNet')
     path = tmp_path / 'model.onnx'
@@ -97,10 +82,10 @@ def test_labels_of_a_model_with_one_logit(tmp_path):
     assert run(tmp_path / 'model.onnx', image).equal(expected)
 
 
-@pytest.mark.parametrize('channels', [1, 4])
-def test_another_number_of_channels(channels, tmp_path):
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_normalization_in_the_graph(channels, tmp_path):
     """The data preprocessor swaps three channels alone, whatever its ``bgr_to_rgb``."""
-    segmentor = build_segmentor('CTNet', dict(mean=[120], std=[50]))
+    segmentor = build_segmentor('CTNet', {} if channels == 3 else dict(mean=[120], std=[50]))
     segmentor.backbone.stem = torch.nn.Conv2d(channels, 4, 5, stride=4, padding=2)
     path = tmp_path / 'model.onnx'
     (agreement,) = export_onnx(segmentor, path, (32, 40), normalize=True)
@@ -147,16 +132,6 @@ def test_openvino_gives_the_same_labels(head, tmp_path):
         assert len(expected.unique()) > 1
         labels = torch.from_numpy(model(image.numpy())['labels'])
         assert (labels == expected).float().mean() >= 0.999
-
-
-def test_normalization_in_the_graph(tmp_path):
-    segmentor = build_segmentor('CTNet')
-    path = tmp_path / 'model.onnx'
-    export_onnx(segmentor, path, (32, 48), normalize=True)
-    image = torch.randint(0, 256, (1, 3, 32, 48))
-    batch = segmentor.data_preprocessor(dict(inputs=[image[0]], data_samples=None))
-    expected = expected_logits(segmentor, batch['inputs'])
-    torch.testing.assert_close(run(path, image.float()), expected, rtol=0, atol=1e-3)
 
 
 def test_leaves_the_model_as_it_was(tmp_path):

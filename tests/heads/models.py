@@ -29,13 +29,7 @@ class GivenFeatures(nn.Module):
 
 
 def changed(head, cac={}, **arguments):
-    """Return a head's config with other arguments.
-
-    Args:
-        head (dict | list): A row of ``HEADS``.
-        cac (dict): Arguments of the context-aware classifier, where there is one.
-        **arguments: Those of the head, or of the one inside the context-aware classifier.
-    """
+    """Return a row of ``HEADS`` with other arguments, ``cac`` of the context-aware classifier."""
     if isinstance(head, list):
         return [changed(each, cac, **arguments) for each in head]
     if 'head' in head:

@@ -20,16 +20,21 @@ from tests.models import model_config, scenes_loader
 
 
 class Losses(Hook):
-    """Keeps the losses by iteration; kills the process after one of them."""
+    """Keeps the losses by iteration, and calls a function after one of them."""
 
-    def __init__(self, killed_after):
-        self.killed_after = killed_after
+    def __init__(self, stop, end):
+        self.stop, self.end = stop, end
         self.losses = {}
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.losses[runner.iter + 1] = {name: value.detach() for name, value in outputs.items()}
-        if runner.iter + 1 == self.killed_after:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if runner.iter + 1 == self.stop:
+            self.end()
+
+
+def kill():
+    """Kill this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 # What MMEngine wraps models in, without the GPU that it takes for granted.
@@ -48,18 +53,8 @@ def train(
 ):
     """Train a row of ``HEADS`` in a folder, on small scenes, and save every second iteration.
 
-    Args:
-        head (str): The row.
-        folder (Path): Work directory.
-        batch (int): Images a process and iteration.
-        iterations (int): How many.
-        flip (float): Probability that an image is flipped.
-        killed_after (int | None): Iteration after which the process kills itself.
-        options (dict): Further arguments of the runner.
-        **arguments: Of the heads, see :func:`tests.heads.models.changed`.
-
-    Returns:
-        tuple[dict, dict, dict]: Losses by iteration; the weights before and after.
+    ``batch`` counts the images of a process, ``options`` are the runner's and ``arguments`` the
+    head's. Returns the losses by iteration, and the weights before and after.
     """
     torch.manual_seed(0)
     loader = scenes_loader(2 * iterations)
@@ -76,7 +71,7 @@ def train(
             train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=100),
             optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
             default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
-            custom_hooks=[ExactResumeHook(), losses := Losses(killed_after)],
+            custom_hooks=[ExactResumeHook(), losses := Losses(killed_after, kill)],
             randomness=dict(seed=0),
             log_level='ERROR',
             default_scope='mmseg',
@@ -99,8 +94,7 @@ def weights(model):
 def train_alike(rank, folder, batch=1, options=DISTRIBUTED):
     """Train every head so that a step on two images is that of two processes with one each.
 
-    Returns:
-        dict[str, tuple]: Of each head what :func:`train` returns.
+    Returns what :func:`train` returns, by head.
     """
     # What a batch shares, batch norm's statistics and the oracle's prototypes, is each image's.
     arguments = dict(norm_cfg=dict(type='GN', num_groups=1), dropout_ratio=0)
@@ -122,8 +116,7 @@ def train_alike(rank, folder, batch=1, options=DISTRIBUTED):
 def train_sharded(rank):
     """Train every head for two steps, as it is, and with FSDP2 around each layer with weights.
 
-    Returns:
-        tuple[dict, dict]: By head, the pair of the losses, and of the weights afterwards.
+    Returns, by head, the pair of the losses, and the pair of the weights afterwards.
     """
     mesh = init_device_mesh('cpu', (2,))
     losses, weights = {}, {}

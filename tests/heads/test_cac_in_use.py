@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
-from mmengine.registry import init_default_scope
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -19,29 +18,12 @@ from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.hooks import EvaluatedClassifierHook
 from tests import models
 from tests.heads.models import total
-from tests.heads.test_cac import oracle_by_equations
+from tests.heads.test_cac import BARE, oracle_by_equations, wrap
 from tests.helpers import assert_relative, data_samples
 from tests.models import build_segmentor
 
-FCN = dict(
-    type='FCNHead',
-    in_channels=8,
-    channels=8,
-    num_convs=1,
-    concat_input=False,
-    num_classes=5,
-    dropout_ratio=0,
-)
-
-
-@pytest.fixture(autouse=True)
-def _scope_and_seed():
-    torch.manual_seed(0)
-    init_default_scope('mmseg')
-
-
-def wrap(head=FCN, **arguments):
-    return MODELS.build(dict(type='ContextAwareClassifierHead', head=head, **arguments))
+pytestmark = pytest.mark.usefixtures('mmseg_scope')
+FCN = dict(BARE, num_convs=1, norm_cfg=None)
 
 
 def make_batch():
@@ -78,7 +60,7 @@ class TestEvaluatedClassifier:
     def test_needs_a_wrapped_head_and_labels(self):
         hook, batch = EvaluatedClassifierHook(), dict(data_samples=[SegDataSample()])
         with pytest.raises(ValueError, match='needs labels, got images without gt_sem_seg'):
-            hook.before_test_iter(Namespace(model=wrap()), 0, batch)
+            hook.before_test_iter(Namespace(model=wrap(FCN)), 0, batch)
         plain = Namespace(model=MODELS.build(FCN))
         with pytest.raises(TypeError, match='needs a model with a ContextAwareClassifierHead'):
             EvaluatedClassifierHook('prior').before_test_iter(plain, 0, batch)
@@ -86,7 +68,7 @@ class TestEvaluatedClassifier:
             EvaluatedClassifierHook('refined')
 
     def test_label_of_a_resized_and_padded_image(self):
-        head = wrap(dict(FCN, num_convs=0)).eval()
+        head = wrap(BARE).eval()
         f = torch.randn(1, 8, 8, 8)
         label = torch.randint(0, 5, (1, 20, 24))
         original = label.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
@@ -127,7 +109,7 @@ class Step(torch.nn.Module):
 def test_activation_checkpointing_trains_as_without_or_is_refused(place, reentrant):
     """Of a user, or, with None, MMEngine's."""
     x, label = make_batch()
-    model = Step(wrap())
+    model = Step(wrap(FCN))
     expected = torch.autograd.grad(model(x, label), list(model.parameters()))
     if reentrant is None:
         turn_on_activation_checkpointing(model, [place])
@@ -146,7 +128,7 @@ def test_activation_checkpointing_trains_as_without_or_is_refused(place, reentra
 
 def test_threads_do_not_meet():
     """Predictions of several threads, of which some ask for the oracle or the prior."""
-    head = wrap().eval()
+    head = wrap(FCN).eval()
     inputs = [torch.randn(1, 8, 6, 7) for _ in range(4)]
     metas = [dict(img_shape=(24, 28))]
 
@@ -166,7 +148,7 @@ def test_threads_do_not_meet():
 
 
 def test_a_step_compiled_for_any_size():
-    model = Step(wrap())
+    model = Step(wrap(FCN))
     compiled = torch.compile(model, dynamic=True, fullgraph=True, backend='aot_eager')
     for height in (6, 9):
         x, label = torch.randn(2, 8, height, 7), torch.randint(0, 5, (2, 4 * height, 28))

@@ -27,7 +27,6 @@ SMALL = dict(
 
 
 def small_head(**arguments):
-    torch.manual_seed(0)
     return ContextTandemHead(**{**SMALL, **arguments})
 
 
@@ -92,7 +91,6 @@ def naive_channel_context(module, x):
 @pytest.mark.parametrize('pooling', ['avg', 'max', 'mix'])
 @torch.no_grad()
 def test_channel_context_is_equations_1_to_5(pooling):
-    torch.manual_seed(0)
     module = ChannelContextModule(8, NUM_CLASSES, (3, 7, 15), pooling).double()
     x = torch.randn(2, 8, 5, 6).double()
     outputs = module(x)
@@ -104,7 +102,6 @@ def test_channel_context_is_equations_1_to_5(pooling):
 
 @torch.no_grad()
 def test_spatial_context_is_equations_6_and_7():
-    torch.manual_seed(0)
     module = SpatialContextModule(8, 4).double()
     x = torch.randn(2, 8, 3, 4).double()
     class_features = torch.randn(2, 8, NUM_CLASSES).double()
@@ -122,7 +119,6 @@ def test_spatial_context_is_equations_6_and_7():
 
 
 def test_gradients_of_the_modules():
-    torch.manual_seed(0)
     channel = ChannelContextModule(4, 3, (3, 5), 'mix').double()
     spatial = SpatialContextModule(4, 2, act_cfg=None).double()
 

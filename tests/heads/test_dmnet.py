@@ -61,9 +61,3 @@ def test_context_of_another_stage_makes_the_filters():
     expected = torch.nn.functional.adaptive_avg_pool2d(context, 3)
     expected = head.dcm_modules[1].filter_gen_conv(expected)
     torch.testing.assert_close(filters, expected)
-
-
-def test_raises_what_mmsegmentations_test_of_dmhead_expects():
-    """``tests/test_models/test_heads/test_dm_head.py`` there."""
-    with pytest.raises(AssertionError):
-        DynamicMultiScaleHead(**SMALL, filter_sizes=1)

@@ -31,7 +31,15 @@ from tests.heads.runs import train, train_alike, train_sharded
 from tests.helpers import Uploads, assert_relative, data_samples, run_in_process, run_processes
 from tests.models import METHODS, build_segmentor
 
-pytestmark = pytest.mark.parametrize('head', HEADS)
+# An export inside the context-aware classifier takes long.
+SLOW = {f'CAC on {name}' for name in METHODS}
+
+
+def pytest_generate_tests(metafunc):
+    """Give each test all heads."""
+    slow = SLOW if metafunc.function is test_onnx else ()
+    marks = {head: [pytest.mark.slow] if head in slow else [] for head in HEADS}
+    metafunc.parametrize('head', [pytest.param(each, marks=marks[each]) for each in HEADS])
 
 
 def test_one_image(head, device):

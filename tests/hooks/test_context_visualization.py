@@ -8,27 +8,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.models import build_segmentor, scenes_loader
 
 
-def validate(model, folder, interval):
+def test_every_so_many_images_reach_each_backend(tmp_path, quick_runs):
     backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
     runner = Runner(
-        model=model,
-        work_dir=str(folder),
+        model=build_segmentor('ACNet'),
+        work_dir=str(tmp_path),
         val_dataloader=dict(scenes_loader(5), batch_size=2, num_workers=0),
         val_cfg=dict(type='ValLoop'),
         val_evaluator=dict(type='IoUMetric'),
-        default_hooks=dict(context=dict(type='ContextVisualizationHook', interval=interval)),
-        visualizer=dict(
-            type='SegLocalVisualizer', vis_backends=backends, name=f'context {folder.name}'
-        ),
+        default_hooks=dict(context=dict(type='ContextVisualizationHook', interval=2)),
+        visualizer=dict(type='SegLocalVisualizer', vis_backends=backends, name='context'),
         default_scope='mmseg',
         log_level='ERROR',
     )
     runner.val()
-    return runner
-
-
-def test_every_so_many_images_reach_each_backend(tmp_path):
-    runner = validate(build_segmentor('ACNet'), tmp_path, interval=2)
     files = sorted(tmp_path.rglob('vis_image/*.png'))
     names = [f'context_context_scene_1_{index:06d}_40x64' for index in (0, 2, 4)]
     assert [path.name for path in files] == [f'{name}_0.png' for name in names]

@@ -10,7 +10,6 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import runner
@@ -18,6 +17,7 @@ from mmseg.registry import TRANSFORMS
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from mmseg_ctx.hooks.exact_resume import choose_whole_checkpoint
+from tests.heads.runs import Losses
 
 
 class Model(BaseModel):
@@ -48,17 +48,8 @@ class Threes(BatchSampler):
         super().__init__(sampler, 3, drop_last=False)
 
 
-class Losses(Hook):
-    """Keeps the losses by iteration, and raises an error after one of them."""
-
-    def __init__(self, stop):
-        self.stop = stop
-        self.losses = {}
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.losses[runner.iter + 1] = outputs['loss'].item()
-        if runner.iter + 1 == self.stop:
-            raise KeyboardInterrupt
+def interrupt():
+    raise KeyboardInterrupt
 
 
 STEPS = [
@@ -83,7 +74,7 @@ def train(folder, stop=None, loop=BY_ITERATION, loader={}, hook={}, **options):
     sampler = dict(type='DefaultSampler')
     loader = {**dict(batch_size=2, num_workers=0, sampler=sampler, dataset=SCENES), **loader}
     hook = {**dict(type='CheckpointHook', by_epoch=False, interval=5), **hook}
-    with mock.patch.object(runner, 'collect_env', dict), mock.patch('time.sleep'):
+    with mock.patch('time.sleep'):
         run = options.pop('cls', runner.Runner)(
             model=Model(),
             work_dir=str(folder),
@@ -91,7 +82,7 @@ def train(folder, stop=None, loop=BY_ITERATION, loader={}, hook={}, **options):
             train_cfg=loop,
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-5, momentum=0.9)),
             default_hooks=dict(checkpoint=hook, exact_resume=dict(type='ExactResumeHook')),
-            custom_hooks=[losses := Losses(stop)],
+            custom_hooks=[losses := Losses(stop, interrupt)],
             default_scope='mmseg',
             log_level='WARNING',
             experiment_name=f'{folder.name} {next(RUN)}',
@@ -99,7 +90,7 @@ def train(folder, stop=None, loop=BY_ITERATION, loader={}, hook={}, **options):
         )
         with contextlib.suppress(KeyboardInterrupt):
             run.train()
-    return losses.losses
+    return {iteration: each['loss'].item() for iteration, each in losses.losses.items()}
 
 
 # What a loader has beside the defaults.
@@ -120,7 +111,7 @@ SETUPS = [
 
 
 @pytest.fixture(autouse=True)
-def _workers_end_at_once(monkeypatch):
+def _workers_end_at_once(monkeypatch, quick_runs):
     """PyTorch waits five seconds for each when it deletes a loader."""
     monkeypatch.setattr(torch.utils.data._utils, 'MP_STATUS_CHECK_INTERVAL', 0.1)
     monkeypatch.setattr('gc.collect', lambda: None)  # a data set calls it

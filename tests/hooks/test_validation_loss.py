@@ -12,6 +12,7 @@ import mmseg_ctx.hooks.validation_loss
 from tests.helpers import data_samples, run_processes
 from tests.models import FCN, SmallBackbone, model_config, scenes_loader, with_cac
 
+pytestmark = pytest.mark.usefixtures('quick_runs')
 HOOK = dict(validation_loss=dict(type='ValidationLossHook'))
 PSP = dict(FCN, type='PSPHead', pool_scales=(1, 2))
 AUXILIARY = dict(FCN, in_channels=8, in_index=1, dropout_ratio=0.5)

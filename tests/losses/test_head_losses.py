@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmseg_ctx.losses import head_losses
 from mmseg_ctx.ops import ResizableLogits
 from tests.helpers import Uploads, assert_relative, data_samples
 
+pytestmark = pytest.mark.usefixtures('mmseg_scope')
 CLASSES = 12
 CE = dict(type='CrossEntropyLoss')
 WEIGHTS = [0.5 + i for i in range(CLASSES)]
@@ -34,19 +34,9 @@ HEADS = {
     'DA': dict(HEAD, type='DAHead', pam_channels=4),
     'Enc': dict(SEVERAL, type='EncHead', num_codes=4),
     'EMA': dict(HEAD, type='EMAHead', ema_channels=8, num_bases=4, num_stages=3),
-    'PSP': dict(HEAD, type='PSPHead'),
-    'ASPP': dict(HEAD, type='ASPPHead', dilations=(1, 2)),
     'UPer': dict(SEVERAL, type='UPerHead'),
     'SegFormer': dict(SEVERAL, type='SegformerHead'),
-    'DM': dict(HEAD, type='DMHead'),
-    'GC': dict(HEAD, type='GCHead'),
-    'ISA': dict(HEAD, type='ISAHead', isa_channels=8, down_factor=(4, 4)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    init_default_scope('mmseg')
 
 
 def batch(classes=CLASSES, ignored=True):

@@ -144,7 +144,6 @@ def test_what_skips_a_step_of_training_stays(value):
 @pytest.mark.parametrize(
     ('changes', 'error', 'words'),
     [
-        (dict(label=torch.full((2, 8, 8), -1)), ValueError, 'got -1'),
         (dict(label=torch.full((2, 8, 8), 5)), ValueError, r'\[0, 5\).*got 5'),
         (dict(label=torch.zeros(2, 8, 8)), TypeError, 'integers, got torch.float32'),
         (dict(label=torch.zeros(3, 8, 8).long()), ValueError, r'\[3, 8, 8\]'),
@@ -294,17 +293,6 @@ def test_holds_no_full_size_tensor():
 
     assert peak_memory(steps(naive)) > 2 * full
     assert peak_memory(steps(lambda *args: pixel_losses(*args)[0].mean())) < full / 4
-
-
-def test_compiles_into_one_graph():
-    logits, label = example(dtype=torch.float32)
-    logits.requires_grad_()
-    compiled = torch.compile(upsampled_cross_entropy, fullgraph=True, backend='aot_eager')
-    loss, share = compiled(logits, label, with_accuracy=True)
-    gradient = torch.autograd.grad(loss, logits)[0]
-    expected, expected_share = upsampled_cross_entropy(logits, label, with_accuracy=True)
-    torch.testing.assert_close((loss, share), (expected, expected_share))
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
 
 
 def test_waits_for_no_device_and_copies_nothing_to_it():

@@ -122,16 +122,6 @@ def test_copies(pair):
         torch.testing.assert_close(other.full(), full.detach())
 
 
-@pytest.mark.parametrize('name', ['argmax', 'losses', 'probability'])
-def test_no_tensor_of_full_size(name):
-    from tests.segmentors.models import LargestTensor
-
-    logits = ResizableLogits(torch.randn(2, 40, 8, 9), SIZE)
-    with LargestTensor() as largest:
-        KNOWN[name](logits)
-    assert largest.size < 2 * 40 * SIZE[0] * SIZE[1]
-
-
 @pytest.mark.parametrize('small', [(4, 5), (16, 20)], ids=['windows', 'mean'])
 def test_windows(small):
     """A grid of 2 × 3 windows, kept as windows or, where these are larger, as their mean."""

@@ -8,11 +8,6 @@ from mmseg_ctx.ops import spatially_varying_weights
 from tests.helpers import assert_relative
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 def naive_weights(x, kernels, dilations):
     """Eq. 2 as loops over images, channels, places and taps, of arrays in float64."""
     height, width = x.shape[2:]

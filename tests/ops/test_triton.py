@@ -41,10 +41,7 @@ VARIANTS = {
     'labels, resized twice': ('_labels_kernel', dict(ONE_PASS=True, ROW_TAPS=4, COLUMN_TAPS=4)),
     'labels of passes': ('_labels_kernel', dict(ONE_PASS=False, ROW_TAPS=4, COLUMN_TAPS=4)),
     'weights': ('_weights_kernel', OF_WEIGHTS | dict(PIXELS=512)),
-    'gradients of weights': (
-        '_weights_gradient_kernel',
-        OF_WEIGHTS | dict(TAPS=16, PIXELS=128),
-    ),
+    'gradients of weights': ('_weights_gradient_kernel', OF_WEIGHTS | dict(TAPS=16, PIXELS=128)),
 }
 CAPABILITIES, DTYPES = (80, 90, 120), ('fp32', 'bf16', 'fp16')
 OF_LABELS = dict(ONE_CLASS=False, TILE_ROWS=4, TILE_COLUMNS=32)

@@ -413,7 +413,7 @@ class Launches(TorchDispatchMode):
 
 @pytest.mark.parametrize(
     ('classes', 'options'),
-    [(150, {}), (19, dict(avg_non_ignore=True)), (2, dict(class_weight=[1.0, 2.0]))],
+    [(40, {}), (19, dict(avg_non_ignore=True)), (2, dict(class_weight=[1.0, 2.0]))],
 )
 def test_few_launches_in_the_loss_of_a_training_step(classes, options):
     criterion = dict(type='CrossEntropyLoss', loss_weight=0.4, **options)

@@ -9,8 +9,6 @@ from matplotlib import pyplot
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mmseg_ctx.utils.models import last_head
 from tests.models import FCN, HEAD, HEADS, model_config, randomize
@@ -32,11 +30,16 @@ MODES = {
 }
 
 
-def pair(head=FCN, **test_cfg):
-    """Return MMSegmentation's segmentor with a head, or a cascade of them, and ours."""
+def pair(head=FCN, auxiliary=None, initial=False, **test_cfg):
+    """Return MMSegmentation's segmentor and ours, with equal weights, random unless ``initial``.
+
+    ``head`` is the config of a head, or those of a cascade, and so is ``auxiliary``.
+    """
     config = model_config(head) | dict(test_cfg=ConfigDict(dict(mode='whole') | test_cfg))
-    stock = randomize(MODELS.build(copy.deepcopy(config)).eval())
-    balance(stock)
+    config['auxiliary_head'] = auxiliary
+    stock = MODELS.build(copy.deepcopy(config)).eval()
+    if not initial:
+        balance(randomize(stock))
     ours = MODELS.build(config | dict(type='MemoryEfficient' + config['type'])).eval()
     ours.load_state_dict(stock.state_dict())
     return stock, ours
@@ -87,15 +90,3 @@ def assert_same_labels(stock, ours, batch):
         assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
         assert len(theirs.unique()) > 1
         assert (mine == theirs).float().mean() >= 0.9999
-
-
-class LargestTensor(TorchDispatchMode):
-    """Keeps the size of the largest tensor that an operation returns, in values."""
-
-    size = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        self.size = max([self.size, *(each.numel() for each in tensors if not each.is_meta)])
-        return result

@@ -14,6 +14,7 @@ from mmseg.apis import MMSegInferencer, inference_model, init_model
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 
+from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.segmentors import MemoryEfficientSegmentor
 from tests.helpers import ROOT
 from tests.models import model_config, write_model
@@ -153,30 +154,32 @@ def test_a_teacher_inside_a_backbone_predicts_on_its_own():
 
 
 def test_mmsegmentations_programs(tmp_path):
-    """MMSegmentation's functions, with a config and a checkpoint."""
+    """MMSegmentation's functions, with a config and a checkpoint, on a scene that is no file."""
     path, checkpoint = write_model('CAC', tmp_path)
     ours = Config.fromfile(path)
     ours.model.type = 'MemoryEfficientEncoderDecoder'
     ours.visualizer = dict(type='SegLocalVisualizer')
     ours.test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
     ours.test_dataloader.dataset.pipeline = ours.test_pipeline
-    config, image = str(tmp_path / 'ours.py'), str(tmp_path / 'image.png')
+    config = str(tmp_path / 'ours.py')
     ours.dump(config)
-    cv2.imwrite(image, photograph(60, 90).byte().permute(1, 2, 0).numpy())
+    name = 'context_scene_1_000001_60x90'
     model = init_model(config, str(checkpoint), device='cpu')
-    result = inference_model(model, image)
+    result = inference_model(model, f'context-scenes://{name}.png')
     assert 'seg_logits' not in result
     label = result.pred_sem_seg.data[0].numpy()
     inferencer = MMSegInferencer(config, str(checkpoint), device='cpu')
-    found = inferencer(image, out_dir=str(tmp_path / 'out'), img_out_dir='v', pred_out_dir='p')
+    folders = dict(out_dir=str(tmp_path / 'out'), img_out_dir='v', pred_out_dir='p')
+    found = inferencer(f'context-scenes://{name}.png', **folders)
     np.testing.assert_array_equal(found['predictions'], label)
     (written,) = (tmp_path / 'out/p').iterdir()
     np.testing.assert_array_equal(cv2.imread(str(written), 0), label)
-    assert len(list((tmp_path / 'out/v').iterdir())) == 1
+    assert cv2.imread(str(tmp_path / f'out/v/{name}.png')).shape == (60, 90, 3)
     model.cfg.model.test_cfg = dict(mode='whole')
     stock = MODELS.build(model.cfg.model | dict(type='EncoderDecoder')).eval()
     stock.load_state_dict(model.state_dict())
     stock.cfg = model.cfg
-    expected = inference_model(stock, image).pred_sem_seg.data[0].numpy()
+    image, _ = render_scene(1, 1, 60, 90)
+    expected = inference_model(stock, image[..., ::-1].copy()).pred_sem_seg.data[0].numpy()
     assert len(np.unique(expected)) > 1
     assert (label == expected).mean() >= 0.9999

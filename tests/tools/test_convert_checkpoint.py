@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from tests.checkpoints.test_convert_ctnet import small_arrays, small_config
-from tests.helpers import exit_status
+from tests.helpers import error_line, exit_status
 from tools.convert_checkpoint import main
 
 
 @pytest.fixture
 def source(tmp_path):
     path = tmp_path / 'model.pdparams'
-    path.write_bytes(pickle.dumps(small_arrays(50, True), 2))
-    small_config(50, True).dump(tmp_path / 'config.py')
+    path.write_bytes(pickle.dumps(small_arrays(), 2))
+    small_config().dump(tmp_path / 'config.py')
     return path
 
 
@@ -25,8 +25,7 @@ def test_converts_ctnet(source, tmp_path, capsys):
     assert lines[-3:] == ['renamed: 399 of 399 names', 'missing: none', 'left over: none']
     assert 'decode_head.conv_seg.weight' in torch.load(destination, weights_only=True)['state_dict']
 
-    assert exit_status(main, *arguments) == 2
-    assert 'model.pth exists; --force overwrites it' in capsys.readouterr().err
+    assert 'model.pth exists; --force' in error_line(capsys, main, *arguments)
     assert exit_status(main, *arguments, '--force') == 0
 
 
@@ -34,21 +33,14 @@ def test_converts_ctnet(source, tmp_path, capsys):
     ('arguments', 'message'),
     [
         (['ctnet', 'missing.pdparams', 'a.pth'], 'missing.pdparams: No such file or directory'),
-        # A folder that takes no files is refused before the source is read.
-        (['ctnet', 'missing.pdparams', '/proc/a.pth'], 'error: /proc/a.pth'),
         (['cac', 'model.pdparams', 'a.pth'], 'is no checkpoint'),
         (['ctnet', 'model.pdparams', 'a.pth', '--config', 'empty.py'], 'empty.py has no model'),
         (['ctnet', 'model.pdparams', 'a.py', '--config', './a.py', '--force'], 'is read and would'),
-        ([], 'the following arguments are required'),
     ],
 )
 def test_wrong_input_is_one_line_and_status_two(arguments, message, source, monkeypatch, capsys):
     monkeypatch.chdir(source.parent)
     (source.parent / 'empty.py').write_text('a = 1\n')
     before = sorted(source.parent.iterdir())
-    assert exit_status(main, *arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.err.count('\n') == 1
-    assert captured.err.startswith('error: ')
-    assert message in captured.err
+    assert message in error_line(capsys, main, *arguments)
     assert sorted(source.parent.iterdir()) == before

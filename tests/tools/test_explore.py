@@ -57,7 +57,7 @@ def test_it_serves_until_it_is_told_to_end_and_leaves_nothing(end, host, model, 
 def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
     config, checkpoint = model
     (tmp_path / 'broken.pth').write_bytes(b'nothing')
-    free = '--port', free_port()
+    free, untested = ('--port', free_port()), ('--cfg-options', 'test_dataloader=None')
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
         taken.listen()
@@ -70,10 +70,7 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
             ((config, checkpoint, '--host', '192.0.2.1', *free), 'listen at 192.0.2.1:'),
             ((config, checkpoint, '--images', config, *free), "config.py' is no folder with"),
             ((config, tmp_path / 'broken.pth', *free), 'broken.pth'),
-            (
-                (config, checkpoint, *free, '--cfg-options', 'test_dataloader=None'),
-                'has no test_dataloader.dataset',
-            ),
+            ((config, checkpoint, *free, *untested), 'has no test_dataloader.dataset'),
         ]
         for arguments, message in cases:
             assert message in error_line(capsys, main, *arguments)

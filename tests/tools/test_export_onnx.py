@@ -1,7 +1,5 @@
 """The command line of the export; what it exports is tested with the package's function."""
 
-from functools import partial
-
 import onnx
 import pytest
 import torch
@@ -9,8 +7,6 @@ import torch
 from tests.helpers import error_line, exit_status
 from tests.models import build_segmentor, write_model
 from tools.export_onnx import main
-
-run_tool = partial(exit_status, main)
 
 
 @pytest.fixture(scope='module')
@@ -22,13 +18,12 @@ def test_export(model, tmp_path, capsys):
     out = tmp_path / 'model.onnx'
     out.write_text('of yesterday')
     command = (*model, out, '--shape', 32, 40, '--dynamic', '--opset', 20, '--labels')
-    assert run_tool(*command) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == f'error: {out} exists; --force overwrites it'
+    assert f'{out} exists; --force' in error_line(capsys, main, *command)
     assert out.read_text() == 'of yesterday'
-    assert run_tool(*model, model[1], '--shape', 32, 40, '--force') == 2
-    assert f'{model[1]} is read and would be overwritten' in capsys.readouterr().err
-    assert run_tool(*command, '--force') == 0
+    command = (*command, '--force')
+    line = error_line(capsys, main, *model, model[1], *command[3:])
+    assert f'{model[1]} is read and would be overwritten' in line
+    assert exit_status(main, *command) == 0
     lines = capsys.readouterr().out.splitlines()
     shapes = [f'{batch}x3x{size}' for batch in (1, 2) for size in ('32x40', '25x40', '19x26')]
     assert [line.split(':')[0] for line in lines] == shapes
@@ -48,17 +43,11 @@ def test_wrong_input_is_one_line_with_status_2(model, tmp_path, capsys):
     empty = tmp_path / 'empty.py'
     empty.write_text('a = 1')
     cases = [
-        (
-            (config, checkpoint, out, '--shape', 32, -4),
-            "--shape: must be an integer >= 1, got '-4'",
-        ),
-        ((config, noise, out, '--shape', 32, 40), 'noise.pth is no checkpoint'),
-        ((empty, checkpoint, out, '--shape', 32, 40), 'empty.py has no model'),
-        (
-            (config, other, out, '--shape', 32, 40),
-            f'other.pth does not fit {config}: it lacks decode_head.channel_context.',
-        ),
+        (config, checkpoint, -4, "--shape: must be an integer >= 1, got '-4'"),
+        (config, noise, 32, 'noise.pth is no checkpoint'),
+        (empty, checkpoint, 32, 'empty.py has no model'),
+        (config, other, 32, f'other.pth does not fit {config}: it lacks decode_head.'),
     ]
-    for arguments, message in cases:
-        assert message in error_line(capsys, main, *arguments)
+    for *files, side, message in cases:
+        assert message in error_line(capsys, main, *files, out, '--shape', 32, side)
     assert not out.exists()

@@ -1,11 +1,11 @@
-"""What every tool does where its output cannot be written."""
+"""What tools do with an output that cannot be written, and with wrong input."""
 
 import importlib
 import os
 
 import pytest
 
-from tests.helpers import ROOT, exit_status
+from tests.helpers import ROOT, error_line, exit_status
 
 CONFIG = ROOT / 'configs/fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
 # What each tool reads is missing, so an error about it would mean that the work had begun.
@@ -22,6 +22,10 @@ TOOLS = {
 }
 
 
+def main_of(tool):
+    return importlib.import_module(f'tools.{tool}').main
+
+
 def test_no_tool_is_left_out():
     tools = {path.stem for path in (ROOT / 'tools').glob('*.py')}
     assert tools - {'explore', 'check_dataset'} == TOOLS.keys()  # these write no file
@@ -35,12 +39,32 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'file').write_text('')
     out = place.format(folder=tmp_path)
-    main = importlib.import_module(f'tools.{tool}').main
     arguments = [str(argument).format(out=out) for argument in TOOLS[tool]]
     (asked_for,) = (argument for argument in arguments if argument.startswith(out))
-    assert exit_status(main, *arguments) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
-    assert line.startswith(f'error: {asked_for}')
-    assert captured.out == ''
+    assert exit_status(main_of(tool), *arguments) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f'error: {asked_for}')
+    assert (out, err.count('\n')) == ('', 1)
     assert os.listdir(tmp_path) == ['file']
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'message'),
+    [
+        ('benchmark', ['unknown'], "'heads', "),
+        ('benchmark', ['heads', '--repeats', '0'], "--repeats: must be an integer >= 1, got '0'"),
+        ('benchmark', ['ctnet-linear', '--cases', 'NonLocal'], "NonLocal2d, got 'NonLocal'"),
+        ('complexity', ['both'], "papers, heads, got 'both'"),
+        ('complexity', ['heads', '--memory', 'a.py'], "no TABLE, got 'heads'"),
+        ('complexity', ['--memory', 'absent.py'], 'absent.py is not a file'),
+        ('study', ['--rows', 'fnc'], 'must be among fcn, cacnet'),
+        ('study', ['--suite', 'scenes'], 'must be among camvid, context-scenes, dmnet-voc12'),
+        ('study', ['--configs', 'absent.py'], "no config 'absent.py'; similar names: "),
+    ],
+)
+def test_wrong_input_is_one_line_with_status_2(
+    tool, arguments, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in error_line(capsys, main_of(tool), *arguments)
+    assert os.listdir(tmp_path) == []

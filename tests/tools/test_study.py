@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.helpers import error_line, exit_status
+from tests.helpers import exit_status
 from tools.study import main
 
 FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
@@ -48,19 +48,3 @@ def test_the_report_is_written_from_results_and_over_no_other_file(tmp_path, cap
     assert exit_status(main, '--configs', 'missing.py', '--out', tmp_path) == 2
     assert f'{tmp_path}/study.json exists' in capsys.readouterr().err
     assert (tmp_path / 'study.json').read_text() == 'mine'
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--rows', 'fnc'], 'must be among fcn, cacnet'),
-        (
-            ['--suite', 'scenes'],
-            'must be among camvid, context-scenes, dmnet-voc12',
-        ),
-        (['--configs', 'absent.py'], "no config 'absent.py'; similar names: "),
-    ],
-)
-def test_wrong_input_is_one_line_with_status_2(arguments, message, capsys, tmp_path):
-    assert message in error_line(capsys, main, '--out', tmp_path, *arguments)
-    assert list(tmp_path.iterdir()) == []

@@ -4,14 +4,7 @@ import argparse
 
 import pytest
 
-from mmseg_ctx.utils.commandline import (
-    ArgumentParser,
-    add_cfg_options,
-    add_table_options,
-    device,
-    run,
-    write_tables,
-)
+from mmseg_ctx.utils import commandline
 from mmseg_ctx.utils.tables import Column, Table, render
 from tests.helpers import exit_status
 
@@ -24,7 +17,7 @@ def test_a_tool_that_returns_ends_with_status_zero(monkeypatch, capsys):
     assert capsys.readouterr().err == ''
     monkeypatch.setattr('sys.argv', ['tool.py', 'x'])
     with pytest.raises(SystemExit):
-        run(seen.extend)
+        commandline.run(seen.extend)
     assert seen == ['a', 'b', 'x']
 
 
@@ -47,8 +40,8 @@ def test_wrong_input_is_one_line(error, status, text, capsys):
 
 
 def test_cfg_options(capsys):
-    parser = ArgumentParser(prog='tool.py')
-    add_cfg_options(parser)
+    parser = commandline.ArgumentParser(prog='tool.py')
+    commandline.add_cfg_options(parser)
     options = parser.parse_args(['--cfg-options', 'a.b=1', 'c=[2,3]', '--cfg-options', 'd=x=y'])
     assert options.cfg_options == {'a.b': 1, 'c': [2, 3], 'd': 'x=y'}
     for wrong in ('foo', '=1'):
@@ -59,14 +52,16 @@ def test_cfg_options(capsys):
 def test_a_device_that_is_not_there(monkeypatch):
     monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
     for text in ('cpu', 'cuda', 'cuda:0', 'cuda:1'):
-        assert device(text) == text
+        assert commandline.device(text) == text
     for text in ('gpu', 'cuda:', 'cuda:2', ''):
         with pytest.raises(argparse.ArgumentTypeError, match=f"cpu, cuda, .*, got '{text}'"):
-            device(text)
+            commandline.device(text)
 
 
 def test_wrong_arguments_are_one_line_and_help_keeps_line_breaks(capsys):
-    parser = ArgumentParser(prog='tool.py', epilog='example:\n    tool.py a \\\n        b')
+    parser = commandline.ArgumentParser(
+        prog='tool.py', epilog='example:\n    tool.py a \\\n        b'
+    )
     parser.add_subparsers(required=True, dest='command').add_parser('sub').add_argument('source')
     for arguments in ([], ['--wrong', '1'], ['sub'], ['other']):
         assert exit_status(parser.parse_args, *arguments) == 2
@@ -78,15 +73,15 @@ def test_wrong_arguments_are_one_line_and_help_keeps_line_breaks(capsys):
 
 
 def test_tables_go_to_standard_output_or_to_a_file_that_can_be_written(tmp_path, capsys):
-    parser = ArgumentParser()
-    add_table_options(parser)
-    write_tables(lambda: [TABLE], parser.parse_args([]))
+    parser = commandline.ArgumentParser()
+    commandline.add_table_options(parser)
+    commandline.write_tables(lambda: [TABLE], parser.parse_args([]))
     assert capsys.readouterr().out == render([TABLE], 'text')
     path = tmp_path / 'table.md'
     options = ['--format', 'markdown', '--out', str(path)]
-    write_tables(lambda: [TABLE], parser.parse_args(options))
+    commandline.write_tables(lambda: [TABLE], parser.parse_args(options))
     assert path.read_text() == render([TABLE], 'markdown')
     with pytest.raises(FileExistsError, match='--force'):
-        write_tables(lambda: pytest.fail('measured'), parser.parse_args(options))
-    write_tables(lambda: [TABLE], parser.parse_args([*options, '--force']))
+        commandline.write_tables(lambda: pytest.fail('measured'), parser.parse_args(options))
+    commandline.write_tables(lambda: [TABLE], parser.parse_args([*options, '--force']))
     assert [entry.name for entry in tmp_path.iterdir()] == ['table.md']

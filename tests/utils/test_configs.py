@@ -47,10 +47,7 @@ def test_a_config_and_what_it_has_to_have(tmp_path):
 
 @pytest.mark.parametrize(
     ('content', 'message'),
-    [
-        ('model = dict(', 'SyntaxError: '),
-        ('raise SystemExit', 'SystemExit$'),
-    ],
+    [('model = dict(', 'SyntaxError: '), ('raise SystemExit', 'SystemExit$')],
 )
 def test_a_config_that_cannot_be_read(content, message, tmp_path):
     path = tmp_path / 'config.py'

@@ -53,8 +53,9 @@ def features(segmentor, item):
     return segmentor.extract_feat(inputs_of(segmentor, item)[0])
 
 
-@pytest.mark.parametrize('with_label', [True, False])
-@pytest.mark.parametrize('head', HEADS)
+@pytest.mark.parametrize(
+    ('head', 'with_label'), [*((head, True) for head in HEADS), ('CAC', False), ('ACNet', False)]
+)
 def test_sheet(head, with_label):
     """It shows image, prediction and label, from one forward pass, and names all their classes."""
     segmentor, passes = build_segmentor(head), []
@@ -188,19 +189,8 @@ def inputs_of(segmentor, item):
     return data['inputs'], [sample.metainfo for sample in data['data_samples']]
 
 
-@pytest.mark.parametrize('value', [14, 77, -1])
-def test_label_with_a_value_that_is_no_class(value):
-    item = make_item()
-    item['data_samples'].gt_sem_seg.data[0, 0, 0] = value
-    with pytest.raises(ValueError, match=rf'in \[0, 14\) or the ignore index 255, got {value}$'):
-        draw(build_segmentor('CTNet'), item)
-
-
-def test_what_does_not_fit_the_model_or_the_image():
+def test_names_of_other_classes():
     segmentor, item = build_segmentor('DMNet'), make_item()
     meta = dict(classes=('sky', 'sand'), palette=[[0, 0, 0], [1, 1, 1]])
     with pytest.raises(ValueError, match='the model predicts 14 classes, but only 2 have names'):
         read_context(segmentor, item, meta)
-    item['data_samples'].set_metainfo(dict(ori_shape=(20, 32)))
-    with pytest.raises(ValueError, match=r'size of the image, \(20, 32\), got \(40, 64\)'):
-        draw(segmentor, item)

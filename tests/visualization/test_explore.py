@@ -1,8 +1,7 @@
 """The page of ``tools/explore.py``: what it shows of a model, and how Gradio's client gets it."""
 
-import http.client
-import io
 import os
+import urllib.request
 from types import SimpleNamespace
 
 import numpy as np
@@ -176,13 +175,6 @@ def client(page):
     return Client(page, verbose=False, download_files=False)
 
 
-def get(address, path):
-    connection = http.client.HTTPConnection(address.split('/')[2], timeout=30)
-    connection.request('GET', path)
-    response = connection.getresponse()
-    return response.status, response.read()
-
-
 def check_answer(answer, address, inspection, row, column):
     """Check picture, place, bars, and sentence, figure and table of each method."""
     picture, shown_column, shown_row, text, bars, *panels = answer
@@ -190,11 +182,10 @@ def check_answer(answer, address, inspection, row, column):
     assert inspection.describe(row, column) in text
     confidences = {each['label']: each['confidence'] for each in bars['confidences']}
     assert confidences == pytest.approx(inspection.probable_at(row, column))
-    status, content = get(address, '/gradio_api/file=' + picture['path'])
-    assert status == 200
+    file = urllib.request.urlopen(f'{address}gradio_api/file={picture["path"]}')
     height, width = inspection.prediction.predicted.shape
     factor = -(-512 // max(height, width))
-    assert Image.open(io.BytesIO(content)).size == (factor * width, factor * height)
+    assert Image.open(file).size == (factor * width, factor * height)
     assert len(panels) == 3 * len(inspection.methods)
     for index, (method, context) in enumerate(inspection.methods):
         sentence, figure, table = panels[3 * index : 3 * index + 3]

@@ -10,12 +10,7 @@ from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import read_context
 from mmseg_ctx.visualization.panels import draw_panels
 from tests.models import HEADS, build_segmentor
-from tests.visualization.test_context import (
-    attention_of,
-    features,
-    make_item,
-    predicted_by,
-)
+from tests.visualization.test_context import attention_of, features, make_item, predicted_by
 
 ROW, COLUMN = 21, 43
 CELL = 2, 5  # of features at 1/8

@@ -7,13 +7,7 @@ import signal
 import time
 from collections import Counter
 
-from tests.checkpoints.hostile import seeds
-from tests.checkpoints.hostile.mutations import (
-    insert_deep_key,
-    mutate_bytes,
-    mutate_pickle,
-    operations,
-)
+from tests.checkpoints.hostile import mutations, seeds
 from tests.checkpoints.hostile.victim import load_all
 from tests.helpers import run_in_process
 
@@ -33,11 +27,7 @@ LOADERS = {
 
 
 class Mutants:
-    """Valid files, and mutants of them by number.
-
-    Args:
-        seed (int): Of the mutations.
-    """
+    """Valid files, and mutants of them by number, the same ones for the same seed."""
 
     def __init__(self, seed):
         self.seed = seed
@@ -59,29 +49,29 @@ class Mutants:
         return family, rng.choice(LOADERS[family]), getattr(self, f'_{family}')(rng)
 
     def _zip(self, rng):
-        data = mutate_pickle(rng, rng.choice(self.pickles), self.pickles + self.paddle)
+        data = mutations.mutate_pickle(rng, rng.choice(self.pickles), self.pickles + self.paddle)
         return seeds.with_pickle(self.container, data)
 
     def _container(self, rng):
-        return mutate_bytes(rng, self.container)
+        return mutations.mutate_bytes(rng, self.container)
 
     def _legacy(self, rng):
         if rng.random() < 0.2:
-            return mutate_bytes(rng, self.legacy)
+            return mutations.mutate_bytes(rng, self.legacy)
         # A magic number, a version and what the machine was like come first.
         parts, rest = [], self.legacy
         for _ in range(3):
-            pickled, rest = operations(rest)
+            pickled, rest = mutations.operations(rest)
             parts += pickled
-        return b''.join(parts) + mutate_pickle(rng, rest, self.pickles)
+        return b''.join(parts) + mutations.mutate_pickle(rng, rest, self.pickles)
 
     def _paddle(self, rng):
         if rng.random() < 0.01:
-            return insert_deep_key(rng, rng.choice(self.paddle))
-        return mutate_pickle(rng, rng.choice(self.paddle), self.pickles + self.paddle)
+            return mutations.insert_deep_key(rng, rng.choice(self.paddle))
+        return mutations.mutate_pickle(rng, rng.choice(self.paddle), self.pickles + self.paddle)
 
     def _ctnet(self, rng):
-        return mutate_pickle(rng, self.ctnet, self.paddle)
+        return mutations.mutate_pickle(rng, self.ctnet, self.paddle)
 
 
 def load(cases, folder):
@@ -100,17 +90,10 @@ def load(cases, folder):
 
 
 def fuzz(folder, mutants, numbers, seconds=float('inf')):
-    """Load mutants, and tell how they went.
+    """Load mutants of these numbers until some seconds are over, and tell how they went.
 
-    Args:
-        folder (Path): For the files. Those of the failures stay there.
-        mutants (Mutants): The files.
-        numbers (Sequence[int]): Of the mutants.
-        seconds (float): After which no more batches are begun. Default: no limit.
-
-    Returns:
-        tuple[Counter, list[str]]: The number of outcomes by family, loader and outcome, and a line
-        for each failure.
+    Returns a counter by family, loader and outcome, and a line for each failure, whose file stays
+    in the folder.
     """
     outcomes, failures = Counter(), []
     end = time.monotonic() + seconds

@@ -75,13 +75,7 @@ def operations(data):
 
 
 def mutate_pickle(rng, data, others):
-    """Return a pickle with up to eight of its operations changed.
-
-    Args:
-        rng (random.Random): Source of random numbers.
-        data (bytes): A valid pickle.
-        others (list[bytes]): Pickles to take operations from.
-    """
+    """Return a pickle with up to eight operations changed, some to operations of other pickles."""
     parts, rest = operations(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         _mutate(rng, parts, others)

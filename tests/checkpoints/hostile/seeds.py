@@ -21,6 +21,16 @@ ARRAYS = {
 }
 
 
+class Calls:
+    """Pickles as a call of ``function`` with ``arguments``, and then ``state``."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.reduced = function, arguments, state
+
+    def __reduce__(self):
+        return self.reduced
+
+
 def checkpoint():
     """Return what MMEngine's runner saves: weights, optimizer and message hub."""
     torch.manual_seed(0)
@@ -58,10 +68,7 @@ def zip_pickles():
 def with_pickle(container, data):
     """Return a zip checkpoint with another pickle in it."""
     file = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(container)) as source,
-        zipfile.ZipFile(file, 'w') as target,
-    ):
+    with zipfile.ZipFile(io.BytesIO(container)) as source, zipfile.ZipFile(file, 'w') as target:
         for name in source.namelist():
             target.writestr(name, data if name.endswith('data.pkl') else source.read(name))
     return file.getvalue()

@@ -14,7 +14,7 @@ FCN = dict(type='FCNHead', **HEAD)
 # The heads in ``methods.yml``, by title. An entry there gives a head the whole contract of
 # ``tests/heads/test_every_head.py``, alone and inside the context-aware classifier.
 METHODS = {
-    method.title: {**HEAD, 'type': method.head, **method.tests['arguments']}
+    method.title: {**HEAD, 'type': method.head, **method.tests.get('arguments', {})}
     for method in methods.HEAD_METHODS.values()
 }
 

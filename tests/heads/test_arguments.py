@@ -14,8 +14,7 @@ from tests.models import FCN, METHODS, with_cac
 
 LOSSES = {name: dict(type=name) for name in ('ClassProbabilityLoss', 'ClassEntropyKLLoss')}
 CHECKED = {**METHODS, 'CAC': with_cac(FCN), **LOSSES}
-ADAPTIVE = METHODS['ACNet']
-ONE_MAP = {name: head for name, head in METHODS.items() if head is not ADAPTIVE}
+ONE_MAP = {name: head for name, head in METHODS.items() if isinstance(head['in_index'], int)}
 
 
 def build(config, **arguments):
@@ -86,6 +85,13 @@ def test_what_mmsegmentation_accepts_of_its_own_arguments(name):
     assert build(METHODS[name], dropout_ratio=-1).dropout is None
 
 
+@pytest.mark.parametrize('name', METHODS)
+def test_dropout_comes_before_the_classifier(name):
+    head = build(METHODS[name], dropout_ratio=1.0).train()
+    logits = head(inputs(2))
+    torch.testing.assert_close(logits, head.conv_seg.bias[:, None, None].expand_as(logits))
+
+
 def inputs(batch, size=4):
     """Return features as a backbone gives them."""
     return [torch.rand(batch, channels, size, size) for channels in (4, 8, 16)]
@@ -94,11 +100,11 @@ def inputs(batch, size=4):
 @pytest.mark.parametrize('name', METHODS)
 def test_outputs_that_the_backbone_does_not_have(name):
     for index in (3, -4):
-        index = (0, 1, index) if name == 'ACNet' else index
+        index = index if name in ONE_MAP else (0, 1, index)
         with pytest.raises(ValueError, match=r"in_index .* backbone's 3 outputs") as error:
             build(METHODS[name], in_index=index)(inputs(2))
         assert str(error.value).endswith(f'got {index!r}')
-    channels = (4, 8, 15) if name == 'ACNet' else 15
+    channels = 15 if name in ONE_MAP else (4, 8, 15)
     with pytest.raises(ValueError, match=r'in_channels must be .*16.*, the channels of .* got'):
         build(METHODS[name], in_channels=channels)(inputs(2))
 

@@ -23,7 +23,8 @@ def test_every_method_has_its_part_and_every_part_its_method(part):
         path.relative_to(ROOT).as_posix().removeprefix(begin).removesuffix(end)
         for path in ROOT.glob(part.format('*'))
     }
-    assert found == METHODS.keys(), f'methods.yml and {part.format("NAME")} differ'
+    differ = ', '.join(found ^ METHODS.keys())
+    assert not differ, f'{part.format("NAME")} or the entry of methods.yml is missing for {differ}'
 
 
 def test_every_file_with_a_head_is_a_methods():
@@ -34,7 +35,8 @@ def test_every_file_with_a_head_is_a_methods():
 
 @pytest.mark.parametrize('method', METHODS.values(), ids=METHODS)
 def test_an_entry_names_what_is_there(method):
-    assert (ROOT / f'tests/heads/test_{method.name}.py').is_file()
+    for path in (f'tests/heads/test_{method.name}.py', f'tests/configs/zoo/{method.name}.tsv'):
+        assert (ROOT / path).is_file(), f'there is no {path}'
     assert MODELS.get(method.head).__module__ == f'mmseg_ctx.heads.{method.name}'
     for encoder in () if method.around else BACKBONES.values():
         models = f'configs/_base_/models/{method.name}_{encoder}*.py'

@@ -116,7 +116,7 @@ def class_tables(summary):
     """Return the table of the IoU of each class, the mean over the seeds, where it was measured."""
     names = dict.fromkeys(name for entry in summary for name in entry['metrics'])
     columns = [
-        Column('metrics', name.removeprefix('IoU_'), lambda each, name=name: _mean(each.get(name)))
+        Column('metrics', name.removeprefix('IoU_'), partial(_mean, name))
         for name in names
         if name.startswith('IoU_')
     ]
@@ -124,8 +124,8 @@ def class_tables(summary):
     return [Table('Classes', (Column('label', 'row'), *columns), summary, facts)] if columns else []
 
 
-def _mean(values):
-    return f'{mean(values):.1f}' if values else ''
+def _mean(name, metrics):
+    return f'{mean(metrics[name]):.1f}' if name in metrics else ''
 
 
 def _show(name, metrics):

@@ -247,3 +247,11 @@ def test_a_suite_is_read_from_a_file(tmp_path):
     assert study.select(suite.rows, ['three']) == [three]
     with pytest.raises(ValueError, match="rows must be among head, two, three, base, got 'fuor'"):
         study.select(suite.rows, ['base', 'fuor'])
+
+
+def test_the_iou_of_each_class_is_a_table_of_its_own():
+    entries = [dict(label='a', metrics=dict(mIoU=[1.0], IoU_sky=[90.0, 91.0]))]
+    entries.append(dict(label='b', metrics=dict(mIoU=[1.0])))
+    (table,) = study_report.class_tables(entries)
+    assert '| row | sky |\n| --- | --- |\n| a | 90.5 |\n| b |  |\n' in render([table], 'markdown')
+    assert study_report.class_tables(entries[1:]) == []

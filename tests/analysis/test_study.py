@@ -49,24 +49,8 @@ def test_every_row_of_a_suite_is_a_model_of_its_own(name):
     if name != 'dmnet-voc12':
         quick = [row.config for row in suite.quick[1:]]
         assert quick == [each.studies[name] for each in METHODS.values()]
-    assert not {row.name for row in suite.rows} & set(
-        study.groups(suite.rows)
-    )  # ``--rows`` takes both
-
-
-def test_dmnets_ablations_have_the_papers_figures():
-    shown = {row.name: row.shows for row in SUITES['dmnet-voc12'].rows}
-    # Tables 1, 2 and 4: the main result, a best and a worst one, and rows from both ends.
-    for name, figure in {
-        'dynamic-k1-3-5-7': 78.21,
-        'dynamic-k1-3-5': 78.76,
-        'depthwise-k1': 70.59,
-        'regular-d6-12-24-36': 77.60,
-        'depthwise-d18-30-42-54': 76.92,
-        'stage2': 73.13,
-    }.items():
-        assert shown[name].endswith(f': {figure:.2f}')
-    assert len(shown) == 12 + 14 + 3
+    # ``--rows`` takes both.
+    assert not {row.name for row in suite.rows} & set(study.groups(suite.rows))
 
 
 def test_the_schedule_is_stretched():

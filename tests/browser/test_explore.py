@@ -152,17 +152,3 @@ def test_a_click_beside_the_picture_and_a_broken_upload_leave_the_page_alive(
     click_pixel(browser, 9, 50)
     check_numbers(browser, explorer.test_image(0), 9, 50)
     assert 'Traceback' not in capfd.readouterr().err
-
-
-def test_dark_patches_differ_from_ignored_ones(browser, visit):
-    visit('FCN')
-    browser.driver.get(browser.driver.current_url + '?__theme=dark')
-    browser.wait(lambda: browser.find('.entry'))
-    looks = {
-        each.text: (
-            each.find_elements('css selector', '.patch')[0].value_of_css_property('background')
-        )
-        for each in browser.find('.entry')
-    }
-    assert len(set(looks.values())) == len(looks)
-    assert 'gradient' in looks['ignored']

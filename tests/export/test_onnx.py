@@ -11,7 +11,7 @@ from mmseg.models.utils import resize
 
 from mmseg_ctx.export import export_onnx
 from mmseg_ctx.export import onnx as onnx_export
-from tests.models import HEADS, build_segmentor
+from tests.models import build_segmentor
 
 
 def run(path, image):
@@ -113,25 +113,6 @@ def test_without_its_packages_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxscript', None)
     with pytest.raises(ImportError, match=r"onnxscript .*pip install 'mmseg-ctx\[export\]'"):
         export_onnx(build_segmentor('CTNet'), tmp_path / 'model.onnx', (32, 40))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('head', HEADS)
-def test_openvino_gives_the_same_labels(head, tmp_path):
-    openvino = pytest.importorskip('openvino', reason='OpenVINO is not installed')
-    segmentor = build_segmentor(head)
-    bias = getattr(segmentor.decode_head.conv_seg, 'bias', None)
-    if bias is not None:  # so that no class wins everywhere
-        bias.data -= expected_logits(segmentor, torch.randn(1, 3, 40, 64)).mean((0, 2, 3))
-    path = tmp_path / 'model.onnx'
-    export_onnx(segmentor, path, (40, 64), dynamic=True, labels=True)
-    model = openvino.compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
-    for shape in ((1, 3, 40, 64), (2, 3, 57, 49)):
-        image = torch.randn(shape)
-        expected = expected_logits(segmentor, image).argmax(dim=1)
-        assert len(expected.unique()) > 1
-        labels = torch.from_numpy(model(image.numpy())['labels'])
-        assert (labels == expected).float().mean() >= 0.999
 
 
 def test_leaves_the_model_as_it_was(tmp_path):

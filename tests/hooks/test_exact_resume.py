@@ -219,7 +219,5 @@ def test_fine_tuning_resumes_from_its_own_checkpoint(tmp_path):
     assert min(train(folder, load_from=str(first), resume=True)) == 6
     # One of its own can be named.
     assert min(train(folder, load_from=str(folder / 'iter_5.pth'), resume=True)) == 6
-    assert (
-        min(train(folder, load_from=str(first), loop=dict(BY_ITERATION, max_iters=12), resume=True))
-        == 12
-    )
+    longer = dict(BY_ITERATION, max_iters=12)
+    assert min(train(folder, load_from=str(first), loop=longer, resume=True)) == 12

@@ -43,6 +43,7 @@ def papers():
     return {(row['source'], row['model']): row for row in table.rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('source', 'model', 'parameters', 'multiply_adds'),
     [
@@ -58,6 +59,7 @@ def test_heads_are_within_their_budgets(papers, source, model, parameters, multi
     assert row['multiply_adds'] <= multiply_adds * BILLION
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('source', 'model'),
     [
@@ -74,6 +76,7 @@ def test_baselines_agree_with_the_papers(papers, source, model):
         assert row[key] == pytest.approx(row[f'paper_{key}'], rel=0.06)
 
 
+@pytest.mark.slow
 def test_models_with_and_without_cac_have_the_parameters_of_its_table(papers):
     rows = {model: row for (source, model), row in papers.items() if source == 'CAC, Table 1'}
     assert len(rows) == 12
@@ -84,6 +87,7 @@ def test_models_with_and_without_cac_have_the_parameters_of_its_table(papers):
         assert wrapped['parameters'] - rows[model]['parameters'] <= 0.8 * MILLION
 
 
+@pytest.mark.slow
 def test_every_method_has_a_table(papers):
     assert {source for source, _ in papers} == {
         table['table'] for method in METHODS.values() for table in method.costs

@@ -35,7 +35,9 @@ def real_step(config):
     return *(sum(each.nbytes for each in tensors) for tensors in held), peak_memory(step)
 
 
-@pytest.mark.parametrize('path', [FCN, CAC], ids=['FCN', 'CAC'])
+@pytest.mark.parametrize(
+    'path', [FCN, pytest.param(CAC, marks=pytest.mark.slow)], ids=['FCN', 'CAC']
+)
 @pytest.mark.parametrize('stock', [False, True], ids=['ours', 'stock'])
 def test_the_peak_is_that_of_a_real_step(path, stock):
     config = Config.fromfile(path)

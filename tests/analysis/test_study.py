@@ -118,6 +118,7 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path):
     assert {'parameters', 'torch', 'seconds'} < set(result)
 
 
+@pytest.mark.slow
 def test_two_stages_with_curves(tmp_path):
     frozen = {**TINY, 'optim_wrapper.optimizer.lr': 0.0}
     (first,) = study.plan(

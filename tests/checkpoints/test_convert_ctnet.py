@@ -75,6 +75,7 @@ def write(tmp_path):
     return write
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_whole_network_gives_the_recorded_outputs(write, tmp_path):
     recorded = np.load(DATA / 'ctnet_resnet50vd_jpu.npz')

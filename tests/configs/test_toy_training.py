@@ -57,13 +57,9 @@ def train_and_resume(config):
     assert all(math.isfinite(loss) for loss in losses)
 
 
-# Of one data set with a palette and of one whose labels begin at 1; the others are slow.
-QUICK = ('ade20k', 'pascal_voc12_aug')
-
-
 @pytest.mark.parametrize(
     'layout',
-    [pytest.param(each, marks=[] if each in QUICK else pytest.mark.slow) for each in EXAMPLES],
+    [pytest.param(each, marks=[pytest.mark.slow] * (each != 'ade20k')) for each in EXAMPLES],
 )
 def test_trains_on_each_data_set(layout, folder):
     config = prepare(ROOT / 'configs' / EXAMPLES[layout], layout)

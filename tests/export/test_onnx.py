@@ -45,7 +45,7 @@ def test_one_size(tmp_path):
     )
 
 
-@pytest.mark.parametrize('dynamic', [False, True])
+@pytest.mark.parametrize('dynamic', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_graph_that_ends_in_labels(dynamic, tmp_path):
     segmentor = build_segmentor('CAC')
     path = tmp_path / 'model.onnx'

@@ -147,6 +147,7 @@ def test_threads_do_not_meet():
         assert torch.equal(logits, expected[step % 12])
 
 
+@pytest.mark.slow
 def test_a_step_compiled_for_any_size():
     model = Step(wrap(FCN))
     compiled = torch.compile(model, dynamic=True, fullgraph=True, backend='aot_eager')

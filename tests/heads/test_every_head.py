@@ -31,15 +31,10 @@ from tests.heads.runs import train, train_alike, train_sharded
 from tests.helpers import Uploads, assert_relative, data_samples, run_in_process, run_processes
 from tests.models import METHODS, build_segmentor
 
-# An export inside the context-aware classifier takes long.
-SLOW = {f'CAC on {name}' for name in METHODS}
-
 
 def pytest_generate_tests(metafunc):
     """Give each test all heads."""
-    slow = SLOW if metafunc.function is test_onnx else ()
-    marks = {head: [pytest.mark.slow] if head in slow else [] for head in HEADS}
-    metafunc.parametrize('head', [pytest.param(each, marks=marks[each]) for each in HEADS])
+    metafunc.parametrize('head', HEADS)
 
 
 def test_one_image(head, device):
@@ -216,6 +211,7 @@ def test_trace(head, device, tmp_path):
         torch.testing.assert_close(traced(other), model(other), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx(head, tmp_path):
     """onnxruntime gives PyTorch's logits for images of sizes that the exporter has not seen."""
     segmentor = build_segmentor(HEADS[head])

@@ -81,10 +81,11 @@ def runner(head, folder, hooks=HOOK, num_images=3, save_best=None, **changes):
             AUXILIARY,
             ['decode.loss_ce', 'decode.loss_prior_ce', 'decode.loss_oracle_ce', 'decode.loss_kl'],
         ),
-        (
+        pytest.param(
             [FCN, dict(FCN, type='OCRHead', ocr_channels=4)],
             None,
             ['decode_0.loss_ce', 'decode_1.loss_ce'],
+            marks=pytest.mark.slow,
         ),
         (DDR, None, ['decode.loss_context', 'decode.loss_spatial']),
     ],

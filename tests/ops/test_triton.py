@@ -63,6 +63,7 @@ def interpreted(examples):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_kernels_equal_pytorch_in_the_interpreter():
     interpreted(3)
 

@@ -83,7 +83,10 @@ def new_config(*options):
 
 
 @pytest.mark.usefixtures('quick_runs')
-@pytest.mark.parametrize('layout', [splits_inside, splits_around, no_splits])
+@pytest.mark.parametrize(
+    'layout',
+    [splits_inside, *(pytest.param(f, marks=pytest.mark.slow) for f in (splits_around, no_splits))],
+)
 def test_a_made_up_folder_trains(layout, capsys):
     options, classes = layout()
     config = new_config(*options, '--iterations', '2', '--batch-size', '2', '--for', 'cpu')

@@ -72,12 +72,14 @@ def is_ours(cls):
 IMPORT = """
 import mmseg.models
 from mmengine.runner import checkpoint
-before = dict(vars(checkpoint))
-import mmseg_ctx, torch
+import os, sys, torch
+before, environment = dict(vars(checkpoint)), dict(os.environ)
+import mmseg_ctx
 registered = [each[1] for each in torch.serialization.get_safe_globals() if type(each) is tuple]
 fork = hasattr(checkpoint, 'get_torch_safe_globals')
 assert not registered if fork else 'mmengine.logging.history_buffer.HistoryBuffer' in registered
-assert vars(checkpoint) == before
+assert (vars(checkpoint), os.environ) == (before, environment)
+assert 'torch._dynamo' not in sys.modules
 print('unchanged')
 """
 

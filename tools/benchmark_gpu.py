@@ -7,7 +7,7 @@ from itertools import product
 import torch
 
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, mib, run_comparison
-from mmseg_ctx.analysis.models import feature_maps, head_config, mmseg_model, with_cac
+from mmseg_ctx.analysis.compared import feature_maps, head_config, mmseg_model, with_cac
 from mmseg_ctx.analysis.series import (
     COMPILED,
     OURS,

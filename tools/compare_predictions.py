@@ -42,7 +42,6 @@ def parse(arguments):
     )
     parser.add_argument(
         '--images',
-        '--scenes',
         type=integer(1),
         default=6,
         metavar='N',

@@ -1,7 +1,7 @@
 """Convert weights that a paper's authors released to a checkpoint of MMEngine."""
 
-from mmseg_ctx.checkpoints.cac import convert_cac
-from mmseg_ctx.checkpoints.ctnet import convert_ctnet
+from mmseg_ctx.checkpoints.convert_cac import convert_cac
+from mmseg_ctx.checkpoints.convert_ctnet import convert_ctnet
 from mmseg_ctx.utils.commandline import ArgumentParser, run
 
 EXAMPLE = """example:

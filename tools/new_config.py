@@ -23,7 +23,7 @@ from mmseg_ctx.datasets.label_files import (
     read_labels,
     write_labels,
 )
-from mmseg_ctx.datasets.new_config import BACKBONES, METHODS, config_text, list_files, make_plan
+from mmseg_ctx.datasets.new_config import BACKBONES, CHOICES, config_text, list_files, make_plan
 from mmseg_ctx.utils.commandline import ArgumentParser, integer, progress_bar, run
 from mmseg_ctx.utils.files import check_writable, writing
 
@@ -51,7 +51,7 @@ def main(arguments):
     parser = ArgumentParser(description=DESCRIPTION, epilog=EXAMPLE)
     parser.add_argument('data', type=Path, metavar='DATA', help='folder of images and labels')
     parser.add_argument('--out', type=Path, required=True, metavar='CONFIG', help='file to write')
-    parser.add_argument('--method', choices=METHODS, default='cac-fcn', help='default: cac-fcn')
+    parser.add_argument('--method', choices=CHOICES, default='cac-fcn', help='default: cac-fcn')
     parser.add_argument('--backbone', choices=BACKBONES, default='lite0', help='default: lite0')
     parser.add_argument(
         '--no-pretrained', dest='pretrained', action='store_false', help='train from scratch'

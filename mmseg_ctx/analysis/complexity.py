@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmseg_ctx.analysis import models
+from mmseg_ctx.analysis import compared
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import Column, Table, billions, millions
@@ -106,14 +106,14 @@ def _count_row(source, row):
     image = row['image']
     inputs = (torch.empty(1, 3, image, image, device='meta'),)
     if 'mmseg' in row:
-        config = models.mmseg_model(row['mmseg'])
+        config = compared.mmseg_model(row['mmseg'])
     elif 'wraps' in row:
-        config = models.with_cac(models.mmseg_model(row['wraps']))
+        config = compared.with_cac(compared.mmseg_model(row['wraps']))
     elif 'backbone' in row:
         config = row['backbone']
     else:
-        config = models.head_config(row['head'], **row.get('options', {}))
-        inputs = (models.feature_maps(image=image, strides=row['strides']),)
+        config = compared.head_config(row['head'], **row.get('options', {}))
+        inputs = (compared.feature_maps(image=image, strides=row['strides']),)
     costs = count(build(config), *inputs, without=row.get('without', ()))._asdict()
     papers = {
         f'paper_{key}': round(row[key] * unit) if key in row else None
@@ -126,8 +126,11 @@ def _count_row(source, row):
 def heads_table():
     """Return the table of the plugin's and MMSegmentation's heads on the same features."""
     rows = [
-        dict(model=name, **count(build(models.head_config(name)), models.feature_maps())._asdict())
-        for name in models.COMPARED
+        dict(
+            model=name,
+            **count(build(compared.head_config(name)), compared.feature_maps())._asdict(),
+        )
+        for name in compared.COMPARED
     ]
     columns = (Column('model', 'head'), *COLUMNS)
-    return Table('Heads on [1, 2048, 64, 64], 60 classes', columns, rows, models.HEAD_FACTS)
+    return Table('Heads on [1, 2048, 64, 64], 60 classes', columns, rows, compared.HEAD_FACTS)

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmseg_ctx.analysis.models import labelled_samples
+from mmseg_ctx.analysis.compared import labelled_samples
 from mmseg_ctx.utils.configs import read_config
 from mmseg_ctx.utils.models import build
 from mmseg_ctx.utils.tables import Column, Table

@@ -15,7 +15,7 @@ from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 
 from mmseg_ctx.analysis.benchmark import Comparison
-from mmseg_ctx.analysis.models import (
+from mmseg_ctx.analysis.compared import (
     CLASSES,
     COMPARED,
     HEAD_FACTS,
@@ -89,8 +89,8 @@ def training_step(config, inputs, size, setting, compiled=False):
 
     def step():
         with setting.autocast():
-            losses = model.loss(inputs, samples)
-        model.parse_losses(losses)[0].backward()
+            named = model.loss(inputs, samples)
+        model.parse_losses(named)[0].backward()
         for leaf in leaves:
             leaf.grad = None
 

@@ -29,7 +29,7 @@ from mmseg_ctx.utils.files import writing
 from mmseg_ctx.utils.methods import METHODS
 from mmseg_ctx.utils.models import last_head
 
-SUITES = Path(__file__).with_name('studies')
+SUITES = Path(__file__).with_name('suites')
 # Settings that a run needs in its config, or that this module changes.
 NEEDED = (
     *('model', 'train_cfg.max_iters', 'train_dataloader', 'test_cfg', 'test_dataloader'),
@@ -106,7 +106,7 @@ def _read_rows(defaults, methods=None, **entry):
         return [Row(**entry)]
     name, shows, rows = entry.pop('name', '{}'), entry.pop('shows', '{}'), []
     for method in METHODS.values():
-        if config := method.studies.get(methods):
+        if config := method.suites.get(methods):
             own = Path(config).name.split('_')[0]
             rows.append(Row(name.format(own), config, shows=shows.format(method.label), **entry))
     if not rows:

@@ -14,8 +14,8 @@ from mmseg_ctx.datasets.folders import Pair
 from mmseg_ctx.utils.configs import CONFIG_ROOT, config_path
 from mmseg_ctx.utils.methods import HEAD_METHODS
 
-METHODS = ('fcn', *HEAD_METHODS, 'cac-fcn', *(f'cac-{name}' for name in HEAD_METHODS))
-"""Names of methods; ``cac-`` stands for the context-aware classifier around a head."""
+CHOICES = ('fcn', *HEAD_METHODS, 'cac-fcn', *(f'cac-{name}' for name in HEAD_METHODS))
+"""What can be trained; ``cac-`` stands for the context-aware classifier around a head."""
 BACKBONES = dict(lite0='lite0-d16', resnet50='r50')
 """Beginnings of the endings of ``configs/_base_/models/METHOD_*.py``."""
 
@@ -105,7 +105,7 @@ def config_text(method, backbone, pretrained, splits, encoding, palette, shares,
     """Return the text of a config.
 
     Args:
-        method (str): One of ``METHODS``.
+        method (str): One of ``CHOICES``.
         backbone (str): A key of ``BACKBONES``.
         pretrained (bool): Whether the encoder begins with ImageNet weights.
         splits (dict[str, tuple[Split, list]]): The splits train, val and perhaps test, and what

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmseg.registry import HOOKS
 
 from mmseg_ctx.utils.arguments import PositiveInt, validate_arguments
+from mmseg_ctx.utils.models import unwrapped
 
 
 @HOOKS.register_module()
@@ -47,7 +47,7 @@ class ContextVisualizationHook(Hook):
 
         from mmseg_ctx.visualization.context import draw_context
 
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         figure = draw_context(model, item, runner.val_dataloader.dataset.metainfo)
         name = f'context_{Path(item["data_samples"].img_path).stem}'
         picture = img_from_canvas(FigureCanvasAgg(figure))

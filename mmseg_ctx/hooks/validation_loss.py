@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import autocast
 from mmengine.structures import PixelData
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 from torch import nn
+
+from mmseg_ctx.utils.models import unwrapped
 
 
 @HOOKS.register_module()
@@ -50,7 +51,7 @@ class ValidationLossHook(Hook):
         Raises:
             ValueError: An image has no label.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         with torch.no_grad(), _unchanged(model), autocast(enabled=runner.val_loop.fp16):
             data = model.data_preprocessor(data_batch, False)
             for image, sample in zip(data['inputs'], data['data_samples'], strict=True):

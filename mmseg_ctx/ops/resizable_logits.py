@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
+
+# As torch.compiler.disable, but imports the compiler at the first call alone.
+from torch._compile import _disable_dynamo
 from torch.utils._pytree import register_pytree_node
 
 from mmseg_ctx.ops.interpolation import Interpolation
@@ -222,7 +225,7 @@ class ResizableLogits(_TensorLike):
         best = self._best_classes()
         return best if keepdim else best[:, 0]
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def _best_classes(self):
         """Return the class with the largest logit at each pixel, ``[B, 1, H, W]``."""
         sides, logits = self.sides(), self.detach()

@@ -23,6 +23,9 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import nn
 
+# As torch.compiler.disable, but imports the compiler at the first call alone.
+from torch._compile import _disable_dynamo
+
 from mmseg_ctx.losses import head_losses
 from mmseg_ctx.ops import (
     ResizableLogits,
@@ -165,7 +168,7 @@ class MemoryEfficientSegmentor:
             return super().slide_inference(inputs, batch_img_metas)
         return self._windowed_logits(inputs, batch_img_metas)
 
-    @torch.compiler.disable(recursive=False)  # the network may be compiled
+    @_disable_dynamo(recursive=False)  # the network may be compiled
     def _windowed_logits(self, inputs, batch_img_metas):
         crop, size = self.test_cfg.crop_size, inputs.shape[2:]
         starts = tuple(map(_window_starts, size, crop, self.test_cfg.stride))
@@ -186,14 +189,14 @@ class MemoryEfficientSegmentor:
             return super().postprocess_result(seg_logits, data_samples)
         return self._with_labels(self._with_logits(seg_logits, data_samples))
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def _with_labels(self, samples):
         for sample in samples:
             label = predicted_labels(sample.seg_logits.logits, self.threshold)
             sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
         return samples
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def _with_logits(self, seg_logits, data_samples):
         """Give each sample its logits; without samples, make some."""
         if isinstance(seg_logits, torch.Tensor):

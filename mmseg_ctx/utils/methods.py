@@ -16,7 +16,7 @@ class Method:
     summary: str
     pixel: str
     paper: dict
-    studies: dict
+    suites: dict
     around: str = ''
     tests: dict = field(default_factory=dict)
     compared: dict = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Method:
 
     @property
     def label(self):
-        """The title, and of a method that wraps a head what it is around, as rows of studies."""
+        """The name in tables: the title, and for a wrapper the head that it is around."""
         return f'{self.title} around {self.around}' if self.around else self.title
 
 

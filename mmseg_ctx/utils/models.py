@@ -1,6 +1,7 @@
 """Build models from configs, and read what differs between models or MMSegmentation's versions."""
 
 import torch
+from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from torch import nn
@@ -31,6 +32,11 @@ class _ValuesOnCpu(TorchFunctionMode):
         if func is torch.linspace:
             kwargs.setdefault('device', 'cpu')
         return func(*args, **kwargs)
+
+
+def unwrapped(model):
+    """Return a runner's model without the wrapper that trains it in several processes."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def last_head(segmentor):

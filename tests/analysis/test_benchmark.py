@@ -7,7 +7,7 @@ import torch
 
 from mmseg_ctx.analysis import benchmark
 from mmseg_ctx.analysis.benchmark import Comparison, Setting, peak_memory, run_comparison
-from mmseg_ctx.analysis.models import COMPARED
+from mmseg_ctx.analysis.compared import COMPARED
 from mmseg_ctx.analysis.series import OURS, STOCK, ctnet_linear, heads, labels, labels_slide, losses
 
 MIB = 2**20

@@ -12,7 +12,7 @@ from mmseg_ctx.utils.models import build
 from tests.helpers import ROOT, data_samples
 
 FCN = ROOT / 'configs/fcn/fcn_r18-small_1xb8-1500_camvid-160x208.py'
-CAC = ROOT / 'configs' / METHODS['cac'].studies['camvid']
+CAC = ROOT / 'configs' / METHODS['cac'].suites['camvid']
 
 
 def real_step(config):

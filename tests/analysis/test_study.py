@@ -18,7 +18,7 @@ from mmseg_ctx.utils.tables import render
 from tests.configs.training import load_lightly
 
 FCN = 'fcn/fcn_r18-small_1xb16-600_context-scenes-128x128.py'
-CAC_FCN = METHODS['cac'].studies['context-scenes']
+CAC_FCN = METHODS['cac'].suites['context-scenes']
 TINY = load_lightly() | {
     'train_dataloader.dataset.image_size': 32,
     'test_dataloader.batch_size': 2,
@@ -48,7 +48,7 @@ def test_every_row_of_a_suite_is_a_model_of_its_own(name):
     assert len(set(trained)) == len(trained)
     if name != 'dmnet-voc12':
         quick = [row.config for row in suite.quick[1:]]
-        assert quick == [each.studies[name] for each in METHODS.values()]
+        assert quick == [each.suites[name] for each in METHODS.values()]
     # ``--rows`` takes both.
     assert not {row.name for row in suite.rows} & set(study.groups(suite.rows))
 

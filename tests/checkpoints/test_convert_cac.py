@@ -8,13 +8,13 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
-from mmseg_ctx.checkpoints.cac import convert_cac, convert_state_dict
 from mmseg_ctx.checkpoints.conversion import restrict_to_model
+from mmseg_ctx.checkpoints.convert_cac import convert_cac, convert_state_dict
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.models import build
 from tests.checkpoints.hostile.seeds import Calls
-from tests.models import FCN, model_config
+from tests.small_models import FCN, model_config
 
 # What MMSegmentation 0.x called some of the parts, written down from its checkpoints.
 RELEASED = {

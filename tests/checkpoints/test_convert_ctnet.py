@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
 from mmseg_ctx.checkpoints.conversion import restrict_to_model
-from mmseg_ctx.checkpoints.ctnet import convert_arrays, convert_ctnet, released_model
+from mmseg_ctx.checkpoints.convert_ctnet import convert_arrays, convert_ctnet, released_model
 from mmseg_ctx.utils.configs import config_path
 from mmseg_ctx.utils.models import build
 from tests.helpers import DATA, assert_relative

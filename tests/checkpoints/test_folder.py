@@ -14,7 +14,7 @@ import mmseg_ctx
 from mmseg_ctx.checkpoints import load_model, load_segmentor, save_model
 from mmseg_ctx.checkpoints.folder import CONFIG, WEIGHTS
 from mmseg_ctx.datasets.scenes import CLASSES, PALETTE
-from tests.models import FCN, HEAD, with_cac, write_model
+from tests.small_models import FCN, HEAD, with_cac, write_model
 
 CASCADE = [FCN, with_cac(dict(HEAD, type='OCRHead', ocr_channels=6))]
 PIPELINE = [

@@ -11,7 +11,8 @@ from mmengine.utils import get_installed_path
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
 
 from mmseg_ctx.utils.datasets import inner_datasets
-from tests.configs.zoo import PATHS, PUBLIC, build, load, read_tables, row
+from mmseg_ctx.utils.models import build
+from tests.configs.zoo import PATHS, PUBLIC, load, read_tables, row
 
 pytestmark = pytest.mark.usefixtures('mmseg_scope')
 ROWS = read_tables()
@@ -27,7 +28,7 @@ def test_everything_it_names_can_be_built_and_its_numbers_are_the_tables(
 ):
     monkeypatch.chdir(tmp_path)
     config = load(path)
-    model = build(config)
+    model = build(config.model)
     assert row(path, config, model) == ROWS[path]
     logits = model(torch.empty(2, 3, 64, 64, device='meta'), mode='tensor')
     head = model.decode_head
@@ -103,7 +104,7 @@ def test_cac_has_the_settings_of_its_baseline(ours, theirs):
     # An absolute path stays as it is below CONFIGS.
     wrapped, baseline = load(ours), load(Path(get_installed_path('mmseg'), '.mim/configs', theirs))
     unwrap(wrapped)
-    first, second = build(wrapped), build(baseline)
+    first, second = build(wrapped.model), build(baseline.model)
     # All but the first line, the segmentor's class.
     assert str(first).split('\n')[1:] == str(second).split('\n')[1:]
     assert {name: value.shape for name, value in first.state_dict().items()} == {

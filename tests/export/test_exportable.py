@@ -10,7 +10,7 @@ from torch import nn
 from mmseg_ctx.export import export_onnx
 from mmseg_ctx.export.exportable import exportable
 from tests.export.test_onnx import expected_logits, run
-from tests.models import FCN, model_config, randomize, with_cac
+from tests.small_models import FCN, model_config, randomize, with_cac
 
 BACKBONE = dict(
     type='SwinTransformer',

@@ -11,7 +11,7 @@ from mmseg.models.utils import resize
 
 from mmseg_ctx.export import export_onnx
 from mmseg_ctx.export import onnx as onnx_export
-from tests.models import build_segmentor
+from tests.small_models import build_segmentor
 
 
 def run(path, image):

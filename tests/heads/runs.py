@@ -14,9 +14,9 @@ from torch.distributed.tensor import DTensor
 
 from mmseg_ctx.checkpoints.loading import PARALLEL_PREFIX
 from mmseg_ctx.hooks import ExactResumeHook
-from tests.heads.models import HEADS, build_random, changed, features, labels, total
+from tests.heads.contract import HEADS, build_random, changed, features, labels, total
 from tests.helpers import data_samples
-from tests.models import model_config, scenes_loader
+from tests.small_models import model_config, scenes_loader
 
 
 class Losses(Hook):

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from mmseg_ctx.heads import AdaptiveContextHead
 from mmseg_ctx.heads.acnet import AdaptiveContextBlock, GlobalContextModule, LocalContextModule
-from tests.heads.models import assert_finite
+from tests.heads.contract import assert_finite
 from tests.helpers import assert_relative
-from tests.models import functional, randomize
+from tests.small_models import functional, randomize
 
 SMALL = dict(
     in_channels=(6, 8, 12),

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_ctx.heads.base import check_features
-from tests.models import FCN, METHODS, with_cac
+from tests.small_models import FCN, METHODS, with_cac
 
 LOSSES = {name: dict(type=name) for name in ('ClassProbabilityLoss', 'ClassEntropyKLLoss')}
 CHECKED = {**METHODS, 'CAC': with_cac(FCN), **LOSSES}

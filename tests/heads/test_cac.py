@@ -16,7 +16,7 @@ from torch import nn
 from mmseg_ctx.heads import ContextAwareClassifierHead
 from mmseg_ctx.heads.cac import ContextAwareClassifier
 from mmseg_ctx.ops import resize_labels
-from tests.heads.models import assert_finite, total
+from tests.heads.contract import assert_finite, total
 from tests.helpers import DATA, assert_relative, data_samples
 
 pytestmark = pytest.mark.usefixtures('mmseg_scope')

@@ -16,11 +16,11 @@ from torch.utils.checkpoint import checkpoint
 
 from mmseg_ctx.analysis.benchmark import peak_memory
 from mmseg_ctx.hooks import EvaluatedClassifierHook
-from tests import models
-from tests.heads.models import total
+from tests import small_models
+from tests.heads.contract import total
 from tests.heads.test_cac import BARE, oracle_by_equations, wrap
 from tests.helpers import assert_relative, data_samples
-from tests.models import build_segmentor
+from tests.small_models import build_segmentor
 
 pytestmark = pytest.mark.usefixtures('mmseg_scope')
 FCN = dict(BARE, num_convs=1, norm_cfg=None)
@@ -35,7 +35,7 @@ def make_batch():
 class TestEvaluatedClassifier:
     @torch.no_grad()
     def test_equals_the_equations(self):
-        model = build_segmentor(dict(type='ContextAwareClassifierHead', head=models.FCN))
+        model = build_segmentor(dict(type='ContextAwareClassifierHead', head=small_models.FCN))
         head, runner, seen = model.decode_head, Namespace(model=model), []
         head.conv_seg.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         label = torch.randint(14, (2, 40, 64))

@@ -9,8 +9,8 @@ import torch
 from mmseg_ctx.heads import ContextAdaptiveConvHead
 from mmseg_ctx.heads.cacnet import ContextAdaptiveConv
 from tests.helpers import assert_relative
-from tests.models import functional, randomize
 from tests.ops.test_spatial_weights import naive_weights
+from tests.small_models import functional, randomize
 
 SOURCES = ['context', 'fixed', 'pooled']
 SMALL = dict(in_channels=12, channels=8, num_classes=5, norm_cfg=dict(type='BN'))

@@ -8,11 +8,11 @@ from mmengine.config import ConfigDict
 from mmseg.models.decode_heads import FCNHead
 from torch import nn
 
-from mmseg_ctx.checkpoints.ctnet import convert_arrays
+from mmseg_ctx.checkpoints.convert_ctnet import convert_arrays
 from mmseg_ctx.heads import ContextTandemHead
 from mmseg_ctx.heads.ctnet import ChannelContextModule, SpatialContextModule
 from mmseg_ctx.losses.class_probability import class_shares
-from tests.heads.models import total
+from tests.heads.contract import total
 from tests.helpers import DATA, assert_relative, data_samples
 
 NUM_CLASSES = 5

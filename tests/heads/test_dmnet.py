@@ -5,7 +5,7 @@ import torch
 from mmseg.models.decode_heads import DMHead
 
 from mmseg_ctx.heads import DynamicMultiScaleHead
-from tests.models import randomize
+from tests.small_models import randomize
 
 SMALL = dict(in_channels=12, channels=8, num_classes=5, norm_cfg=dict(type='BN'))
 

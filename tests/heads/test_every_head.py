@@ -13,7 +13,7 @@ from torch._inductor import config as inductor
 from mmseg_ctx.export import export_onnx
 from mmseg_ctx.utils.models import last_head
 from tests.export.test_onnx import expected_logits, run
-from tests.heads.models import (
+from tests.heads.contract import (
     CLASSES,
     HEADS,
     assert_finite,
@@ -29,7 +29,7 @@ from tests.heads.models import (
 )
 from tests.heads.runs import train, train_alike, train_sharded
 from tests.helpers import Uploads, assert_relative, data_samples, run_in_process, run_processes
-from tests.models import METHODS, build_segmentor
+from tests.small_models import METHODS, build_segmentor
 
 
 def pytest_generate_tests(metafunc):

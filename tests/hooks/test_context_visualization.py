@@ -5,7 +5,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.models import build_segmentor, scenes_loader
+from tests.small_models import build_segmentor, scenes_loader
 
 
 def test_every_so_many_images_reach_each_backend(tmp_path, quick_runs):

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 
 import mmseg_ctx.hooks.validation_loss
 from tests.helpers import data_samples, run_processes
-from tests.models import FCN, SmallBackbone, model_config, scenes_loader, with_cac
+from tests.small_models import FCN, SmallBackbone, model_config, scenes_loader, with_cac
 
 pytestmark = pytest.mark.usefixtures('quick_runs')
 HOOK = dict(validation_loss=dict(type='ValidationLossHook'))

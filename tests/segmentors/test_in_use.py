@@ -17,8 +17,8 @@ from mmseg.registry import MODELS
 from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.segmentors import MemoryEfficientSegmentor
 from tests.helpers import ROOT
-from tests.models import model_config, write_model
-from tests.segmentors.models import MODES, assert_same_labels, data, pair, photograph
+from tests.segmentors.pairs import MODES, assert_same_labels, data, pair, photograph
+from tests.small_models import model_config, write_model
 
 
 def batch():

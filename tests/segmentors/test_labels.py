@@ -9,8 +9,7 @@ from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
 from torch import nn
 
-from tests.models import FCN, HEAD, model_config
-from tests.segmentors.models import (
+from tests.segmentors.pairs import (
     HEADS_AND_CASCADES,
     MODES,
     assert_same_labels,
@@ -19,6 +18,7 @@ from tests.segmentors.models import (
     pair,
     photograph,
 )
+from tests.small_models import FCN, HEAD, model_config
 
 
 @pytest.mark.parametrize('head', ['DAHead', 'EncHead'])

@@ -6,8 +6,8 @@ from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 
 from tests.helpers import assert_relative
-from tests.models import FCN, HEAD
-from tests.segmentors.models import data, pair, photograph
+from tests.segmentors.pairs import data, pair, photograph
+from tests.small_models import FCN, HEAD
 
 STILL = dict(FCN, dropout_ratio=0)
 CASCADE = [STILL, dict(type='OCRHead', ocr_channels=8, dropout_ratio=0, **HEAD)]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mmseg_ctx.analysis.benchmark import peak_memory
-from tests.models import FCN
-from tests.segmentors.models import data, pair, photograph
+from tests.segmentors.pairs import data, pair, photograph
+from tests.small_models import FCN
 
 CLASSES = 96
 SMALL = 4 * CLASSES * 40 * 40  # bytes of the logits at 1/8 of the side of 320 pixels

@@ -7,8 +7,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 
 from mmseg_ctx.analysis.benchmark import peak_memory
-from tests.models import FCN
-from tests.segmentors.models import (
+from tests.segmentors.pairs import (
     HEADS_AND_CASCADES,
     MODES,
     assert_same_labels,
@@ -17,6 +16,7 @@ from tests.segmentors.models import (
     pair,
     photograph,
 )
+from tests.small_models import FCN
 
 FLIPS = (dict(), *(dict(flip=True, flip_direction=way) for way in ('horizontal', 'vertical')))
 

@@ -82,7 +82,7 @@ def test_it_prints_the_mean_ious_and_draws_a_sheet(config, folders, tmp_path, ca
 
 @pytest.mark.parametrize(
     ('options', 'images'),
-    [(['--images', 3], [0, 2, 4]), (['--scenes', 2, '--choose', 'differ'], [4, 3])],
+    [(['--images', 3], [0, 2, 4]), (['--images', 2, '--choose', 'differ'], [4, 3])],
 )
 def test_images_are_spread_or_those_where_models_differ(options, images, config, folders, drawn):
     out = config.parent / 'sheet.png'

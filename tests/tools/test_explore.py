@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from tests.helpers import ROOT, error_line, free_port
-from tests.models import write_model
+from tests.small_models import write_model
 from tools.explore import main
 
 
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 def test_it_serves_until_it_is_told_to_end_and_leaves_nothing(end, host, model, tmp_path):
     config, checkpoint = model
     own = tmp_path / 'config.py'
-    own.write_text(config.read_text() + "custom_imports = dict(imports=['tests.models'])\n")
+    own.write_text(config.read_text() + "custom_imports = dict(imports=['tests.small_models'])\n")
     (tmp_path / 'temporary').mkdir()
     place = '--host', host, '--port', str(free_port())
     process = subprocess.Popen(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.helpers import error_line, exit_status
-from tests.models import build_segmentor, write_model
+from tests.small_models import build_segmentor, write_model
 from tools.export_onnx import main
 
 

@@ -14,7 +14,7 @@ from mmseg.utils import register_all_modules
 from PIL import ExifTags, Image
 
 from mmseg_ctx.datasets.label_files import Labels, decide_encoding, read_classes
-from mmseg_ctx.datasets.new_config import BACKBONES, METHODS
+from mmseg_ctx.datasets.new_config import BACKBONES, CHOICES
 from tests.helpers import ROOT, error_line, exit_status
 
 MAIN = runpy.run_path(str(ROOT / 'tools/new_config.py'))['main']
@@ -143,7 +143,7 @@ def test_camvid_by_options():
     assert 270 <= sample.shape[1] <= 360  # the pipeline makes some images smaller, by 0.75
 
 
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('method', CHOICES)
 def test_every_method_on_every_backbone(method):
     splits_inside()
     for backbone in BACKBONES:

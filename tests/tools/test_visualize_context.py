@@ -10,7 +10,7 @@ from mmseg_ctx.checkpoints.segmentor import load_segmentor
 from mmseg_ctx.datasets.scenes import CLASSES, render_scene
 from mmseg_ctx.visualization.files import read_items
 from tests.helpers import error_line, exit_status
-from tests.models import write_model
+from tests.small_models import write_model
 from tools.visualize_context import main
 
 

@@ -41,7 +41,7 @@ def test_an_entry_names_what_is_there(method):
     for encoder in () if method.around else BACKBONES.values():
         models = f'configs/_base_/models/{method.name}_{encoder}*.py'
         assert list(ROOT.glob(models)), f'there is no {models}, which tools/new_config.py reads'
-    for config in method.studies.values():
+    for config in method.suites.values():
         head = Config.fromfile(ROOT / 'configs' / config).model.decode_head
         assert head.type == method.head
     index = yaml.safe_load((ROOT / 'configs' / method.name / 'metafile.yml').read_text())
@@ -58,6 +58,8 @@ def test_written_files_are_current():
 
 def test_the_papers_of_the_citation_are_those_of_the_methods():
     papers = yaml.safe_load((ROOT / 'CITATION.cff').read_text())['references']
+    titles = [method.paper['title'] for method in METHODS.values()]
+    assert [paper['title'] for paper in papers] == titles
     for paper, method in zip(papers, METHODS.values(), strict=True):
         assert {key: paper[key] for key in ('title', 'year', 'url')}.items() <= method.paper.items()
         names = [f'{each["family-names"]}, {each["given-names"]}' for each in paper['authors']]

@@ -14,7 +14,7 @@ from mmseg_ctx.heads.base import ContextHead
 from mmseg_ctx.hooks import EvaluatedClassifierHook
 from mmseg_ctx.visualization.cac import CHANGES
 from mmseg_ctx.visualization.context import draw_context, read_context
-from tests.models import FCN, HEADS, build_segmentor
+from tests.small_models import FCN, HEADS, build_segmentor
 
 HEIGHT, WIDTH = 40, 64
 

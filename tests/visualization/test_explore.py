@@ -19,7 +19,7 @@ from mmseg_ctx.visualization.explore.explorer import Explorer, Inspection, find_
 from mmseg_ctx.visualization.explore.page import CSS, Page, legend, serving
 from mmseg_ctx.visualization.prediction import Prediction
 from tests.helpers import free_port
-from tests.models import build_segmentor, write_model
+from tests.small_models import build_segmentor, write_model
 
 HEAD = 'CAC on DMNet'
 

@@ -9,7 +9,7 @@ from mmengine.structures import PixelData
 from mmseg_ctx.ops import dynamic_depthwise_conv2d
 from mmseg_ctx.visualization.context import read_context
 from mmseg_ctx.visualization.panels import draw_panels
-from tests.models import HEADS, build_segmentor
+from tests.small_models import HEADS, build_segmentor
 from tests.visualization.test_context import attention_of, features, make_item, predicted_by
 
 ROW, COLUMN = 21, 43

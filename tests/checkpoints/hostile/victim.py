@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmseg_ctx.checkpoints import cac, ctnet, loading, paddle, stand_ins
+from mmseg_ctx.checkpoints import convert_cac, convert_ctnet, loading, paddle, stand_ins
 from tests.checkpoints.hostile import seeds
 from tests.helpers import ROOT
 
@@ -68,19 +68,21 @@ def only(load):
     return call
 
 
-def convert_ctnet(path):
+def load_and_convert_ctnet(path):
     arrays = paddle.load_pdparams(path)
     with suppress(IndexError, RuntimeError):  # which the converter expects
-        return ctnet.convert_arrays(arrays).state_dict
+        return convert_ctnet.convert_arrays(arrays).state_dict
 
 
 LOADERS = {
     'torch': load_by_torch,
     'torch alone': load_by_torch_alone,
     'checkpoint': only(loading.load_checkpoint),
-    'cac': only(lambda path: cac.convert_state_dict(loading.load_checkpoint(path)[0]).state_dict),
+    'cac': only(
+        lambda path: convert_cac.convert_state_dict(loading.load_checkpoint(path)[0]).state_dict
+    ),
     'paddle': only(paddle.load_pdparams),
-    'ctnet': only(convert_ctnet),
+    'ctnet': only(load_and_convert_ctnet),
     # Python's own, in which the tests see every fault that is looked for.
     'pickle': lambda path: pickle.loads(Path(path).read_bytes()),
 }

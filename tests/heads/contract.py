@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tests.helpers import data_samples
-from tests.models import FCN, HEAD, METHODS, randomize, segmentor_config, with_cac
+from tests.small_models import FCN, HEAD, METHODS, randomize, segmentor_config, with_cac
 
 # A list is a cascade. A method gets its rows by its line in ``METHODS``.
 HEADS = {

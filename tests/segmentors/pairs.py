@@ -11,7 +11,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmseg_ctx.utils.models import last_head
-from tests.models import FCN, HEAD, HEADS, model_config, randomize
+from tests.small_models import FCN, HEAD, HEADS, model_config, randomize
 
 HEADS_AND_CASCADES = {
     'FCN': FCN,

@@ -51,7 +51,7 @@ def parse(arguments):
         '--choose',
         choices=('spread', 'differ'),
         default='spread',
-        help='draw images spread over the test set, or those where the models differ most; '
+        help='draw images spread over the test set, or the images where the models differ most; '
         'default: spread',
     )
     parser.add_argument('--force', action='store_true', help='overwrite FILE')

@@ -6,7 +6,7 @@ from mmseg_ctx.utils.commandline import ArgumentParser, add_table_options, run, 
 
 TABLES = dict(papers=papers_table, heads=heads_table)
 DESCRIPTION = """\
-Count parameters and multiply-adds, including those of dynamic convolutions and matrix products.
+Count parameters and multiply-adds, also of dynamic convolutions and matrix products.
 
 papers: every method beside its baseline and the figure in its paper
 heads:  the heads of this plugin and of MMSegmentation on the same features

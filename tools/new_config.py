@@ -226,7 +226,7 @@ def print_summary(out, numbers, encoding, plan):
         f'images of {plan.scale[0]}×{plan.scale[1]}\n'
         '\n'
         f'python tools/check_dataset.py {out}\n'
-        # Threads that wait without work take the time of those that have some.
+        # A thread that waits spins, and takes time from the threads that work.
         f'OMP_WAIT_POLICY=passive mim train mmseg {out}{gpus}\n'
         f'mim test mmseg {out} --checkpoint {weights}{gpus}\n'
         f'python tools/explore.py {out} {weights}'

@@ -34,7 +34,7 @@ class Setting(NamedTuple):
     """Where and how steps run."""
 
     device: str = 'cpu'
-    dtype: str = 'float32'  # any other is that of autocast
+    dtype: str = 'float32'  # any other type is autocast's
     memory_format: str = 'contiguous'  # of weights and inputs; or 'channels-last'
     load: int = 0  # busy processes beside the measured one
 

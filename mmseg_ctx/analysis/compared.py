@@ -15,7 +15,7 @@ from mmseg_ctx.utils.methods import HEAD_METHODS, METHODS
 CLASSES = 60  # of PASCAL-Context, which the papers use
 # Pixels between neighbours in the maps of a dilated ResNet's stages, as in the papers' comparisons.
 STRIDES = (4, 8, 8, 8)
-PARTS = (8, 4, 2, 1)  # the channels of the last stage divided by those of each
+PARTS = (8, 4, 2, 1)  # the channels of the last stage divided by each stage's
 CHANNELS, WIDTH = 2048, 512
 # Heads, and the arguments in which they differ, for these channels and this width. FCN is the
 # baseline of all; the papers compare with the others of MMSegmentation's.
@@ -34,8 +34,8 @@ HEAD_FACTS = [f'{each.head} {each.note}' for each in HEAD_METHODS.values() if ea
 def head_config(name, channels=CHANNELS, width=WIDTH, classes=CLASSES, **options):
     """Return the config of one of ``COMPARED``, or of another head that reads one map.
 
-    ``channels`` are those of the backbone's last stage; ``options`` are further arguments of the
-    head, or others in place of its paper's.
+    ``channels`` are the channels of the backbone's last stage; ``options`` are further arguments of
+    the head, or replace its paper's.
     """
     own = {
         key: (np.array(value) * width // WIDTH).tolist() if key.endswith('channels') else value

@@ -85,7 +85,7 @@ def papers_table(counted=lambda row: True):
         Column('paper_multiply_adds', 'paper [G]', billions),
     )
     facts = (
-        'The convolutions and matrix products of one image, those with weights made from the '
+        'The convolutions and matrix products of one image, also with weights made from the '
         'image included; element-wise operations are not counted.',
         'CTNet at 513×513, everything else at 512×512. Heads read a 1/8 map of 2048 channels, '
         "ACNet's and the FCN beside it a 1/16 map; 60 classes, CAC 150.",

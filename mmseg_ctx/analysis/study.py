@@ -77,9 +77,9 @@ class Suite(NamedTuple):
 def read_suite(name):
     """Read a suite from its YAML file, one of :func:`suite_names` or the path of another.
 
-    The file has the attributes of :class:`Suite`, and those of a :class:`Row` in each entry of
-    ``rows``; ``defaults`` has attributes of every row, and overrides beside the row's own. An entry
-    with ``methods`` stands for a row of each method that has a config for the study of this name;
+    The file has the attributes of :class:`Suite`, and in each entry of ``rows`` the attributes of
+    :class:`Row`; ``defaults`` has attributes of every row, and overrides beside the row's own. An
+    entry with ``methods`` stands for a row of each method that has a config for the suite named;
     ``{}`` in its ``name`` and ``shows`` stands for the method's.
     ``quick`` names ``rows`` or groups, and their ``iterations``, by default their own.
 
@@ -125,7 +125,7 @@ def groups(rows):
 
 
 def select(rows, names):
-    """Return the rows of these names or groups, by default those trained by default: list[Row].
+    """Return the rows of some names or groups, or without names the suite's default: list[Row].
 
     Raises:
         ValueError: A name is unknown.

@@ -14,7 +14,7 @@ from mmseg_ctx.utils.models import build
 # Weights that the context-aware classifier adds to the head inside it.
 ADDED = re.compile(r'decode_head\.(\d+\.)?(estimate|oracle)_projector\.')
 
-# Weights that change predictions, by our names and those of CTNet's authors.
+# Weights that change predictions, by our names and by the names of CTNet's authors.
 NEEDED = re.compile(r'(backbone|neck|decode_head|head(?!\.aux_head))\.')
 
 
@@ -63,7 +63,7 @@ def build_model(config_file):
 
 
 def restrict_to_model(conversion, model):
-    """Compare weights with a model, and keep those that it has.
+    """Compare weights with a model, and keep the weights that the model has.
 
     Args:
         conversion (Conversion): The weights.
@@ -117,18 +117,12 @@ def convert(read, source, destination, config=None, force=False, partial=False):
             :class:`Conversion` and the checkpoint's ``meta``.
         source (str | Path): The authors' file.
         destination (str | Path): The checkpoint to write.
-        config (str | Path | None): Config of the model to compare the weights with; None to find
-            the model of CTNet by the names, and to check only the projectors of CAC. Default: None.
-        force (bool): Whether to replace an existing ``destination``. Default: False.
-        partial (bool): Whether to convert the matching weights even if others that change
-            predictions are missing or left over. Default: False.
+        config (str | Path | None): Given to ``read``. Default: None.
+        force (bool): As in ``convert_cac``. Default: False.
+        partial (bool): As in ``convert_cac``. Default: False.
 
     Returns:
-        Conversion: The written weights, and the names that were renamed, missing or left over.
-
-    Raises:
-        OSError: A file cannot be read or written.
-        ValueError: ``source`` is no such file, or does not match the model.
+        Conversion: As in ``convert_cac``, with its errors.
     """
     with writing(destination, force, filter(None, (source, config))) as temporary:
         conversion, meta = read(source, config)

@@ -28,7 +28,25 @@ PARTS = ('backbone.', 'neck.', 'decode_head.', 'auxiliary_head.')
 
 
 def convert_cac(source, destination, config=None, force=False, partial=False):
-    """Convert a checkpoint of the authors to one that MMEngine loads; see :func:`convert`."""
+    """Convert a checkpoint of the authors to one that MMEngine loads.
+
+    Args:
+        source (str | Path): The authors' file.
+        destination (str | Path): The checkpoint to write.
+        config (str | Path | None): Config of the model that the weights are for; without it only
+            the projectors are checked.
+            Default: None.
+        force (bool): Whether to replace an existing ``destination``. Default: False.
+        partial (bool): Whether to convert what fits where other weights are missing or left over.
+            Default: False.
+
+    Returns:
+        Conversion: The written weights, and the names that were renamed, missing or left over.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: ``source`` is no such file, or does not fit the model.
+    """
     return convert(_read, source, destination, config, force, partial)
 
 

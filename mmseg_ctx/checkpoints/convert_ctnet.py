@@ -87,7 +87,22 @@ MODULES = _modules()
 def convert_ctnet(source, destination, config=None, force=False, partial=False):
     """Convert a released ``.pdparams`` file to a checkpoint that MMEngine loads.
 
-    See :func:`convert`; the model is by default that of :func:`released_model`.
+    Args:
+        source (str | Path): The authors' file, ``.pdparams``.
+        destination (str | Path): The checkpoint to write.
+        config (str | Path | None): Config of the model that the weights are for; without it the
+            names of the weights tell, see :func:`released_model`.
+            Default: None.
+        force (bool): Whether to replace an existing ``destination``. Default: False.
+        partial (bool): Whether to convert what fits where other weights are missing or left over.
+            Default: False.
+
+    Returns:
+        Conversion: The written weights, and the names that were renamed, missing or left over.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: ``source`` is no such file, or does not fit the model.
     """
     return convert(_read, source, destination, config, force, partial)
 
@@ -114,7 +129,7 @@ def released_model(arrays):
         ``ctnet_r50v1d-d8.py``, with the depth and the number of classes of the arrays.
 
     Raises:
-        ValueError: The arrays are not those of a CTNet on a ResNet-50-vd or ResNet-101-vd.
+        ValueError: The arrays are no CTNet on a ResNet-50-vd or ResNet-101-vd.
     """
     if 'head.ccm.ccm_layer.line.weight' not in arrays or 'head.cls_head.weight' not in arrays:
         raise ValueError(

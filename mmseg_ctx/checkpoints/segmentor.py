@@ -19,7 +19,7 @@ def load_segmentor(config, checkpoint, cfg_options=None, device='cpu'):
     Args:
         config (str | Path): Config file.
         checkpoint (str | Path): A file that MMEngine or a converter of this package wrote.
-        cfg_options (dict | None): Settings that replace those of the config. Default: None.
+        cfg_options (dict | None): Settings that replace the config's. Default: None.
         device (str): Device of the model. Default: ``'cpu'``.
 
     Returns:

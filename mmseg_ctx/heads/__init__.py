@@ -1,6 +1,6 @@
 """Decode heads, one file a paper; importing this registers them in ``mmseg.registry.MODELS``.
 
-Each file and the class in it are those of an entry in ``methods.yml``.
+Each entry of ``methods.yml`` names a file here and the head in it.
 """
 
 from importlib import import_module

@@ -8,7 +8,7 @@ from mmseg_ctx.utils.recording import show
 
 
 class ContextHead(BaseDecodeHead):
-    """A decode head that checks what it reads.
+    """A decode head that checks its inputs, and can show tensors to pictures.
 
     A subclass's ``forward`` begins with ``self._transform_inputs(inputs)``, and ends with
     ``self.cls_seg(features)``. In between, ``self.show(gate=gate)`` names a tensor that a picture

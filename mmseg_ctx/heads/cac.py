@@ -241,7 +241,7 @@ class ContextAwareClassifier(nn.Conv2d):
 
 
 class ContextAwareClassifierLosses(nn.Module):
-    """The losses that Eq. 8 adds to those of p_p: those of p and p_y, and L_KL.
+    """The losses that Eq. 8 adds to the loss of p_p: the losses of p and of p_y, and L_KL.
 
     Args:
         oracle_scope (str): Whether oracle prototypes and L_KL are averaged over the ``'batch'``, as
@@ -327,13 +327,13 @@ class ContextAwareClassifierHead(nn.Module):
     checkpoint of the model without CAC loads as it is. All other attributes and methods are the
     head's own. ``forward`` and ``predict`` return the refined logits p_p. Activation checkpointing
     of the whole head has no effect on ``loss``, since the losses need what the classifier computed;
-    that of its layers has.
+    activation checkpointing of the head's layers works.
 
     Args:
         head (dict): Config of a ``BaseDecodeHead`` that classifies once, through ``cls_seg``.
         temperature (float): τ, which multiplies the cosines. Default: 15.0, as in the paper.
-        oracle_scope (str): See :class:`ContextAwareClassifierLosses`, as for the following three.
-            Default: ``'batch'``.
+        oracle_scope (str): Whether oracle prototypes and L_KL are averaged over the ``'batch'``, as
+            in the released code, or over each ``'image'``, as in the paper. Default: ``'batch'``.
         loss_prior_weight (float): Weight of the losses of p; 0 skips them. Default: 1.0.
         loss_oracle_weight (float): Weight of the losses of p_y; 0 skips them, and the oracle's
             projector is then not trained. Default: 1.0.
@@ -417,7 +417,7 @@ class ContextAwareClassifierHead(nn.Module):
         return self.head.forward(inputs, *args, **kwargs)
 
     def loss(self, inputs, *args, **kwargs):
-        """Return the head's own losses, of the refined logits, and those of prior and oracle.
+        """Return the head's own losses, of the refined logits, and the losses of prior and oracle.
 
         Args:
             inputs (Sequence[Tensor]): Outputs of the backbone or the neck.

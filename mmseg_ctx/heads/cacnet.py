@@ -145,6 +145,7 @@ class ContextAdaptiveConvHead(ContextHead):
         **kwargs,
     ):
         super().__init__(in_channels, channels, input_transform=input_transform, **kwargs)
+        self.kernel_source, self.dilations = kernel_source, dilations
         self.reductions = nn.ModuleList(
             ConvModule(self.in_channels, channels, 1, **self.layers) for _ in kernel_sizes
         )

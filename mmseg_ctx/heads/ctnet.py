@@ -246,7 +246,16 @@ class ContextTandemHead(ContextHead):
         return self.cls_seg(features)
 
     def loss(self, inputs, batch_data_samples, train_cfg):
-        """Return the losses of ``BaseDecodeHead``, and ``loss_class_probability`` (Eq. 8)."""
+        """Return the losses of the logits and of the class probabilities (Eq. 8).
+
+        Args:
+            inputs (Sequence[Tensor]): Outputs of the backbone or the neck, each ``[B, C, h, w]``.
+            batch_data_samples (list[SegDataSample]): Each has ``gt_sem_seg``, ``[1, H, W]``.
+            train_cfg (ConfigDict): Not used.
+
+        Returns:
+            dict[str, Tensor]: The losses of ``BaseDecodeHead``, and ``loss_class_probability``.
+        """
         features, probabilities = self.forward_context(inputs)
         losses = losses_by_feat(self, self.cls_seg(features), batch_data_samples)
         if self.loss_class_probability is not None:

@@ -24,7 +24,7 @@ from mmseg_ctx.utils.recording import show
 class _ScaleModule(nn.Module):
     """The layers before and after the filters, which all branches have (Section 3.2).
 
-    The layers have the names of those of MMSegmentation's ``DCM``, so that its weights load.
+    The layers have the names that they have in MMSegmentation's ``DCM``, so its weights load.
     """
 
     def __init__(self, in_channels, channels, fusion=False, **layers):

@@ -1,4 +1,4 @@
-"""Resume a killed run so that its losses are those of an unbroken run."""
+"""Resume a killed run so that it has the losses of an unbroken run."""
 
 import random
 import re
@@ -93,7 +93,7 @@ class ExactResumeHook(Hook):
             batches.start = runner.iter
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        """Seed the model's random numbers, such as those of dropout."""
+        """Seed the model's random numbers, which dropout draws for instance."""
         _seed(runner.seed, get_rank(), runner.iter)
         torch.manual_seed(torch.initial_seed())  # on every device
 

@@ -55,9 +55,15 @@ class ClassProbabilityLoss(nn.Module):
 
 
 def class_shares(label, num_classes, ignore_index=255):
-    """Return P_gt ``[B, N]``, the share of each class among the labelled pixels of each image.
+    """Return the share of each class among the labelled pixels of each image.
 
-    The label is ``[B, H, W]``. The shares of an image without a labelled pixel are 0.
+    Args:
+        label (Tensor): Classes or ``ignore_index``, ``[B, H, W]``.
+        num_classes (int): N.
+        ignore_index (int | None): Label of pixels without a class. Default: 255.
+
+    Returns:
+        Tensor: P_gt ``[B, N]``; 0 for all classes of an image without a labelled pixel.
     """
     check_labels(label, num_classes, ignore_index)
     label = mask_ignored(label.flatten(1).long(), ignore_index)  # [B, H * W]

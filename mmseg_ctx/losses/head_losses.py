@@ -89,7 +89,7 @@ def losses_of_logits(head, logits, label, criteria, with_accuracy=True):
 
 
 def _add(losses, name, loss):
-    """Add a loss to those of its name, without an operation where it is the first."""
+    """Add a loss to the sum of its name, without an operation where it is the first."""
     losses[name] = losses[name] + loss if name in losses else loss
 
 

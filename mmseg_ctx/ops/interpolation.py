@@ -154,8 +154,8 @@ class Interpolation:
             sides (Sequence[Interpolation]): Maps to the same targets.
 
         Returns:
-            Interpolation: The map. K is that of the maps, times the largest number of maps that
-            reach a target.
+            Interpolation: The map. Its K is the maps' K, times the largest number of maps that
+            reach one target.
         """
         if len(sides) == 1:
             return sides[0]
@@ -201,7 +201,14 @@ class Interpolation:
 
 
 def tile_size(depth, height, width, device):
-    """Return the rows and columns of a tile of an image with so many values at each pixel."""
+    """Return the rows and columns of a tile of an image.
+
+    Args:
+        depth (int): Values at each pixel, such as classes.
+        height (int): Height of the image.
+        width (int): Width of the image.
+        device (torch.device): Where the tile is computed.
+    """
     if device.type == 'cpu':
         rows = CPU_TILE_VALUES // (depth * CPU_TILE_COLUMNS)
         return min(max(rows, 1), CPU_TILE_ROWS), CPU_TILE_COLUMNS

@@ -67,7 +67,7 @@ def _checked_kernels(device, dtype, compare):
 
 
 def _compare(kernels, device, dtype):
-    """Raise an error if results of the kernels differ from those of PyTorch.
+    """Raise an error if the kernels' results differ from PyTorch's.
 
     PyTorch's are computed on the CPU. On a GPU ``torch.use_deterministic_algorithms`` makes PyTorch
     refuse this loss and this gradient of a resizing.

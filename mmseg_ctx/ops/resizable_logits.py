@@ -329,7 +329,8 @@ class WindowedLogits(_TensorLike):
         self.mean[:, :, rows, columns].add_(window.full() / count)
 
     def detach(self):
-        return self  # its windows have no gradients
+        """Return the object itself: its windows have no gradients."""
+        return self
 
     def full(self, operation=None):
         """Return the mean, ``[B, N, H, W]``."""

@@ -71,7 +71,7 @@ class _Weights(torch.autograd.Function):
 
 
 def _compare(module, device, dtype):
-    """Raise an error if results of the kernels differ from those of PyTorch."""
+    """Raise an error if the kernels' results differ from PyTorch's."""
     # PyTorch's are computed on the CPU, since a GPU would convolve in TF32.
     x = torch.linspace(-9, 9, 2 * 3 * 7 * 5).sin().reshape(2, 3, 7, 5)
     kernels, dilations = x[..., :3, :3].contiguous(), (1, 2)

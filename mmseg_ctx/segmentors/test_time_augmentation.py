@@ -40,7 +40,14 @@ class MemoryEfficientSegTTAModel(SegTTAModel):
         return self.merge_preds(list(zip(*passes, strict=True)))
 
     def merge_preds(self, data_samples_list):
-        """Return a sample with labels for each image's list of samples, one for each pass."""
+        """Return the labels of images, each from the mean of the probabilities of its passes.
+
+        Args:
+            data_samples_list (list[list[SegDataSample]]): The samples of each image's passes.
+
+        Returns:
+            list[SegDataSample]: A sample for each image, with ``pred_sem_seg`` ``[1, H, W]``.
+        """
         passes = [sample.seg_logits for samples in data_samples_list for sample in samples]
         if not all(isinstance(each, LogitsOnDemand) for each in passes):  # keep_logits
             return super().merge_preds(data_samples_list)

@@ -30,6 +30,7 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message):
+        """End the process with a status of 2, and with one line on standard error."""
         self.exit(2, f'error: {one_line(message)} (see {self.prog} --help)\n')
 
 
@@ -50,7 +51,7 @@ def add_cfg_options(parser):
         nargs='+',
         action=_Settings,
         metavar='KEY=VALUE',
-        help='settings that replace those of the config',
+        help='settings that replace the config’s',
     )
 
 
@@ -140,7 +141,7 @@ def run(main, arguments=None):
             error and status 2. Ctrl-C becomes one line and status 130; a reader of the output
             that goes away, as ``head`` does, status 141. Any other exception is a defect of the
             tool and keeps its traceback.
-        arguments (list[str] | None): The arguments; None for those of the command line.
+        arguments (list[str] | None): The arguments; None for the command line's.
             Default: None.
     """
     try:

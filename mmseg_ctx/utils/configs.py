@@ -38,7 +38,7 @@ def read_config(path, *required, overrides=None):
     Args:
         path (str | Path): The file.
         *required (str): Dotted names of settings that the file must have.
-        overrides (dict | None): Settings by dotted name, which replace those of the file.
+        overrides (dict | None): Settings by dotted name, which replace the file's.
             Default: None.
 
     Returns:

@@ -34,7 +34,7 @@ def recording(*models):
         *models (nn.Module): The models. What other modules show is not recorded.
 
     Yields:
-        dict[str, list[Tensor]]: The tensors by name, those of one name in the order in which they
+        dict[str, list[Tensor]]: The tensors by name, each name's in the order in which they
         were shown.
 
     Example:

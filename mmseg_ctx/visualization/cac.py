@@ -19,7 +19,7 @@ EXPLANATION = (
     'refined. The oracle is rewritten from the ground truth instead.'
 )
 BARS, PIXEL_BARS, FEATURES = 12, 8, 600
-# Colours of pixels of the same class, of another class, and of these the better and the worse.
+# Colours of pixels whose class stays, becomes another wrong one, becomes right, becomes wrong.
 CHANGES = np.uint8([(238, 238, 238), (158, 121, 184), (26, 152, 80), (215, 48, 39)])
 
 

@@ -32,10 +32,8 @@ def read_context(head, shown, prediction):
     """Return the :class:`Weighting` of each context-adaptive convolution."""
     names = 'features', 'weights', 'kernels'
     tensors = [[each[0].float().cpu() for each in shown[name]] for name in names]
-    return [
-        Weighting(ORIGINS[conv.kernel_source], len(conv.dilations), *each)
-        for conv, *each in zip(head.context_convs, *tensors, strict=True)
-    ]
+    arguments = ORIGINS[head.kernel_source], len(head.dilations)
+    return [Weighting(*arguments, *each) for each in zip(*tensors, strict=True)]
 
 
 def panels(modules, prediction):

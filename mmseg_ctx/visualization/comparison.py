@@ -29,7 +29,7 @@ def compare_predictions(config, folders, count=6, choose='spread'):
             ``mim test ... --out FOLDER`` writes.
         count (int): How many images are drawn at most. Default: 6.
         choose (str): ``'spread'`` draws images at equal distances over the test set, ``'differ'``
-            those where the models differ in the largest share of the pixels, largest first.
+            the images where the models differ in the largest share of pixels, largest first.
             Default: ``'spread'``.
 
     Returns:

@@ -79,7 +79,10 @@ def read_context(segmentor, item, dataset_meta):
 def draw_context(segmentor, item, dataset_meta):
     """Draw the sheet of one image: image, ground truth, prediction, and the head's context.
 
-    The arguments and errors are those of :func:`read_context`.
+    Args:
+        segmentor (BaseSegmentor): As in :func:`read_context`, like the other arguments.
+        item (dict): ``inputs`` and ``data_samples`` of an image of a test data set.
+        dataset_meta (dict): ``classes`` and ``palette``.
 
     Returns:
         matplotlib.figure.Figure: The sheet; ``figure.savefig`` saves it.

@@ -9,7 +9,7 @@ from mmseg_ctx.visualization.panels import NEUTRAL, Bars, Map, PixelAnswer, in_r
 
 TITLE = 'CTNet: expected classes, and what pixels attend to'
 EXPLANATION = (
-    'The class probabilities are those of the whole image. In spatial context each pixel divides '
+    'The whole image has one probability for each class. In spatial context each pixel divides '
     'its attention among N vectors; its shares add up to 1.\n'
     'A vector that stands for a class has the name of the class. Without its loss, the class '
     'probabilities are not trained, and not shown.'

@@ -47,7 +47,7 @@ class Prediction(NamedTuple):
     def resize(self, logits, pixel=None):
         """Resize logits ``[N, h, w]`` of the decode head as the segmentor does.
 
-        They become those of the original image, ``[N, H, W]``, or of a pixel, given by row and
+        They become logits of the original image, ``[N, H, W]``, or of a pixel, given by row and
         column, ``[N, 1, 1]``.
         """
         sides = []

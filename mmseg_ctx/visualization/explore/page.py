@@ -262,7 +262,7 @@ def require_free(host, port):
 def serving(explorer, model_name, images=(), host='127.0.0.1', port=7860):
     """Serve the page about a model while the context lasts, and yield its address.
 
-    The first three arguments are those of :class:`Page`.
+    The first three arguments are as in :class:`Page`.
 
     Args:
         host (str): Address to listen at. Default: ``'127.0.0.1'``, which only this machine reaches.

@@ -11,11 +11,11 @@ from mmseg_ctx.datasets.scenes import render_scene
 from mmseg_ctx.visualization.explore.explorer import Explorer
 from mmseg_ctx.visualization.explore.page import serving
 from tests.helpers import free_port
-from tests.small_models import write_model
+from tests.small_models import METHODS, write_model
 
 pytestmark = pytest.mark.browser
 # CAC wraps another method's head, so both have a panel.
-HEADS = ('CaC-Net', 'ACNet', 'DMNet', 'CTNet', 'CAC on DMNet', 'FCN')
+HEADS = (*METHODS, 'CAC on DMNet', 'FCN')
 ALLOWED = 'http://127.0.0.1:', 'data:', 'blob:'
 
 

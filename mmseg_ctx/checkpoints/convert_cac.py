@@ -34,8 +34,7 @@ def convert_cac(source, destination, config=None, force=False, partial=False):
         source (str | Path): The authors' file.
         destination (str | Path): The checkpoint to write.
         config (str | Path | None): Config of the model that the weights are for; without it only
-            the projectors are checked.
-            Default: None.
+            the projectors are checked. Default: None.
         force (bool): Whether to replace an existing ``destination``. Default: False.
         partial (bool): Whether to convert what fits where other weights are missing or left over.
             Default: False.

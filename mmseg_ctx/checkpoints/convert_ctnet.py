@@ -91,8 +91,7 @@ def convert_ctnet(source, destination, config=None, force=False, partial=False):
         source (str | Path): The authors' file, ``.pdparams``.
         destination (str | Path): The checkpoint to write.
         config (str | Path | None): Config of the model that the weights are for; without it the
-            names of the weights tell, see :func:`released_model`.
-            Default: None.
+            names of the weights tell, see :func:`released_model`. Default: None.
         force (bool): Whether to replace an existing ``destination``. Default: False.
         partial (bool): Whether to convert what fits where other weights are missing or left over.
             Default: False.
